@@ -18,8 +18,7 @@ import pandas as pd
 from benchmarks.forecast_data import FACTORS, SETS, Sales, configured, history
 from benchmarks.forecasters import KEYS, LEVELS, LIGHTGBM, QUANTILES, Forecasts, global_lightgbm
 from benchmarks.table import markdown, measured
-from pipelines.calendar import holiday_calendar
-from pipelines.commands import import_tensorflow
+from pipelines.sales import holiday_calendar
 from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.panel import Panel
@@ -287,7 +286,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = dict(item.partition("=")[::2] for item in options.data)
     if unknown := set(given) - set(SETS):
         parser.error(f"expected {', '.join(SETS)} as SET=PATH, found {', '.join(sorted(unknown))}")
-    import_tensorflow()
     rows = []
     for name, path in given.items():
         sales, others = SETS[name], dict[bool, Forecasts]()

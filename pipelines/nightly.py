@@ -1,4 +1,4 @@
-"""Run the nightly job: read sales, monitor, refresh or retrain, and promote what passes the gates."""
+"""Run the jobs that start others: the night, and the retraining which it may lead to."""
 
 import datetime as dt
 from collections.abc import Callable, Sequence
@@ -7,25 +7,64 @@ from pathlib import Path
 
 import click
 import mlflow
+import yaml
 from mlflow.entities import Run
 
 from pipelines.change import REFUSED_BY, needs_person
-from pipelines.commands import JobError, child_tags, only_one, run_job
+from pipelines.commands import child_tags, only_one, run_job
 from pipelines.production import production
 from pricing.config import Config, load_config
 from pricing.data.findings import load_findings, quality_file, tags
 from pricing.data.partitions import read_partitions
 from pricing.decision_log.read import archive, holds_decisions
-from pricing.errors import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError, RegistryError, SourceError
+from pricing.errors import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError
 from pricing.paths import log_url, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import delete_outdated
-from pricing.runtime.cli import job, option_words
+from pricing.runtime.cli import job, option_words, typed
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 from pricing.runtime.shared_state import given_database_url
 
 _DECIDED = (0, EXIT_REFUSED, EXIT_NOT_PUBLISHED)
+
+
+@job("retrain", sales="needed", unattended=True)
+@click.option("--reason", default="asked for by a person", metavar="WORDS", help="why, for the record")
+def retrain(
+    *, sales: str, quarantine: Path | None, config: str | None, reason: str, start: Callable[..., int] = run_job
+) -> int:
+    """Trains on the newest sales and lets the gates decide what is served; exits with 3 where a person must look."""
+    settings, home = load_config(config), pricing_home().resolve()
+    with (
+        only_one("retrain", home=home, model=settings.registry.model_name) as held,
+        tracked_run("retrain", config=settings, reason=reason) as run,
+    ):
+        file, panel = home / "retrain" / "config.yaml", home / "retrain" / "panel"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        given = option_words(config=file, sales=sales, quarantine=quarantine)
+        if read_partitions(sales) is None:  # else each partition is checked where it is read
+            start("etl", [*given, *option_words(output=panel)], run=run, keep=held)
+            given = option_words(config=file, sales=panel)
+        start("train", [*given, *option_words(reason=reason)], run=run, keep=held)
+        if not settings.registry.auto_promote:
+            return _say(f"left to a person: registry.auto_promote is off; `{typed('promote')}` puts it to the gates")
+        words = [*given, *option_words(version=child_tags(run, "train")["version"], reason=reason)]
+        code = start("promote", words, run=run, fine=_DECIDED, keep=held)
+        decided = child_tags(run, "promote")
+        if code == EXIT_REFUSED and needs_person(decided):
+            return _say(f"kept the champion: refused by {decided[REFUSED_BY]}; a person must look", code=EXIT_REFUSED)
+        if code == EXIT_REFUSED:
+            return _say("kept the champion: a gate refused the new version")
+        return _say("promoted, not published" if code else "promoted", code=code)
+
+
+def _say(verdict: str, *, code: int = 0) -> int:
+    mlflow.set_tag("verdict", verdict)
+    set_run_description(verdict)
+    print(verdict)
+    return code
 
 
 @job("nightly", sales="needed", unattended=True)
@@ -53,15 +92,12 @@ def main(
         night = _Night(settings, run=run, held=held, common=option_words(config=config), given=given, start=start)
         if not partitioned:
             night.read(panel, *asked)
-        verdict, complaint = night.pass_over(source=sales)
-        mlflow.set_tag("verdict", verdict)
-        set_run_description(verdict)
-        print(verdict)
+        _say(night.pass_over())
         try:
             code = night.end()
         finally:
-            if complaint is not None:
-                raise complaint
+            if night.complaint is not None:
+                raise night.complaint
     return EXIT_REFUSED if night.calls else code
 
 
@@ -76,6 +112,7 @@ class _Night:
     given: list[str]  # options that name the sales
     start: Callable[..., int]
     calls: bool = False  # a gate refused what a person must look at
+    complaint: PricingError | None = None  # the first error of what costs no prices; the night ends with it
 
     def job(self, name: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's sales unless `fresh`."""
@@ -92,36 +129,35 @@ class _Night:
             if beside.is_file():
                 mlflow.set_tags(tags(load_findings(beside)))
 
-    def pass_over(self, *, source: str) -> tuple[str, PricingError | None]:
-        """Runs the jobs that are due; returns a summary and the first error of those that cost no prices."""
+    def pass_over(self) -> str:
+        """Runs the jobs that are due; returns a summary."""
         if self._champion() is None:
-            return self._retrain("there is no champion yet", source=source), None
-        complaint: PricingError | None
-        there, complaint = self._archive()
+            return self._retrain("there is no champion yet")
+        empty = self._tried(self._archive) == "empty"
         # A log that monitoring remembers, and that is not there any more, has lost decisions.
-        if not there and not (pricing_home() / "monitoring").is_dir() and given_database_url() is None:
-            return f"no decision in {log_url()}, so nothing to monitor; {self._refresh()}", None
-        try:
-            self.job("monitor")
-        except JobError as error:
-            complaint = complaint or error  # what it found before still counts, and the run ends FAILED
+        if empty and not (pricing_home() / "monitoring").is_dir() and given_database_url() is None:
+            return f"no decision in {log_url()}, so nothing to monitor; {self._refresh()}"
+        self._tried(lambda: str(self.job("monitor")))  # what it found before it failed still counts
         found = child_tags(self.run, "monitor")
         outcome = found.get("outcome")
-        parts = ["monitoring asks for a person; see its report"] if outcome == "page" else []
+        parts = ["monitoring asks for a person; see its report" if outcome == "page" else ""]
         if outcome == "retrain":
-            try:
-                parts.append(self._retrain_if_due(found.get("reason") or "monitoring found decay", source=source))
-            except JobError as error:
-                complaint = complaint or error
+            reason = found.get("reason") or "monitoring found decay"
+            parts.append(self._tried(lambda: self._retrain_if_due(reason)))
         if outcome == "page" and found.get("sales_at_fault"):
             parts.append("the sales may be at fault, so states stay as they are")
         else:
             parts.append(self._refresh())
+        parts.append(self._tried(self._delete_versions))
+        return "; ".join(filter(None, parts))
+
+    def _tried(self, step: Callable[[], str]) -> str:
+        """Does what costs no prices where it fails, and returns what it says."""
         try:
-            parts += self._delete_versions()
-        except RegistryError as error:
-            complaint = complaint or error
-        return "; ".join(parts), complaint
+            return step()
+        except PricingError as error:
+            self.complaint = self.complaint or error
+            return ""
 
     def end(self) -> int:
         """Publishes the champion, which a job of this night may have failed to do, and prices all; returns the code."""
@@ -135,31 +171,28 @@ class _Night:
         champion = Registry(self.config.registry.model_name, uri=tracking_uri()).at(CHAMPION)
         return champion.number if champion else None
 
-    def _archive(self) -> tuple[bool, SourceError | None]:
-        """Archives past days of the log, and deletes old ones; returns if there is one, and why it was not archived."""
+    def _archive(self) -> str:
+        """Archives past days of the log, and deletes old ones; "empty" where there is no log."""
         today, days = dt.datetime.now(dt.UTC).date(), self.config.serving.log_days
-        try:
-            if not holds_decisions(log_url()):
-                return False, None
-            archive(log_url(), before=today, kept_since=today - dt.timedelta(days=days) if days else None)
-        except SourceError as error:
-            return True, error
-        return True, None
+        if not holds_decisions(log_url()):
+            return "empty"
+        archive(log_url(), before=today, kept_since=today - dt.timedelta(days=days) if days else None)
+        return ""
 
-    def _delete_versions(self) -> list[str]:
+    def _delete_versions(self) -> str:
         """Deletes nightly copies of weights that are older than configured, but what aliases or the record name."""
         days = self.config.registry.keep_days
         if not days:
-            return []
+            return ""
         with production(self.config) as access:
             before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
             gone = delete_outdated(access.registry, access.audit, before=before)
         if not gone:
-            return []
+            return ""
         mlflow.set_tag("versions_deleted", ", ".join(gone))
-        return [f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"]
+        return f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"
 
-    def _retrain_if_due(self, reason: str, *, source: str) -> str:
+    def _retrain_if_due(self, reason: str) -> str:
         watched = self.config.monitoring
         if watched.trigger != "none":
             return f"monitoring starts the retraining itself (monitoring.trigger: {watched.trigger})"
@@ -169,11 +202,11 @@ class _Night:
         if runs_of(recent, model=self.config.registry.model_name, most=1):
             days = watched.cooldown
             return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
-        return self._retrain(reason, source=source)
+        return self._retrain(reason)
 
-    def _retrain(self, reason: str, *, source: str) -> str:
-        said = f"retrained on {source}: {reason}"
-        if self.job("retrain", *option_words(source=source, reason=reason), fine=_DECIDED) == EXIT_REFUSED:
+    def _retrain(self, reason: str) -> str:
+        said = f"retrained: {reason}"
+        if self.job("retrain", *option_words(reason=reason), fine=_DECIDED) == EXIT_REFUSED:
             self.calls = True
             return f"{said}; {child_tags(self.run, 'retrain').get('verdict', 'refused')}"
         return f"{said}; the champion is version {self._champion() or 'none'}"

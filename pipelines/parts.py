@@ -18,9 +18,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from pipelines.calendar import with_plan
 from pipelines.carry import Carried, Parity, carry, with_coming_holidays
 from pipelines.decisions import COLUMNS, EDGE, as_frame, decide, requests_for_all_products
+from pipelines.sales import with_plan
 from pricing import __version__
 from pricing.arrays import Strings
 from pricing.config import Config, ModelConfig

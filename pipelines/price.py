@@ -9,16 +9,15 @@ import click
 import mlflow
 import pandas as pd
 
-from pipelines.calendar import PLANS, with_calendars, with_plan
 from pipelines.decisions import EDGE, read_requests, requests_for_all_products, write
 from pipelines.freeze import control_in_force
 from pipelines.parts import Pricing, price_parts, price_place
 from pipelines.production import production
+from pipelines.sales import PLANS, with_calendars, with_plan
 from pricing.config import Config, read_config_file
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
-from pricing.decision.product_facts import RECENT, ProductFacts
-from pricing.decision.request import PriceRequest
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.switches import Control
 from pricing.errors import SourceError
 from pricing.objects import open_store
@@ -96,7 +95,6 @@ def main(
             place = str(output or pricing_home() / "prices.csv")
             if where is None:
                 requests = requests_for_all_products(facts, day=asked.day)
-                print("".join(f"{line}\n" for line in _of_all(requests, facts)), end="")
             else:
                 requests = read_requests(read_sales(where), where=where)
             decisions = changed = asked.price(requests, asked.pricer_of(found))
@@ -111,7 +109,7 @@ def main(
     print(f"its states end on {facts.state_date}, {max(age, 0):,} days before the day that answers{stale}")
     if len(decisions):
         print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
-        print(_what_becomes(decisions, applied=applied, today=today))
+        print("logged as applied" if applied else "only looked at; with --applied true they count as charged")
     return 0
 
 
@@ -147,16 +145,6 @@ def day_priced(facts: ProductFacts, *, today: dt.date, horizon: int) -> dt.date:
     return last + dt.timedelta(days=step * (ahead if 1 <= ahead <= horizon else 1))
 
 
-def _of_all(requests: list[PriceRequest], facts: ProductFacts) -> Iterator[str]:
-    if empty := sum(request.current_stock == 0 for request in requests):
-        yield (
-            f"{empty:,} products had nothing left at the end of {facts.state_date} and are priced so; where a delivery "
-            "came since, give the stock with --requests"
-        )
-    if gone := len(facts.product_ids) - len(requests):
-        yield f"{gone:,} products left out: not sold in the last {RECENT} periods"
-
-
 def _record(decisions: pd.DataFrame, *, version: str, applied: bool) -> None:
     mlflow.set_tags({"version": version, "applied": str(applied).lower()})
     mlflow.log_metric("decisions", float(len(decisions)))
@@ -166,15 +154,6 @@ def _record(decisions: pd.DataFrame, *, version: str, applied: bool) -> None:
             mlflow.log_metric(f"share/{source}", float(share))
 
 
-def _what_becomes(decisions: pd.DataFrame, *, applied: bool, today: dt.date) -> str:
-    first, last = min(decisions["date"]), max(decisions["date"])
-    said = f"prices of {first}" if first == last else f"prices of {first} to {last}"
-    if not applied:
-        return f"{said}, only looked at and not logged; with --applied true they count as charged"
-    replay = f"; before {today} that is a replay, by which nobody is called" if last < today else ""
-    return f"{said}, logged as applied: once their sales are in, monitor compares them{replay}"
-
-
 def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
     """Yields summary lines on the decisions; a price within a `step` of the current one, currency units, is held."""
     sources = decisions["source"].value_counts(normalize=True)
@@ -182,13 +161,7 @@ def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
     change = (decisions["recommended_price"] - decisions["current_price"]).dropna()
     up, down = (int((change * way > step - EDGE).sum()) for way in (1, -1))
     yield f"{up} prices rise, {down} fall and {len(change) - up - down} are held, of {len(change)} with a current one"
-    strangers, waits = (
-        decisions["reasons"].str.split().map(lambda codes, code=code: code in codes).astype(bool)
-        for code in ("unknown_product", "awaiting_approval")
-    )
-    if strangers.any():
-        first = decisions["product_id"][strangers].iloc[0]
-        yield f"{strangers.sum():,} row(s) name a product unknown to the model, first {first!r}"
+    waits = decisions["reasons"].str.split().map(lambda codes: "awaiting_approval" in codes).astype(bool)
     if waits.any():
         yield f"{waits.sum():,} price(s) wait for approval in the console and stay until then; below, the others"
         decisions = decisions[~waits]

@@ -1,9 +1,10 @@
-"""Promote a version to champion if it passes every gate, and record the decision."""
+"""Promote a version if it passes every gate, go back to an earlier one, and show the record of who did so and why."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,20 @@ import click
 import mlflow
 import numpy as np
 
-from pipelines.calendar import holiday_calendar
+from pipelines.anchor import register_with_anchors
 from pipelines.change import REPORT, decide, fetched_champion
-from pipelines.commands import import_tensorflow
+from pipelines.freeze import control_record, sentence
 from pipelines.production import ProductionAccess, nothing_to_do, production, production_decay
 from pipelines.publish import publish_champion
-from pricing.config import Config, read_config_file
+from pipelines.sales import holiday_calendar
+from pricing.config import Config, load_config, read_config_file
 from pricing.config_models import DemandConfig
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.data.partitions import read_partitions, sample_of
-from pricing.errors import SourceError
-from pricing.registry import CHALLENGER, CHAMPION
+from pricing.errors import EXIT_REFUSED, ConfigError, RegistryError, SourceError
+from pricing.objects import open_store
+from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
 from pricing.registry.gates import (
     FOLDS,
     Verdict,
@@ -37,12 +40,16 @@ from pricing.registry.gates import (
     state_gates,
 )
 from pricing.registry.mlflow_registry import RegisteredVersion
-from pricing.registry.promotion import rejection_gates
+from pricing.registry.promotion import AuditEntry, earlier_champion, rejection_gates, rejections, weights_of
+from pricing.registry.publish import champion_is_published
+from pricing.registry.published import published_url
 from pricing.registry.version import LoadedVersion, identified_share
-from pricing.runtime.cli import flag, job, next_lines
+from pricing.runtime.cli import flag, job, next_lines, typed
 from pricing.runtime.inputs import fingerprint
 from pricing.runtime.mlflow_runs import artifact_place, tracked_run
 from simulation.market import simulated_sales
+
+SHOWN = 20  # entries about prices in the history, where not all are asked for
 
 
 def forcible(function: Callable[..., int]) -> Callable[..., int]:
@@ -210,11 +217,128 @@ def _refitted(challenger: LoadedVersion, settings: DemandConfig, *, panel: Panel
 
     The champion's own figures come from other days, and its weights may have been trained on the challenger's.
     """
-    import_tensorflow()  # takes seconds; most promotions do not need it
-    from pricing.demand.backtest import backtest  # noqa: PLC0415
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - TensorFlow, which most promotions do not need
 
     print(f"refitting the champion's configuration on the challenger's sales, {settings.folds} folds", flush=True)
     calendar = holiday_calendar(panel, challenger.config.data)
     figures: dict[str, Any] = dict(backtest(panel, settings, calendar=calendar, progress=print).figures)
     mlflow.log_dict(figures, "champion_refitted.json")
     return figures
+
+
+@job("rollback", unattended=True)
+@click.option("--version", metavar="N", help="the version to go back to; absent: the last champion with other weights")
+@forcible
+def rollback(*, config: str | None, version: str | None, force: bool, reason: str | None) -> int:
+    """Makes an earlier version the champion again, with the anchors in force.
+
+    Exit codes: 0 rolled back, or nothing to do; 2 an error; 3 a gate refuses; 4 rolled back and not published.
+    """
+    file = read_config_file(config)
+    with tracked_run("rollback", config=file.config, reason=reason), production(file.config) as access:
+        access.record_manual_change()
+        champion = access.registry.at(CHAMPION)
+        target = access.registry.find(version) if version else _earlier(access, champion)
+        if champion is not None and champion.number == target.number:
+            nothing_to_do(f"version {target.number} is the champion already")
+            return publish_champion(access, file.config)  # a job before may not have got so far
+        number, found = target.number, access.fetch(target.number, file=file)
+        found.verify()
+        anchors = access.anchors_for(found)
+        if found.anchors.differing(anchors):
+            number = register_with_anchors(found, anchors, access=access, parent=number)
+            found = access.fetch(number)
+        incumbent = fetched_champion(access, champion, must=False)  # it may be why one goes back
+        why = reason or f"back to {version or 'the last champion with other weights'}"
+        wanted = replace(access.change("rollback", number, champion=champion, why=why), forced=force)
+        verdicts = rejection_gates(access.registry, access.audit, target)
+        code = decide(access, wanted, verdicts, versions=(found, incumbent), file=file)
+        states = str(found.meta["state_date"])
+        if code != EXIT_REFUSED and champion is not None and states < champion.tags.get("state_date", ""):
+            print(f"its states end on {states}, the last champion's on {champion.tags['state_date']}:")
+            print(f"`{typed('refresh')}` carries them forward, and `{typed('promote')}` puts them in force")
+        return code
+
+
+def _earlier(access: ProductionAccess, champion: RegisteredVersion | None) -> RegisteredVersion:
+    """Returns the last champion with other weights that was not itself rolled back from, by the audit record.
+
+    The alias `previous` may be wrong after an interrupted promotion; it is used only where the record has no entry,
+    such as in a new database.
+    """
+    versions = weights_of(access.registry)
+    record = access.audit.entries(access.registry.identity())
+    bad = rejections(record, versions)
+    sound = {number: weights for number, weights in versions.items() if number not in bad}
+    found = earlier_champion(record, sound, weights=champion.weights if champion else "")
+    target = access.registry.find(found or PREVIOUS)
+    if champion is not None and (target.weights == champion.weights or target.number not in sound):
+        raise RegistryError(
+            f"no champion before version {champion.number} had other weights and was not rolled back from; name one "
+            "with --version"
+        )
+    return target
+
+
+@job("history")
+@flag(
+    "--all",
+    "everything",
+    help="also what was refused, or lost to another at the same time, and older words of prices",
+)
+def history(*, config: str | None, everything: bool) -> int:
+    """Shows what was in production when, and what persons said of prices."""
+    settings = load_config(config)
+    with production(settings) as access:
+        print("\n".join([*_told(access, everything=everything), *told_of_prices(settings, everything=everything)]))
+    return 0
+
+
+def told_of_prices(config: Config, *, everything: bool) -> list[str]:
+    """Formats what persons said of prices, newest last: the last SHOWN, or `everything`."""
+    entries = control_record(config).entries()
+    said = [f"\nSaid of prices, {len(entries):,} entries"] if entries else []
+    for entry in entries if everything else entries[-SHOWN:]:
+        try:
+            words = sentence(entry.read())
+        except ConfigError as error:
+            words = f"cannot be read ({error})"
+        said.append(f"{entry.at}  {entry.who}: {words}")
+    return said
+
+
+def _told(access: ProductionAccess, *, everything: bool) -> list[str]:
+    registry = access.registry
+    versions, aliases = weights_of(registry), registry.aliases()
+    if not versions:
+        return [f"{registry.model_name} has no versions on {registry.uri} yet"]
+    access.record_manual_change()
+    entries = access.audit.entries(registry.identity())
+    said = [f"{registry.model_name} on {registry.uri}"]
+    said.append("  ".join(f"{alias}: {number}" for alias, number in sorted(aliases.items())) or "no aliases")
+    if CHAMPION in aliases:
+        try:
+            if not champion_is_published(registry, open_store(published_url())):
+                said.append(f"the champion is not published, `{typed('publish')}` mends it")
+        except SourceError as error:
+            said.append(f"the champion is not published, or cannot be looked up: {error}")
+    said += ["", *(_lines(entries, everything=everything) if entries else ["nothing was promoted yet"])]
+    for number, rejection in sorted(rejections(entries, versions).items(), key=lambda pair: int(pair[0])):
+        back = f"`{typed('promote')} --version {number} --force true --reason WORDS` brings it back"
+        said.append(f"version {number} is rejected: {rejection.words()}; {back}")
+    return said
+
+
+def _lines(entries: Sequence[AuditEntry], *, everything: bool) -> list[str]:
+    """Formats the record as a table, newest last: each champion with its period, or `everything`."""
+    done = [entry for entry in entries if entry.outcome == "done"]
+    until = {entry.sequence: later.at for entry, later in pairwise(done)}
+    rows = [("#", "champion", "from", "until", "how", "who", "why")]
+    for entry in entries if everything else done:
+        to, how = entry.to_version or "none", entry.action.replace("_", " ") + (", forced" if entry.forced else "")
+        end = until.get(entry.sequence, "now")
+        if entry.outcome != "done":
+            to, how, end = f"({to})", f"{how}: {entry.outcome}", ""
+        rows.append((str(entry.sequence), to, entry.at, end, how, entry.who, entry.why))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

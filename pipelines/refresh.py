@@ -11,11 +11,10 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
 from pipelines.carry import carry
 from pipelines.parts import Work, forget, partitioned_as, prefix_of, refresh_parts
 from pipelines.production import ProductionAccess, nothing_to_do, production
-from pipelines.quality import read_checked
+from pipelines.sales import calendar_digest, read_checked, with_calendars, with_plan
 from pricing.config import read_config_file
 from pricing.data.panel import Panel
 from pricing.data.partitions import Partitions, sample_of
@@ -54,7 +53,6 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
             quarantine=quarantine,
             past=old.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
             anchors=anchors,
-            events=known_events(old),
         )
         _same_shop(loaded.panel, old, number=base.number)
         asked = Work(

@@ -15,21 +15,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from numpy.typing import NDArray
 
-from pipelines.calendar import PLANS, holiday_calendar, read_plan, with_plan
-from pipelines.commands import import_tensorflow
-from pipelines.evaluation import described, log_backtest, score_lines
+from pipelines.evaluation import SPAN, log_backtest, model_card, score_lines, weekly
 from pipelines.parts import Work, forget, kept_sample, prefix_of, spread
 from pipelines.production import accepted_past, sales_anchors
-from pipelines.quality import read_checked
 from pipelines.reports import dispensable
-from pipelines.reports.model_card import model_card
+from pipelines.sales import PLANS, holiday_calendar, read_checked, read_plan, with_plan
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.partitions import Partitions, read_partitions, sample_of
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.read import read_drawn
+from pricing.demand.baselines import sales_rows
 from pricing.errors import HistoryError
 from pricing.paths import log_url, tracking_uri
 from pricing.registry import CHALLENGER
@@ -44,7 +42,6 @@ _BATCH = 1000  # metrics that MLflow takes at once
 
 @job("train", sales="needed", unattended=True)
 @click.option("--until", type=DAY, metavar="DATE", help="leave out sales after this day")
-@click.option("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
 @click.option("--reason", metavar="WORDS", help="why it is trained, for the record")
 def main(
     *,
@@ -52,7 +49,6 @@ def main(
     quarantine: Path | None,
     config: str | None,
     until: dt.datetime | None,
-    source: str | None,
     reason: str | None,
     learn: Callable[..., tuple[str, str]] | None = None,
 ) -> int:
@@ -83,15 +79,14 @@ def main(
                 raise HistoryError(f"--until {until:%Y-%m-%d}: the sales begin on {panel.dates[0]}; give a later day")
             panel = panel.through(np.datetime64(until, "D"))
             panel = panel.select(np.flatnonzero(panel.present.any(axis=1)))
-        source = source or sales
-        fingerprint = log_data(panel, sales=source)
+        fingerprint = log_data(panel, sales=sales)
         for words in (f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s", *panel.notes):
             say(words)
         number, scores = (learn or _learn)(
             panel,
             settings,
             anchors=version_anchors(anchors, panel),
-            data=describe_data(panel, sales=source, fingerprint=fingerprint),
+            data=describe_data(panel, sales=sales, fingerprint=fingerprint),
             tested=_tested(panel, say=say),
             run=run,
             say=say,
@@ -146,7 +141,6 @@ def _trained(
 ) -> tuple[LoadedVersion, str]:
     """Backtests, fits and packs; returns the version and its scores as text."""
     # After the sales are checked: importing TensorFlow takes longer than the check.
-    import_tensorflow()
     from pricing.demand.backtest import backtest, elasticity_figures  # noqa: PLC0415
     from pricing.demand.training import train  # noqa: PLC0415
 
@@ -155,7 +149,8 @@ def _trained(
         say(f"prices since {since} may be the platform's own: only drawn ones among them teach elasticities")
     common: dict[str, Any] = {"calendar": holiday_calendar(panel, config.data), "live_since": since, "progress": say}
     evaluated = backtest(panel, config.demand, **common)
-    frame, figures = evaluated.frame, described(evaluated.frame, evaluated.figures, panel.period)
+    frame, span = evaluated.frame, max(1, SPAN // STEP_DAYS[panel.period])
+    figures = {**evaluated.figures, "weeks": weekly(sales_rows(frame), span=span)}  # monitoring's tolerances
     log_backtest(frame, figures)
     say("walk-forward scores are in; fitting on everything")
     with _logged_losses(run):
@@ -180,7 +175,7 @@ def _trained(
     if config.registry.plots:
         from pipelines.reports.plots import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
-        log_artifacts(frame, version, largest_jump=config.serving.largest_jump)
+        log_artifacts(frame, version)
     return version, "\n".join(score_lines(figures))
 
 

@@ -411,7 +411,4 @@ class TuningConfig(Section):
     """The budget of the search for better settings of the demand section."""
 
     trials: Annotated[int, Field(ge=1, le=100_000)]
-    minutes: Annotated[float, Field(ge=0, le=100_000)]
-    workers: Annotated[int, Field(ge=1, le=64)]
     startup: Annotated[int, Field(ge=1, le=100_000)]
-    silent_seconds: Annotated[int, Field(ge=4, le=86_400)] = 300

@@ -1,11 +1,12 @@
-"""Draw a training run's plots, with the sensitivity analysis beside them. One that fails is left out."""
+"""Draw a training run's plots, and lay one demand curve a product beside its price. What fails is left out."""
 
 import datetime as dt
 import importlib
 import io
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -18,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipelines.reports import dispensable
-from pipelines.reports.sensitivity import analyse, sensitivity_page
+from pipelines.reports import dispensable, render
 from pricing.arrays import Floats, Ints
+from pricing.data.panel import STEP_DAYS
 from pricing.decision.explanation import Explanation, Quantity, explain
 from pricing.decision.request import PriceRequest
 from pricing.demand import evaluation
@@ -31,24 +32,23 @@ from pricing.registry.version import LoadedVersion, shown_elasticities
 BLUE, RED, BLACK = "#0072B2", "#D55E00", "#222222"
 WIDTH, DPI = 11.0, 110  # inches, dots an inch
 FANS = 6  # most products with fans
-SAMPLE, PROMOTED, SEED = 24, 0.3, 7  # products explained, share of them on promotion
+SAMPLE = 24  # products explained
 START = {"price": "the price charged now", "demand": "units of a mean period at the usual price"}
 _LEVELS = np.linspace(0.05, 0.95, 19)
+STEP = 0.05  # distance of price levels of a sensitivity analysis, as a fraction of list price
+PASS = 500  # products evaluated at once
+ROWS = 100  # products shown; all are in summary.parquet
+WIDE, HIGH = 150, 44  # of a drawn curve, pixels
 
 
-def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, *, largest_jump: float | None) -> None:
-    """Logs `plots/` and `sensitivity/` to the active run; takes seconds, plus half a second per 1,000 products.
-
-    The frame is a `Backtest`'s, the largest jump that of `sensitivity.analyse`.
-    """
+def log_artifacts(frame: pd.DataFrame, version: LoadedVersion) -> None:
+    """Logs `plots/` and `sensitivity/` of a `Backtest`'s frame and a version to the active run; takes seconds."""
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        write_artifacts(Path(scratch), frame, version=version, largest_jump=largest_jump)
+        write_artifacts(Path(scratch), frame, version=version)
         mlflow.log_artifacts(scratch)
 
 
-def write_artifacts(
-    folder: Path, frame: pd.DataFrame, *, version: LoadedVersion, largest_jump: float | None = None
-) -> None:
+def write_artifacts(folder: Path, frame: pd.DataFrame, *, version: LoadedVersion) -> None:
     """Writes the artifacts of `log_artifacts` to a folder, but for those that cannot be made."""
     plots, tables = folder / "plots", folder / "sensitivity"
     plots.mkdir(parents=True)
@@ -57,7 +57,7 @@ def write_artifacts(
         with dispensable(f"plots/{name}.png"):
             (plots / f"{name}.png").write_bytes(png(draw(frame)))
     with dispensable("sensitivity/"):
-        found = analyse(version, largest_jump=largest_jump)
+        found = analyse(version)
         for name in ("summary", "products"):
             getattr(found, name).to_parquet(tables / f"{name}.parquet", index=False)
         title = f"How demand answers to price, as of {version.demand.state_date}"
@@ -146,9 +146,9 @@ FORECAST_PLOTS = {  # name → what draws it of the evaluation frame
 
 
 def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
-    """Yields a summary and a waterfall plot of prices and of demand, as PNG images with their names.
+    """Yields a summary plot of prices and of demand, as PNG images with their names.
 
-    The sample has a fixed size and seed. Where nothing moves any price of it, that quantity has no plot.
+    Where nothing moves any price of the sample, that quantity has no plot.
     """
     shap = load_shap()
     requests = sample_requests(version)
@@ -168,10 +168,9 @@ def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
         axes = figure.add_subplot()
         shap.plots.beeswarm(values, show=False, ax=axes, plot_size=None, color_bar_label="effect")
         subject = "prices" if quantity == "price" else "demand at the price given"
-        said = f"effect, % of {START[quantity]}"
-        yield f"shap_summary_{quantity}", _image(axes, said, title=f"What moves {subject}: {len(requests)} requests")
-        chosen = int(np.abs(values.values).sum(axis=1).argmax())
-        yield f"shap_waterfall_{quantity}", _waterfall(shap, explained[chosen], requests[chosen])
+        axes.set_xlabel(f"effect, % of {START[quantity]}", fontsize=9, loc="left")
+        axes.set_title(f"What moves {subject}: {len(requests)} requests", fontsize=11, loc="left", fontweight="bold")
+        yield f"shap_summary_{quantity}", png(figure)
 
 
 def load_shap() -> ModuleType:
@@ -182,20 +181,17 @@ def load_shap() -> ModuleType:
 
 
 def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
-    """Builds requests for products from the most to the least sold, on random days of the week after the state date."""
-    facts, rng = version.facts, np.random.default_rng(SEED)
-    requests = []
-    for row in spread_over(facts.typical_units, count=SAMPLE).tolist():
-        date, stock = version.demand.state_date + dt.timedelta(days=1 + int(rng.integers(7))), float(facts.stock[row])
-        requests.append(
-            PriceRequest(
-                product_id=str(facts.product_ids[row]),
-                current_stock=stock if np.isfinite(stock) else None,
-                date=date,
-                is_promo=bool(rng.random() < PROMOTED),
-            )
+    """Builds requests for products from the most to the least sold over the week after the states; some promoted."""
+    facts, day = version.facts, version.demand.state_date
+    return [
+        PriceRequest(
+            product_id=str(facts.product_ids[row]),
+            current_stock=float(facts.stock[row]) if np.isfinite(facts.stock[row]) else None,
+            date=day + dt.timedelta(days=1 + place % 7),
+            is_promo=place % 3 == 0,
         )
-    return requests
+        for place, row in enumerate(spread_over(facts.typical_units, count=SAMPLE).tolist())
+    ]
 
 
 def as_shap(shap: ModuleType, explained: list[Explanation]) -> Any:
@@ -209,28 +205,96 @@ def as_shap(shap: ModuleType, explained: list[Explanation]) -> Any:
     )
 
 
-def _waterfall(shap: ModuleType, one: Explanation, request: PriceRequest) -> bytes:
-    drawn = shap.Explanation(
-        values=np.array([driver.effect for driver in one.drivers]),
-        base_values=one.baseline_value,
-        feature_names=[driver.name for driver in one.drivers],
-    )
-    plt.figure(figsize=(9, 5))
-    sentences = "\n".join(f"{driver.name}: {driver.sentence}" for driver in one.drivers)
-    title = f"Why this {one.quantity}: {request.product_id} on {one.decision.date:%A}, {one.decision.date}"
-    said = f"{one.summary} It starts from {START[one.quantity]}.\n{sentences}"
-    return _image(shap.plots.waterfall(drawn, show=False), said, title=title)
-
-
-def _image(axes: Axes, said: str, *, title: str) -> bytes:
-    axes.set_xlabel(said, fontsize=9, loc="left")
-    axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
-    return png(axes.figure)  # type: ignore[arg-type]
-
-
 def png(figure: Figure) -> bytes:
     """Returns the figure as a PNG image, and closes it."""
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=DPI, bbox_inches="tight")
     plt.close(figure)
     return written.getvalue()
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Price sensitivity of demand. Prices in currency units, units per period."""
+
+    # A row per product: its elasticity with its interval and grade, as it is shown everywhere
+    # (`registry.version.shown_elasticities`), today's price, and what it usually sells; where products share
+    # elasticities, whose and by how many.
+    summary: pd.DataFrame
+    products: pd.DataFrame  # a row per product and price level: units expected that day, and if such a price was seen
+    day: dt.date  # the next one that is no weekend, or the next week
+
+
+def analyse(version: LoadedVersion) -> Sensitivity:
+    """Computes the tables by the version's pricer, for an ordinary day after its state's date, without promotion."""
+    facts, demand, today = version.facts, version.demand, version.demand.state_date
+    pricer = version.pricer(version="sensitivity")
+    day = today + dt.timedelta(days=STEP_DAYS[demand.period])
+    while demand.period == "day" and day.weekday() >= 5:
+        day += dt.timedelta(days=1)
+    requests = [PriceRequest(product_id=name, date=day, is_promo=False) for name in facts.product_ids.tolist()]
+    ratios = price_levels(version.config.decision.guardrails.band)
+    price = facts.list_price[:, None] * ratios
+    units = np.empty(price.shape)
+    for start in range(0, len(requests), PASS):
+        some = slice(start, start + PASS)
+        asked = [request for request in requests[some] for _ in ratios]
+        units[some] = np.reshape(pricer.demand_at(asked, price[some].ravel().tolist(), today=today), (-1, len(ratios)))
+    low, high = facts.seen_low[:, None] * (1 - 1e-9), facts.seen_high[:, None] * (1 + 1e-9)
+    row = np.searchsorted(demand.product_ids, facts.product_ids)
+    parents, count = demand.sharing()
+    summary = {
+        "product_id": facts.product_ids,
+        "category": np.where(facts.categories == "", "unknown", facts.categories),
+        **({"parent_id": parents[row], "shared_by": count[row]} if (count > 1).any() else {}),
+        **shown_elasticities(demand, row, holds_only=version.holds_only),
+        "typical_units": facts.typical_units,
+        "price": facts.price,
+        "list_price": facts.list_price,
+    }
+    products = {
+        "product_id": np.repeat(facts.product_ids, len(ratios)),
+        "ratio": np.tile(ratios, len(row)),
+        "price": price.ravel(),
+        "seen": ((price >= low) & (price <= high)).ravel(),
+        "units": units.ravel(),
+    }
+    return Sensitivity(pd.DataFrame(summary), pd.DataFrame(products), day)
+
+
+def price_levels(band: tuple[float, float]) -> Floats:
+    """Returns the price levels, as fractions of list price: the band's ends, list price, and steps of 5 % between."""
+    low, high = min(band[0], 1.0), max(band[1], 1.0)
+    steps = 1.0 + STEP * np.arange(np.ceil((low - 1.0) / STEP), np.floor((high - 1.0) / STEP) + 1)
+    inside = steps[(steps > low + STEP / 4) & (steps < high - STEP / 4)]
+    return np.unique(np.round(np.concatenate([[low, 1.0, high], inside]), 4))
+
+
+def sensitivity_page(found: Sensitivity, *, title: str) -> str:
+    """Returns the report as self-contained HTML, the products with the most money first."""
+    summary = found.summary
+    sold = (summary["typical_units"] * summary["price"]).fillna(0.0)
+    rows = summary.loc[sold.sort_values(ascending=False, kind="stable").index[:ROWS]]
+    curves = dict(iter(found.products[found.products["product_id"].isin(rows["product_id"])].groupby("product_id")))
+    return render(
+        "sensitivity_page.html.jinja",
+        title=title,
+        day=found.day,
+        rows=[{"shared_by": 1, **row, **_drawn(curves[row["product_id"]], row)} for row in rows.to_dict("records")],
+        count=len(summary),
+        wide=WIDE,
+        high=HIGH,
+    )
+
+
+def _drawn(curve: pd.DataFrame, row: dict[Hashable, Any]) -> dict[str, object]:
+    """Points of a product's curve in pixels, whole and where prices were seen, and today's price."""
+    price, most = curve["price"].to_numpy(), max(float(curve["units"].max()), 1e-12)
+    x, y = WIDE * (price - price[0]) / max(price[-1] - price[0], 1e-12), HIGH * (1 - curve["units"].to_numpy() / most)
+    points = np.array([f"{right:.1f},{down:.1f}" for right, down in zip(x, y, strict=True)])
+    today = row["price"]
+    return {
+        "curve": " ".join(points),
+        "seen": " ".join(points[curve["seen"]]),
+        "today": float(np.interp(today, price, x)) if np.isfinite(today) else None,
+    }

@@ -65,11 +65,6 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
     return tuple(found)
 
 
-def event_files(config: DataConfig) -> tuple[str, ...]:
-    """The files that `named_events` reads."""
-    return () if config.events is None else (plan_of(config.events, "events"),)
-
-
 def _country_events(country: str, years: range) -> list[tuple[str, Span]]:
     """The public holidays by name; days in a row of one name are one event.
 

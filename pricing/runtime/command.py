@@ -19,12 +19,12 @@ BUILD = {
     "train": ("pipelines.train", "Trains a model on sales and registers it as the challenger."),
     "tune": ("pipelines.tune", "Searches for better settings and proposes the best as challenger."),
     "promote": ("pipelines.promote", "Makes the challenger the champion if it passes every gate."),
-    "rollback": ("pipelines.rollback", "Makes an earlier version the champion again."),
+    "rollback": ("pipelines.promote:rollback", "Makes an earlier version the champion again."),
     "anchor": ("pipelines.anchor", "Moves regular prices, which the platform's own prices never move."),
-    "history": ("pipelines.history", "Shows what was in production when."),
+    "history": ("pipelines.promote:history", "Shows what was in production when."),
     "publish": ("pipelines.publish", "Publishes what aliases, experiments and switches name."),
     "refresh": ("pipelines.refresh", "Carries a version's states over new days, with the same weights."),
-    "retrain": ("pipelines.retrain", "Trains on the newest sales and lets the gates decide."),
+    "retrain": ("pipelines.nightly:retrain", "Trains on the newest sales and lets the gates decide."),
     "nightly": ("pipelines.nightly", "Monitors, refreshes or retrains, lets the gates decide, and prices."),
     "experiment": ("pipelines.experiment", "Plans, lists, stops and evaluates experiments."),
     "price": ("pipelines.price", "Prices a file of requests, or every product."),
@@ -33,7 +33,7 @@ BUILD = {
 ANSWER = {
     "serve": ("serving.__main__", "Serves prices over HTTP."),
     "freeze": ("pipelines.freeze:freeze", "Keeps prices as they are, of everything, a category or a product."),
-    "override": ("pipelines.freeze:override", "Gives a product, a category or everything a price for a while."),
+    "override": ("pipelines.freeze:override", "Gives a product a price for a while."),
     "unfreeze": ("pipelines.freeze:unfreeze", "Ends a freeze or an override."),
 }
 WATCH = {
@@ -48,8 +48,8 @@ SECTIONS = {
     "Set up": HELP,
 }
 JOBS = {name: job for section in SECTIONS.values() for name, job in section.items()}
-# Not in the list: `make demo`, and what jobs start, `etl` to read the shop's tables and `tune` to try settings.
-STARTED = {"demo": "pipelines.demo", "rows": "etl.__main__", "trial": "pipelines.tune:trial"}
+# Not in the list: `make demo`, and what `etl` starts to read the shop's tables.
+STARTED = {"demo": "pipelines.demo", "rows": "etl.__main__"}
 
 
 class _Jobs(JobGroup):

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from monitoring import __main__ as monitor
-from pipelines import etl, price, promote, refresh, rollback, train, tune
+from pipelines import etl, price, promote, refresh, train, tune
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
 
@@ -35,42 +35,39 @@ def registry(stocked_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    assert job.main(words) == 2
+    assert job(words) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if " WARNING " not in line]
     assert len(error) == 1, error
     assert error[0].startswith("error: ")
     return error[0]
 
 
-def named(job: Any) -> tuple[str, ...]:
-    """The sales that a job asks for, where it does."""
-    return () if job in (promote, rollback, price) else ("--sales", "sales.csv")
-
-
 @pytest.mark.parametrize(
-    "job",
-    [etl, promote, refresh, price, monitor],
-    ids=lambda job: job.__name__,
+    ("job", "words"), [(promote.main, ()), (price.main, ()), (monitor.main, ("--sales", "sales.csv"))]
 )
 def test_a_registry_that_does_not_answer_stops_every_job(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: Any
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    job: Any,
+    words: tuple[str, ...],
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
 
-    assert "does not answer" in refused(job, *named(job), capsys=capsys)
+    assert "does not answer" in refused(job, *words, capsys=capsys)
 
 
 @pytest.mark.parametrize(
     ("job", "words", "said"),
     [
-        (promote, "--version 99", "pricing has no version"),
-        (rollback, "--version nobody", "nobody"),
-        (refresh, "--version 99 --sales sales.csv", "pricing has no version"),
-        (price, "--version nobody", "nobody"),
-        (train, "--sales none.csv", "none.csv"),
-        (promote, "--version champion --config none.yaml", "none.yaml"),
-        (etl, "--sales ftp://", "ftp://"),
-        (tune, "--config tiny.yaml --sales sales.csv", "me:***@127.0.0.1:9/x"),
+        (promote.main, "--version 99", "pricing has no version"),
+        (promote.rollback, "--version nobody", "nobody"),
+        (refresh.main, "--version 99 --sales sales.csv", "pricing has no version"),
+        (price.main, "--version nobody", "nobody"),
+        (train.main, "--sales none.csv", "none.csv"),
+        (promote.main, "--version champion --config none.yaml", "none.yaml"),
+        (etl.main, "--sales ftp://", "ftp://"),
+        (tune.main, "--config tiny.yaml --sales sales.csv", "me:***@127.0.0.1:9/x"),
     ],
 )
 def test_what_is_not_there_or_makes_no_sense_changes_nothing(

@@ -82,14 +82,6 @@ def test_what_cannot_be_learnt_from_is_refused(
     assert not known(home).every
 
 
-def test_an_unknown_name_is_refused_with_those_that_there_are(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("plan", "--name", "holdout", "--keep", "0.25") == 0
-
-    assert run("stop", "--name", "spring") == run("results", "--name", "spring", "--sales", "none.csv") == 2
-
-    assert capsys.readouterr().err.count("there is no experiment 'spring'; there are: holdout") == 2
-
-
 def test_draws_are_planned_charged_and_evaluated(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A shop whose shoppers answer with an elasticity of −3 charges what was drawn for five weeks."""
     assert run("plan", "--name", "spring", "--draw", "0.6", "--rule", "0.4", "--weeks", "400") == 0

@@ -7,14 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.market import (
-    OPTIONAL,
-    Platform,
-    main,
-    price_requests,
-    run_policies,
-    standard_policies,
-)
+from pipelines.market import OPTIONAL, Platform, main, price_requests, run_policies, standard_policies
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
@@ -89,32 +82,6 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column(market: Marke
         assert np.isnan(panel.comp_price).all()
         assert len(set(panel.categories)) == 1
     assert len(seen) == 2
-
-
-@pytest.mark.parametrize("own", [None, 0.02, 0.5])
-def test_the_platform_keeps_to_the_smaller_of_its_own_and_the_market_s_largest_move(
-    market: Market, own: float | None
-) -> None:
-    run = roll_forward(market, Platform(market, limited(max_move=own), partial(TrueElasticityDemand, market)), days=10)
-
-    price = np.vstack([market.ledger.price[-1], run.ledger.price])
-    moves = np.abs(np.diff(price, axis=0) / price[:-1])
-    listed = np.isclose(run.ledger.price, market.truth.list_price[run.ledger.days])
-    assert not run.refused.any()
-    assert np.nanmax(np.where(listed, 0.0, moves)) <= min(own or 0.1, 0.1) + 0.005
-
-
-def test_on_a_foreign_market_the_platform_is_refused_nothing_though_no_delivery_is_announced() -> None:
-    market = simulate(MarketConfig("heavy_tail", products=12, days=150, future=40, seed=1))
-    entries = standard_policies(market, load_config())
-
-    names = ("static", "platform without a model", "oracle")
-    policies = {name: entries[name] for name in names}
-    policies["true elasticities"] = Platform(market, load_config(), partial(TrueElasticityDemand, market))
-    runs = run_policies(market, policies, ahead=30)
-
-    assert not any(run.refused.any() for run in runs.values())
-    assert runs["oracle"].profit.sum() > runs["static"].profit.sum()
 
 
 def test_true_elasticities_earn_most_of_the_oracle_s_gain_through_the_code_that_serves() -> None:

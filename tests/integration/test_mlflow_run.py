@@ -3,8 +3,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ import yaml
 
 from pricing.data.net_price import net_price
 from pricing.runtime.command import main as pricing
-from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree, place, write_config, write_sales
-from tests.kit.servers import free_port
+from tests.kit.mlflow_jobs import ROOT, JobFolder, place, write_config, write_sales
 
 Ran = subprocess.CompletedProcess[str]
 TAX = 0.20
@@ -25,7 +22,7 @@ MLFLOW = str(Path(sys.executable).parent / "mlflow")
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())
 PLOTS = (
     *("forecast_fans", "calibration"),
-    *("shap_summary_price", "shap_summary_demand", "shap_waterfall_price", "shap_waterfall_demand"),
+    *("shap_summary_price", "shap_summary_demand"),
 )
 SENSITIVITY = ("sensitivity.html", "summary.parquet", "products.parquet")
 
@@ -90,10 +87,17 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(trained: tuple[Jo
     (run,) = here.runs(job="train")
     assert (run.info.status, run.data.tags["reason"]) == ("FINISHED", "a trial")
     assert run.data.params["demand.units"] == "4"
-    named = {"wape", "baseline/wape_naive", "baseline/wape_baseline", "crps", "skill", "coverage_80", "elasticity/mean"}
+    named = {
+        "wape",
+        "backtest/wape_naive",
+        "backtest/wape_baseline",
+        "crps",
+        "skill",
+        "by_volume/low/wape",
+        "elasticity/mean",
+    }
     assert named <= run.data.metrics.keys()
     assert [set_alias.step for set_alias in here.client.get_metric_history(run.info.run_id, "fold/wape")] == [1, 2]
-    assert len(here.client.get_metric_history(run.info.run_id, "step/wape")) == 14
     losses = here.client.get_metric_history(run.info.run_id, "training/loss")
     assert [loss.step for loss in losses] == [1, 2, 3, 4]  # demand.steps; no step of another network
     assert len({loss.value for loss in losses}) == 4
@@ -105,7 +109,6 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(trained: tuple[Jo
     assert {f"plots/{name}.png" for name in PLOTS} == plots
     tables = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "sensitivity")}
     assert {f"sensitivity/{name}" for name in SENSITIVITY} == tables
-    assert {"volume_high/wape", "volume_low/coverage_80"} <= run.data.metrics.keys()
     kept = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "evaluation")}
     assert kept == {"evaluation/frame.parquet", "evaluation/figures.json"}
     assert here.aliases() == {"challenger": "1"}
@@ -121,7 +124,7 @@ def test_no_price_sells_below_net_cost_from_sales_to_prices(trained: tuple[JobFo
     options = ["--version", "challenger", "--config", config, "--output", str(output), "--today", today]
     priced = shop.run("price", *options)
 
-    assert priced.code == 0, priced.err
+    assert priced.returncode == 0, priced.stderr
     prices = pd.read_csv(output)
     net = net_price(prices["recommended_price"], TAX)
     assert len(prices) == frame["product_id"].nunique()
@@ -164,60 +167,6 @@ def test_bad_sales_fail_the_run_say_why_and_register_nothing(here: JobFolder) ->
     assert "units_sold" in run.data.tags["failure"]
     assert here.client.get_experiment(run.info.experiment_id).name == "autumn"
     assert here.aliases() == {}
-
-
-def test_bad_sales_are_refused_before_tensorflow_is_imported(here: JobFolder) -> None:
-    sales = here.folder / "bad.csv"
-    sales.write_text("date,product_id,units_sold,price\n2024-01-01,A,1,-5\n")
-    code = f"""
-import sys
-from pipelines import train, tune
-codes = [job.main(["--sales", {str(sales)!r}]) for job in (train, tune)]
-print(codes, [name for name in ("tensorflow", "keras") if name in sys.modules])
-"""
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=here.environment(), capture_output=True, text=True, check=False
-    )
-
-    assert done.stdout.splitlines()[-1] == "[2, 2] []"
-    assert "Rows are counted from 1, without the header." in done.stderr
-
-
-@contextmanager
-def _git_server(folder: Path) -> Iterator[str]:
-    """The working tree, committed, behind a git:// address."""
-    copy = copy_tree(folder / "repository")
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
-    for words in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-q", "-m", "all"], ["tag", "v1"]):
-        subprocess.run(["git", *identity, *words], cwd=copy, check=True)
-    port = free_port()
-    command = ["git", "daemon", "--export-all", f"--base-path={folder}", "--listen=127.0.0.1", f"--port={port}"]
-    daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    address = f"git://127.0.0.1:{port}/repository"
-    try:
-        for _ in range(100):
-            if subprocess.run(["git", "ls-remote", address], capture_output=True, check=False).returncode == 0:
-                break
-        yield address
-    finally:
-        daemon.terminate()
-        daemon.wait(20)
-
-
-@pytest.mark.weekly
-@pytest.mark.slow
-def test_mlflow_run_works_from_a_git_address_and_keeps_its_files_where_it_was_issued(
-    here: JobFolder, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    sales = write_sales(here.folder / "sales.csv", products=3, days=40)
-    with _git_server(tmp_path_factory.mktemp("git")) as address:
-        done = _mlflow_run(here, address, "--version", "v1", "-e", "etl", *_given(sales=sales), PRICING_HOME="")
-
-    assert done.returncode == 0, done.stderr
-    (run,) = here.runs(job="etl")
-    assert run.info.status == "FINISHED"
-    assert (here.folder / ".pricing" / "panel" / "panel.json").is_file()
 
 
 @pytest.mark.weekly

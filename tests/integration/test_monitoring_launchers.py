@@ -11,7 +11,7 @@ from pricing.config import load_config
 from pricing.errors import DeliveryError
 from pricing.runtime.alerts import Alert, Notifier, alert_notifiers
 from tests.kit.mlflow_jobs import place
-from tests.kit.monitoring_world import Webhook
+from tests.kit.price_api import price_api, status
 
 NOW = dt.datetime.now(dt.UTC)
 GIVEN = {"sales": "s3://shop/sales.parquet", "config": "/etc/pricing/config.yaml"}
@@ -88,7 +88,7 @@ def test_a_cloud_that_refuses_is_a_delivery_error(cloud):
 
 
 def test_a_webhook_gets_the_alert_as_json_and_one_that_stumbles_is_tried_again():
-    with Webhook(503, 500, 200) as hook:
+    with price_api(status(503), status(500), {}) as hook:
         Notifier("webhook", address=hook.url).send(ALERT)
 
     assert len(hook.bodies) == 3
@@ -99,10 +99,10 @@ def test_a_webhook_gets_the_alert_as_json_and_one_that_stumbles_is_tried_again()
 
 @pytest.mark.parametrize(("answers", "tries"), [((404,), 1), ((500, 500, 500), 3)])
 def test_a_webhook_that_refuses_is_a_delivery_error(answers, tries):
-    with Webhook(*answers) as hook, pytest.raises(DeliveryError, match=f"HTTP {answers[0]}"):
+    with price_api(*map(status, answers)) as hook, pytest.raises(DeliveryError, match=f"HTTP {answers[0]}"):
         Notifier("webhook", address=hook.url).send(ALERT)
 
-    assert len(hook.bodies) == tries
+    assert len(hook.asked) == tries
 
 
 PROJECT = """name: small

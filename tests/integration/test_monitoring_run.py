@@ -16,7 +16,7 @@ from pricing.data.panel import Panel, save_panel
 from pricing.decision_log.write import LogWriter
 from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.mlflow_jobs import place
-from tests.kit.monitoring_world import Webhook, World, backtest_figures, build, entries
+from tests.kit.monitoring_world import World, backtest_figures, build, entries
 from tests.kit.promotions import packed
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -141,23 +141,6 @@ def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_wri
     assert report(home)["outcome"]["fault"] == "log_empty"
 
 
-def test_a_night_without_a_decision_fails_with_one_alert_that_says_where_to_look(home, capsys, monkeypatch):
-    prepare(home, World(days=60, products=20), days=range(40, 59))  # and none for the last day, on which it sold
-    shared = home / "shared"
-    (home / "decisions").rename(shared)
-    monkeypatch.setenv("PRICING_DECISIONS_URL", str(shared))
-    with Webhook() as hook:
-        doors = {"alerts": ["webhook"], "endpoints": {"webhook_url": hook.url}}
-        (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": doors}))
-        assert monitor(home, "--config", str(home / "config.yaml")) == 2
-
-    (alert,) = hook.bodies
-    assert (alert["key"], alert["severity"]) == ("decisions_stopped-page", "critical")
-    assert last_run().info.status == "FAILED"
-    assert (last_run().data.tags["outcome"], report(home)["outcome"]["fault"]) == ("page", "decisions_stopped")
-    assert str(shared) in capsys.readouterr().err
-
-
 def test_retrainings_that_others_started_count_in_whichever_experiment(home):
     client = MlflowClient()
     for where, status in (("pricing", "FAILED"), ("Default", "FAILED"), ("Default", "FINISHED"), ("pricing", "FAILED")):
@@ -201,7 +184,6 @@ def hour(number: float) -> dt.datetime:
         ([(9, "FAILED"), (0, "FINISHED")], [(5, 5.1)], 2),  # a person's failed as well
         ([(5.05, "FAILED"), (0, "FINISHED")], [(5, 5.1)], 1),  # one and the same
         ([(7, "FINISHED")], [(5, 5.1), (9, 9.1)], 1),  # the first was made good by a person
-        ([], [(5, 5.1), (9, 9.1)], 2),
     ],
 )
 def test_a_job_that_failed_before_its_run_was_opened_counts_as_failed(runs, failures, failed):

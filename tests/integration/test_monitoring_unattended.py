@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -29,7 +30,7 @@ from pricing.registry.version import LoadedVersion, load
 from simulation.market import MarketConfig, simulate
 from simulation.rollforward import Requests, roll_forward
 from tests.kit.mlflow_jobs import FOREIGN, TINY
-from tests.kit.monitoring_world import Webhook
+from tests.kit.price_api import PriceApi, price_api
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -79,6 +80,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def post() -> Iterator[PriceApi]:
+    with price_api({}) as webhook:
+        yield webhook
+
+
 def settings(home: Path, *, webhook: str) -> str:
     monitoring = {"trigger": "local", "alerts": ["webhook"], "endpoints": {"webhook_url": webhook}, "min_rows": 50}
     registry = {**TINY["registry"], "auto_promote": True, "plots": False}
@@ -96,7 +103,7 @@ def wape(version: LoadedVersion, *, known: Panel, panel: Panel) -> float:
 @pytest.mark.slow
 @pytest.mark.weekly
 def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to_a_better_champion_and_an_alert(
-    home: Path,
+    home: Path, post: PriceApi
 ) -> None:
     market = simulate(
         MarketConfig(
@@ -105,7 +112,6 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
         )
     )  # fmt: skip
     market.truth.level[market.config.regime_day :] += np.log(0.4)  # a change of slope alone is not seen
-    post = Webhook()
     config = settings(home, webhook=post.url)
     history_file, sales = str(home / "history.parquet"), str(home / "sales.parquet")
     market.frame().to_parquet(history_file)

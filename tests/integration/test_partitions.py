@@ -49,12 +49,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> JobFold
     for name, rows in nights.items():
         rows.to_parquet(here.folder / f"{name}.parquet")
         options = ["--sales", str(here.folder / f"{name}.parquet"), "--output", str(here.folder / name)]
-        assert here.run("partition", *options, "--count", str(COUNT), "--config", str(settings)).code == 0
+        assert here.run("partition", *options, "--count", str(COUNT), "--config", str(settings)).returncode == 0
         given = ["--sales", str(here.folder / name), "--config", str(settings)]
         jobs = {"history": (["train", *given], ["promote", *given[2:]]), "newest": (["nightly", *given],)}[name]
         for job in jobs:
             done = here.run(*job)
-            assert done.code == 0, done.out + done.err
+            assert done.returncode == 0, done.stdout + done.stderr
     return here
 
 

@@ -1,16 +1,17 @@
 """Plots are drawn of any backtest and any version: one that is small, odd or empty must not fail a training."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from pipelines.reports.plots import FORECAST_PLOTS, write_artifacts
+from pipelines.reports.plots import FORECAST_PLOTS, as_shap, load_shap, sample_requests, shap_plots, write_artifacts
+from pricing.decision.explanation import explain
 from tests.kit.versions import loaded_version
-
-NAMES = ["forecast_fans", "calibration"]
 
 
 def frame(*, products: int = 8, steps: int = 5, folds: int = 2) -> pd.DataFrame:
@@ -52,7 +53,6 @@ ODD = {
 def test_every_plot_of_a_backtest_is_drawn(name: str) -> None:
     drawn = {plot: draw(ODD[name]) for plot, draw in FORECAST_PLOTS.items()}
 
-    assert list(drawn) == NAMES
     for figure in drawn.values():
         figure.draw_without_rendering()
         assert figure.get_suptitle()
@@ -74,10 +74,26 @@ def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
-def test_an_analysis_that_fails_leaves_the_other_plots(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    few = replace(loaded_version().demand, levels=loaded_version().demand.levels[:0])
+def test_what_is_drawn_adds_up_to_the_change_of_each_request() -> None:
+    pricer, today = loaded_version().pricer(version="7"), loaded_version().demand.state_date
+    explained = [
+        explain(request, pricer, today=today, quantity="demand") for request in sample_requests(loaded_version())
+    ]
 
-    write_artifacts(tmp_path, frame(), version=replace(loaded_version(), demand=few))
+    values = as_shap(load_shap(), explained)
 
-    assert {path.stem for path in (tmp_path / "plots").iterdir()} == set(FORECAST_PLOTS)
-    assert len(caplog.records) == 2  # the explanations rest on the same table
+    changes = [100 * (one.value / one.baseline_value - 1) for one in explained]
+    assert values.values.sum(axis=1) == pytest.approx(changes)
+    assert np.abs(changes).max() > 1
+
+
+def test_shap_draws_prices_and_demand_of_a_version_that_knows_nothing_else() -> None:
+    nothing = np.full(len(loaded_version().facts.product_ids), np.nan)
+    bare = replace(loaded_version().facts, stock=nothing, comp_price=nothing, typical_units=nothing)
+
+    drawn = dict(shap_plots(replace(loaded_version(), facts=bare)))
+
+    assert list(drawn) == ["shap_summary_price", "shap_summary_demand"]
+    for image in drawn.values():
+        with Image.open(io.BytesIO(image)) as picture:
+            assert np.asarray(picture.convert("L")).std() > 5

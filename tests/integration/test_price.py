@@ -16,7 +16,6 @@ from pipelines import price
 from pipelines.decisions import read_requests, requests_for_all_products
 from pipelines.price import day_priced, main
 from pricing.data.panel import Period
-from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Control, Switch, Switches
 from pricing.objects import FolderStore, open_store
@@ -81,19 +80,15 @@ def test_products_that_nobody_knows_keep_their_price_and_where_none_is_given_not
     output, version = tmp_path / "prices.csv", ("--version", shared_version(), "--today", "2024-01-02")
 
     code = run("--requests", known, "--output", output, *version)
-    said = capsys.readouterr().out
     refused = run("--requests", requests_file(tmp_path, **unknown), "--output", tmp_path / "none.csv", *version)
 
     assert (code, refused) == (0, 2)
-    assert "2 row(s) name a product unknown to the model, first 'ghost'" in said
     assert pd.read_csv(output)["recommended_price"][0] == 9.5
     assert "'zzz'" in capsys.readouterr().err
     assert not (tmp_path / "none.csv").exists()
 
 
-def test_without_requests_every_product_on_sale_is_priced_for_today(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_requests_every_product_on_sale_is_priced_for_today(tmp_path: Path) -> None:
     output = tmp_path / "prices.csv"
     panel = shared_panel()
     later = panel.dates[-1] + np.timedelta64(9, "D")
@@ -101,12 +96,6 @@ def test_without_requests_every_product_on_sale_is_priced_for_today(
     code = run("--version", shared_version(), "--output", output, "--today", later)
 
     decisions = pd.read_csv(output)
-    left = ProductFacts.from_panel(panel).stock
-    said = capsys.readouterr().out
-    assert (
-        f"its states end on {panel.dates[-1]}, 9 days before the day that answers: refresh carries them forward" in said
-    )
-    assert ("had nothing left" in said) is bool((left == 0).any())
     assert code == 0
     assert set(decisions["product_id"]) == set(panel.product_ids[panel.price[:, -1] > 0].tolist())
     assert pd.to_datetime(decisions["date"]).unique().tolist() == [pd.Timestamp(later)]
@@ -116,12 +105,10 @@ def test_without_requests_every_product_on_sale_is_priced_for_today(
     ("period", "after", "priced"),
     [
         ("day", 0, 1),  # today's sales are in the states already
-        ("day", 1, 1),
         ("day", 9, 9),
         ("day", 28, 28),
         ("day", 29, 1),  # beyond the horizon nothing is forecast
         ("week", 3, 7),
-        ("week", 7, 7),
         ("week", 13, 7),
         ("week", 14, 14),
     ],
@@ -144,8 +131,6 @@ def log(folder: Path) -> list[dict[str, Any]]:
     [
         ((), False),
         (("--version", "1", "--applied", "true"), True),
-        (("--applied", "true"), True),
-        (("--applied", "false"), False),
         (("--applied", ""), False),  # as `mlflow run` passes what is not given
     ],
 )
@@ -164,33 +149,6 @@ def test_decisions_are_logged_where_a_person_says_that_they_are_applied(
     if applied:
         assert [line["decision"]["decision_id"] for line in lines] == written["decision_id"].tolist()
         assert [line["decision"]["recommended_price"] for line in lines] == written["recommended_price"].tolist()
-
-
-def test_a_batch_does_what_experiments_ask_as_serving_would(tmp_path: Path) -> None:
-    facts, home = ProductFacts.from_panel(shared_panel()), tmp_path / "home"
-    friday = dt.date(2023, 8, 4)
-    arms = Arm("keep", share=0.3), Arm("draw", share=0.3, size=0.04), Arm("strategy", share=0.3, of="clearance")
-    products = {product: arm.name for product, arm in zip(PRODUCTS, arms, strict=True)}
-    prices = {PRODUCTS[1]: float(facts.price[1])}
-    planned = Experiment("spring", friday - dt.timedelta(days=4), 3, arms, products, prices=prices)
-    put_control(home, planned)
-    requests = requests_file(
-        tmp_path, date=[str(friday)] * 3, current_price=facts.price[:3].tolist(), is_promo=[0, 0, 0]
-    )
-    options = ("--version", shared_version(), "--today", "2023-08-03", "--requests", requests)
-
-    assert run(*options, "--output", tmp_path / "tried.csv") == 0
-    assert run(*options, "--output", tmp_path / "prices.csv", "--applied", "true") == 0
-
-    kept, drawn, dealt = (next(line for line in log(tmp_path) if line["product_id"] == one) for one in PRODUCTS)
-    assert [line["experiment"]["arm"] for line in (kept, drawn, dealt)] == [arm.name for arm in arms]
-    assert "holdout" in kept["decision"]["reasons"]
-    assert "price_test" in drawn["decision"]["reasons"]
-    assert drawn["experiment"]["deviation"] == pytest.approx(planned.deviation(PRODUCTS[1], friday))
-    assert dealt["decision"]["strategy"] == "clearance"
-    assert "strategy" not in dealt["request"]  # which named none itself
-    tried, applied = pd.read_csv(tmp_path / "tried.csv"), pd.read_csv(tmp_path / "prices.csv")
-    assert tried["recommended_price"].tolist() == applied["recommended_price"].tolist()
 
 
 @pytest.mark.parametrize("away", [False, True])
@@ -302,7 +260,7 @@ def test_bad_rows_stop_the_job_with_their_numbers_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     days = ["Friday", "Friday", "Fryday"]
-    bad = requests_file(tmp_path, current_stock=[-1, 50, 500], day_of_week=days, strategy=["margin", "greed", None])
+    bad = requests_file(tmp_path, current_stock=[-1, 50, 500], day_of_week=days)
     odd = requests_file(tmp_path, name="odd.csv", colour=["red", "red", "red"])
     greedy = requests_file(tmp_path, name="greedy.csv", strategy=["margin", "greed", None])
 
@@ -314,24 +272,3 @@ def test_bad_rows_stop_the_job_with_their_numbers_and_nothing_is_written(
     for found in ("row 1: current_stock", "row 3: day_of_week", "colour", "'greed'"):
         assert found in words
     assert not Path("p.csv").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--version", "VERSION", "--output", "prices.xlsx"), ".csv or .parquet"),
-        (("--version", "41"), "41"),
-        ((), "champion"),
-        (("--request", "x.csv"), "--requests"),
-        (("--version", "VERSION", "--today", "soon"), "--today"),
-    ],
-)
-def test_what_cannot_be_done_is_said_in_one_line(
-    options: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = [str(shared_version()) if option == "VERSION" else option for option in options]
-
-    code = run(*given)
-
-    assert code == 2
-    assert words in capsys.readouterr().err

@@ -15,26 +15,29 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipelines import history, promote, refresh, rollback
-from pipelines.change import report
+from pipelines import promote, publish, refresh
 from pricing.config import load_config
 from pricing.data.panel import Panel, save_panel
+from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Control, Switch, Switches
 from pricing.demand.state import span
-from pricing.errors import EXIT_REFUSED, UnknownProductError
+from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError, UnknownProductError
 from pricing.objects import FolderStore
-from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import Audit, AuditEntry
-from pricing.registry.published import control_key
+from pricing.registry.published import Pointer, control_key, parse_pointer, pointer_key
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.shared_state import database_url
+from tests.kit.control import put_control
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
-from tests.kit.promotions import asked, packed
+from tests.kit.promotions import packed
 from tests.kit.versions import make_demand, make_panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+NOW = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
+FORCE = ["--force", "true", "--reason", "whatever the gates find"]
+FREEZE = Switch(action="freeze", scope="product", name="tea", reason="wrong costs", by="ann", at=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ class Shop:
     def sales(self, days: int, *, first: int = 0, panel: Panel | None = None) -> str:
         panel = panel or self.panel(days)
         where = self.folder / f"sales-{first}-{days}-{len(list(self.folder.iterdir()))}"
-        save_panel(_since(panel, first), where)
+        save_panel(span(panel, first, len(panel.dates)), where)
         return str(where)
 
     def entries(self) -> list[AuditEntry]:
@@ -87,10 +90,6 @@ class Shop:
 
     def fetch(self, reference: str) -> LoadedVersion:
         return load(self.registry.download(reference, self.folder / f"got-{len(list(self.folder.iterdir()))}"))
-
-
-def _since(panel: Panel, first: int) -> Panel:
-    return span(panel, first, len(panel.dates))
 
 
 @pytest.fixture
@@ -140,7 +139,7 @@ def test_a_version_that_holds_only_is_promoted_and_it_and_its_refresh_say_so(
     shop.add(seed=2)
     assert promote.main([]) == 0
     assert not shop.fetch("champion").holds_only
-    assert rollback.main([]) == 0
+    assert promote.rollback([]) == 0
     assert "holds_only" in shop.entries()[-1].why
     champion = shop.fetch("champion")
     assert champion.holds_only
@@ -183,24 +182,16 @@ def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go
     assert killed.returncode == -signal.SIGKILL
     assert shop.registry.aliases() == {"champion": second, "previous": second, "challenger": third}
     assert [entry.to_version for entry in shop.entries()] == [first, second], "the champion serves on, and no other"
-    assert rollback.main(["--reason", "complaints"]) == 0
+    assert promote.rollback(["--reason", "complaints"]) == 0
     assert (shop.entries()[-1].action, shop.entries()[-1].why) == ("rollback", "complaints")
     assert shop.registry.aliases() == {"champion": first, "previous": second, "challenger": third}
     capsys.readouterr()
-    assert history.main([]) == 0
+    assert promote.history([]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
     assert [row[1] for row in rows] == [first, second, first]
     assert [row[3] for row in rows] == [*(row[2] for row in rows[1:]), "now"]
     assert promote.main([]) == 0
     assert shop.registry.aliases() == {"champion": third, "previous": first, "challenger": third}
-
-
-def test_rollback_to_the_champion_itself_is_no_success(shop: Shop) -> None:
-    number = shop.add()
-    promote.main([])
-    shop.registry.set_alias("previous", number)  # as the first promotion of other weights leaves it when it is killed
-
-    assert rollback.main([]) == 2
 
 
 def test_a_champion_scored_on_other_sales_is_refitted_on_the_challengers(
@@ -315,11 +306,14 @@ def test_refreshing_with_the_new_rows_alone_equals_refreshing_with_everything(sh
     assert rows.facts.recurring == everything.facts.recurring
 
 
-def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force(shop: Shop) -> None:
-    shop.add()
+def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force_or_rolled_back_from(shop: Shop) -> None:
+    first = shop.add()
     promote.main([])
     (files,) = shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")
-    shutil.rmtree(files)
+    shop.add(seed=3)
+    promote.main([])
+    for path in {*shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")} - {files}:
+        shutil.rmtree(path)
     second = shop.add(seed=2)
 
     assert promote.main([]) == 2
@@ -327,6 +321,9 @@ def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force(shop: Sho
 
     assert shop.registry.aliases()["champion"] == second
     assert shop.missed == ["products", "anchors", "against_champion"]
+    (broken,) = {*shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")} - {files}
+    shutil.rmtree(broken)
+    assert promote.rollback(["--version", first, "--reason", "its files are gone"]) == 0
 
 
 def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
@@ -350,13 +347,11 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     for name in ("reasons", "binds", "gave_way"):
         assert answer[name].tolist() == [getattr(decision, name) for decision in expected]
     assert set(answer["model_version"]) == {number}
-    whole_numbers = model.predict(pd.DataFrame(rows[:1]), params={"today": "2024-06-03"})
-    assert whole_numbers["recommended_price"][0] == expected[0].recommended_price
     with pytest.raises(UnknownProductError, match="'nobody knows'"):
         model.predict(pd.DataFrame([{**rows[1], "list_price": None}]))
 
-    made: dict[str, Any] = {"reason": "wrong costs", "by": "ann", "at": dt.datetime(2024, 5, 1, tzinfo=dt.UTC)}
-    freeze = Control(Switches([Switch(action="freeze", scope="all", **made)]), sequence=1)
+    everything = FREEZE.model_copy(update={"scope": "all", "name": ""})
+    freeze = Control(Switches([everything]), sequence=1)
     FolderStore(shop.folder / "home" / "published").put(control_key("pricing"), freeze.to_json())
     assert "frozen" in model.predict(pd.DataFrame(rows[:1]))["reasons"][0]
 
@@ -372,10 +367,64 @@ def test_a_champion_of_another_shop_is_the_one_thing_that_a_challenger_is_told(s
     assert shop.missed == ["products"]
 
 
-def test_a_products_name_is_no_markup_in_the_report_of_a_promotion() -> None:
-    verdict = Verdict("products", 0.5, "share", low=0.9, advice="it lacks 1 of 2: a|b <img src=x>")
+def pointer(where: Path) -> Pointer:
+    return parse_pointer(FolderStore(where).get(pointer_key("pricing")) or b"", model="pricing")
 
-    text = report("pricing", asked("2", "1"), [verdict])
 
-    assert r"a\|b &lt;img src=x&gt;" in text
-    assert "<img" not in text
+def test_a_promotion_that_cannot_be_published_exits_4_until_publish_mends_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = tmp_path / "published"
+    monkeypatch.setenv("PRICING_PUBLISHED", str(where))
+    where.write_text("a file in the way")
+    first = shop.add()
+
+    code = promote.main(FORCE)
+    promote.history([])
+    said = capsys.readouterr()
+    where.unlink()
+    mended = publish.main([])
+
+    assert (code, mended) == (EXIT_NOT_PUBLISHED, 0)
+    assert shop.registry.aliases()["champion"] == first
+    assert "not published" in said.out
+    before = pointer(where)
+    assert before.champion.number == first
+    shop.add(seed=2)
+    assert promote.main(FORCE) == promote.rollback(FORCE) == 0
+    after = pointer(where)
+    assert after.champion == before.champion
+    assert after.sequence > before.sequence
+
+
+def test_publish_serves_what_was_moved_by_hand_the_versions_that_are_tried_and_the_control_table(
+    shop: Shop, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    assert publish.main([]) == 0  # nothing to publish yet
+    numbers = [shop.add(seed=seed, alias=None) for seed in (1, 2)]
+    arms = (Arm("challenger", share=0.5, of=numbers[1]), Arm("rule", share=0.5))
+    put_control(home, FREEZE, Experiment("spring", dt.date(2024, 4, 29), None, arms, {"tea": "rule"}))
+    shop.registry.set_alias("champion", numbers[0])
+
+    assert publish.main([]) == 0
+
+    found = pointer(home / "published")
+    assert [one.number for one in found.served] == numbers
+    assert shop.entries()[-1].action == "by_hand"
+    assert FolderStore(home / "published").get(control_key("pricing")) is not None
+
+
+def test_a_control_table_that_is_away_keeps_no_champion_from_being_published(shop: Shop, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "home" / "published")
+    put_control(tmp_path / "home", FREEZE)
+    assert publish.main([]) == 0
+    mirror = store.get(control_key("pricing"))
+    (tmp_path / "home" / "pricing.db").unlink()
+    shop.registry.set_alias("champion", shop.add(alias=None))
+
+    with pytest.raises(PricingError):
+        publish.look(load_config())
+
+    assert pointer(tmp_path / "home" / "published").champion.number == "1"
+    assert store.get(control_key("pricing")) == mirror is not None

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipelines import etl, nightly, quality, refresh
+from pipelines import etl, nightly, refresh
+from pipelines import sales as reading
 from pricing.data.findings import Finding, load_findings, quality_file
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.mlflow_jobs import write_config
@@ -68,6 +69,7 @@ def test_a_night_of_prices_a_hundredfold_leaves_the_champion_and_its_states_as_t
     assert set(names(beside)) == {("price_unit", "stop")}
     assert beside[0].first == str(shop.panel(NOW).dates[-1])
     assert not Path("home/panel").exists()
+    assert "price_unit" in Path("home/panel.etl_report.html").read_text(encoding="utf-8")
     for job in ("nightly", "etl"):
         run = newest_run(job)
         assert run.info.status == "FAILED"
@@ -106,7 +108,7 @@ def test_a_row_set_aside_is_told_until_the_champion_has_read_the_days_after_it(
     shop: Shop, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = list[str]()
-    monkeypatch.setattr(quality, "notice", lambda *found: told.extend(one.name for one in found))
+    monkeypatch.setattr(reading, "notice", lambda *found: told.extend(one.name for one in found))
     of_one = rows["product_id"] == str(shop.whole.product_ids[3])
     old = rows.assign(price=rows["price"].where(~(of_one & (rows["date"] == str(shop.whole.dates[READ - 10]))), 9999.0))
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
 
 import pricing
 from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree
-from tests.kit.servers import free_port, running
 
 PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
@@ -25,20 +23,12 @@ class Installed:
     wheel: Path
     site: Path
 
-    def command(self, *words: str) -> list[str]:
-        """The command line of `pricing`."""
-        return [sys.executable, str(self.site / "bin" / "pricing"), *words]
-
-    def environment(self, **more: str) -> dict[str, str]:
-        """That of a user who has set nothing but what is given."""
+    def run(self, *words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+        """Runs `pricing` in a folder to its end, for a user who has set nothing."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PRICING_"))}
-        return {**kept, "PYTHONPATH": str(self.site), **more}
-
-    def run(self, *words: str, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
-        """Runs `pricing` in a folder to its end."""
-        return subprocess.run(
-            self.command(*words), cwd=cwd, env=self.environment(**more), capture_output=True, text=True, check=False
-        )
+        command = [sys.executable, str(self.site / "bin" / "pricing"), *words]
+        given = {**kept, "PYTHONPATH": str(self.site)}
+        return subprocess.run(command, cwd=cwd, env=given, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +82,3 @@ def test_a_job_keeps_what_it_makes_in_the_folder_where_it_was_issued(installed: 
     assert run.data.params["demand.folds"] == "2"
     assert run.data.tags["code_version"] == pricing.__version__
     assert not (installed.site / "mlflow.db").exists()
-
-
-def test_the_service_answers_by_rule_where_nothing_was_trained(installed: Installed, shop: Path) -> None:
-    port, log = free_port(), shop / "serving.log"
-    question = {"product_id": "A", "current_price": 9.5, "current_stock": 3, "day_of_week": "Friday"}
-    command, address = installed.command("serve", "--port", str(port)), f"http://127.0.0.1:{port}"
-
-    with running(command, ready=f"{address}/health/live", log=log, environment=installed.environment(), folder=shop):
-        answer = requests.post(f"{address}/get_price", json=question, timeout=30).json()
-
-    assert (answer["source"], answer["recommended_price"]) == ("rule", 9.5)
-    assert list((shop / ".pricing" / "decisions").iterdir())
-    assert "of the shop was imported" not in log.read_text()

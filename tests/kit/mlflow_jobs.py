@@ -5,7 +5,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,17 +90,14 @@ class JobFolder:
         kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
         return {**kept, "MLFLOW_TRACKING_URI": self.uri, "PRICING_HOME": str(self.home), **more}
 
-    def run(self, job: str, *options: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> "Done":
+    def run(self, job: str, *options: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "pricing.runtime.command", job, *options]
-        settings = env or self.environment()
-        return _done(subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False))
+        return subprocess.run(command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, check=False)
 
-    def start(self, job: str, *options: str, **more: str) -> "subprocess.Popen[str]":
+    def start(self, job: str, *options: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-u", "-m", "pricing.runtime.command", job, *options]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(
-            command, cwd=ROOT, env=self.environment(**more), text=True, start_new_session=True, **output
-        )
+        return subprocess.Popen(command, cwd=ROOT, env=self.environment(), text=True, start_new_session=True, **output)
 
     def runs(self, **tags: str) -> list[Run]:
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
@@ -111,19 +107,6 @@ class JobFolder:
     def aliases(self) -> dict[str, str]:
         models = self.client.search_registered_models()
         return {str(name): str(number) for model in models for name, number in dict(model.aliases).items()}
-
-
-def moved(template: Path, folder: Path) -> JobFolder:
-    """Copies a place to another folder and rewrites that folder's path throughout the database."""
-    shutil.copytree(template, folder, dirs_exist_ok=True)
-    with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
-        tables = [name for (name,) in store.execute("select name from sqlite_master where type = 'table'")]
-        for table in tables:
-            columns = [column for _, column, kind, *_ in store.execute(f"pragma table_info({table})") if "CHAR" in kind]
-            for column in columns:
-                change = f'update {table} set "{column}" = replace("{column}", ?, ?) where "{column}" like ?'
-                store.execute(change, [str(template), str(folder), f"%{template}%"])
-    return JobFolder(folder)
 
 
 def cut_off_before(alias: str, *, folder: Path) -> dict[str, str]:
@@ -144,17 +127,6 @@ def cut_off_before(alias: str, *, folder: Path) -> dict[str, str]:
         "Registry.set_alias = cut_off\n"
     )
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-def _done(process: "subprocess.CompletedProcess[str]") -> Done:
-    return Done(process.returncode, process.stdout, process.stderr)
 
 
 def place(folder: Path, *, template: Path) -> JobFolder:

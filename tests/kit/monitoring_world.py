@@ -1,12 +1,9 @@
 """A small world for monitoring's tests: a shop of known demand, and a pricing model of known quality."""
 
 import datetime as dt
-import json
 import tempfile
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from monitoring.decisions import Joined, join
-from pipelines.evaluation import ratio_error
+from pipelines.evaluation import weekly
 from pricing.data.panel import Panel
 from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry
@@ -48,34 +45,6 @@ class Truth:
     mean: NDArray[np.float64]  # (product, day) expected demand at the price charged
     old: NDArray[np.float64]  # (product, day) the same as if no regime had come
     elasticity: NDArray[np.float64]  # (product,) before any regime
-
-
-class Webhook:
-    """A webhook that keeps the bodies it gets, and gives some answers first."""
-
-    def __init__(self, *answers: int) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        left, bodies = list(answers), self.bodies
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(left.pop(0) if left else 200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-
-    def __enter__(self) -> "Webhook":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def build(world: World) -> tuple[Panel, Truth]:
@@ -243,20 +212,11 @@ def backtest_figures(
                 "bias": float(error[clean].sum() / sold),
             }
         )
-        for first in range(0, 28, 7):
-            kept = np.zeros_like(clean)
-            kept[:, first : first + 7] = clean[:, first : first + 7]
-            units = actual[kept].sum()
-            product = np.nonzero(kept)[0]
-            weeks.append(
-                {
-                    "wape_mean": float(np.abs(error[kept]).sum() / units),
-                    "wape_mean_se": ratio_error(np.abs(error[kept]), actual[kept], group=product),
-                    "wape_naive": float(naive[:, window][kept].sum() / units),
-                    "bias": float(error[kept].sum() / units),
-                    "bias_se": ratio_error(error[kept], actual[kept], group=product),
-                }
-            )
+        product, step = np.nonzero(clean)
+        rows = {"actual": actual, "forecast": error + actual, "naive": actual + naive[:, window]}
+        frame = pd.DataFrame({name: values[clean] for name, values in rows.items()})
+        frame = frame.assign(cutoff=panel.dates[window.start - 1], step=1 + step, product_id=product)
+        weeks += weekly(frame.assign(pit_low=0.4, pit_high=0.5))
     means = {key: float(np.mean([fold[key] for fold in figures])) for key in ("wape_mean", "wape_naive", "bias")}  # type: ignore[arg-type]
     return {**means, "coverage_80": 0.8, "coverage_95": 0.95, "folds": figures, "weeks": weeks}
 

@@ -1,4 +1,4 @@
-"""A real HTTP server of competitors' prices, which gives any answer that a test prepares."""
+"""A real HTTP server, of competitors' prices or for alerts, which gives any answer that a test prepares."""
 
 import json
 import threading
@@ -20,7 +20,11 @@ class Asked:
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    form: Mapping[str, str]
+    body: str
+
+    @property
+    def form(self) -> Mapping[str, str]:
+        return dict(parse_qsl(self.body))
 
 
 Fault = Callable[["Handler"], None]
@@ -36,6 +40,11 @@ class PriceApi:
     asked: list[Asked] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """The JSON that it was sent."""
+        return [json.loads(one.body) for one in self.asked]
+
 
 class Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
@@ -48,11 +57,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        form = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         headers = dict(self.headers.items())
-        self.api.asked.append(
-            Asked(self.command, parts.path, dict(parse_qsl(parts.query)), headers, dict(parse_qsl(form)))
-        )
+        self.api.asked.append(Asked(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body))
         answer = self.api.answers.popleft() if len(self.api.answers) > 1 else self.api.answers[0]
         if callable(answer):
             answer(self)

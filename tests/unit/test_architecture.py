@@ -32,7 +32,6 @@ INWARD = (
 )
 # Tests that are of a benchmark's program or of what only benchmarks have, and may import it.
 OF_BENCHMARKS = {
-    "tests.integration.test_demand_benchmark",
     "tests.unit.test_demand_tables",
     "tests.unit.test_forecast_benchmark",
     "tests.unit.test_foreign_market",

@@ -1,13 +1,11 @@
 """Named events of a history and of the time after it: which they are, on which days, and what a user may add."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipelines.calendar import known_events
 from pricing.config import load_config
 from pricing.config_models import DataConfig
 from pricing.data.events import named_events, read_promotions
@@ -88,17 +86,3 @@ def test_planned_promotions_are_read_and_those_that_are_over_are_left_out(tmp_pa
 
     assert plan.product_id.tolist() == ["007"]
     assert plan.spans() == {"007": [(19783, 19789)]}
-
-
-def test_events_whose_file_is_gone_go_on_as_the_version_knows_them(tmp_path: Path) -> None:
-    path = tmp_path / "events.csv"
-    path.write_text("date,name\n2024-01-01,Fair\n")
-    known = (Event("Fair", np.datetime64("2024-01-01"), np.datetime64("2024-01-01")),)
-    version: Any = SimpleNamespace(
-        config=SimpleNamespace(data=DATA.model_copy(update={"events": str(path)})),
-        demand=SimpleNamespace(lifts=SimpleNamespace(events=lambda: known)),
-    )
-
-    assert known_events(version) is None, "they are read anew"
-    path.unlink()
-    assert known_events(version) == known

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.reports.model_card import model_card
+from pipelines.evaluation import model_card
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
 from pricing.registry.version import shown_elasticities
 from tests.kit.versions import FIGURES, loaded_version, with_feast

@@ -1,7 +1,6 @@
 """Planned deliveries: from a file into a version, and from there into the answers to requests that name none."""
 
 import datetime as dt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,16 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines.calendar import with_plan
 from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
-from pricing.data.events import read_deliveries
 from pricing.data.plans import Deliveries
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.decision.resolve import Resolver
-from pricing.errors import SourceError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 
 DAY = dt.date(2025, 3, 7)
@@ -106,17 +102,3 @@ def test_a_plan_of_deliveries_comes_along_and_what_is_over_does_not() -> None:
 
     assert again.planned_deliveries.days() == {"apple": [dt.date(2025, 3, 2)]}
     assert again.planned().planned_deliveries.days() == again.planned_deliveries.days(), "a plan not given stays"
-
-
-def test_each_plan_that_is_gone_stays_as_the_version_knows_it(tmp_path: Path) -> None:
-    promotions, gone = tmp_path / "promotions.csv", tmp_path / "gone.csv"
-    promotions.write_text("product_id,first,last\napple,2025-03-07,2025-03-08\n")
-    data = load_config().data.model_copy(update={"promotions": str(promotions), "deliveries": str(gone)})
-    known = facts().planned(deliveries=PLAN)
-
-    found = with_plan(known, data)
-
-    assert list(found.promotions.spans()) == ["apple"]
-    assert found.planned_deliveries.days() == known.planned_deliveries.days()
-    with pytest.raises(SourceError, match=r"data\.deliveries"):
-        read_deliveries(str(gone))
