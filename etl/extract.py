@@ -16,8 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from etl.report import TableRead
 from etl.settings import CLOCKS, COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded, hidden
-from pricing.data.databases import Database, column_names, open_database, select
-from pricing.data.files import foreign_content, open_filesystem
+from pricing.data.source import Database, column_names, open_database, open_filesystem, select
 from pricing.errors import ConfigError, PricingError, SourceError, first_line
 from pricing.fileio import redact_text
 
@@ -172,7 +171,7 @@ def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetti
 
 def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, files: list[str]) -> tuple[str, str]:
     where = f"etl.tables.{table}"
-    dialects = {one: _dialect(con, one, settings, where=where) for one in files}
+    dialects = {one: _dialect(con, one, settings) for one in files}
     kinds: dict[str, Kind] = {}
     if settings.query is None:
         named = settings.named(table, list(dialects[files[0]][1]))
@@ -200,13 +199,8 @@ def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetting
     return f"({' UNION ALL BY NAME '.join(parts)})", told
 
 
-def _dialect(
-    con: duckdb.DuckDBPyConnection, file: str, settings: TableSettings, *, where: str
-) -> tuple[str, tuple[str, ...]]:
+def _dialect(con: duckdb.DuckDBPyConnection, file: str, settings: TableSettings) -> tuple[str, tuple[str, ...]]:
     """How a CSV file is written, as options of `read_csv`, and the names in its header."""
-    holds = foreign_content(*open_filesystem(file))
-    if holds is not None:
-        raise SourceError(f"{where}: {file}: is called CSV but holds {holds}; save it as CSV in UTF-8, or as Parquet")
     given = f"header=true, ignore_errors=true, all_varchar=true, sample_size={_SAMPLED_LINES}"
     given += f", delim={literal(settings.delimiter)}" if settings.delimiter else ""
     ((delimiter, mark, escape, columns),) = con.execute(

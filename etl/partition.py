@@ -14,9 +14,8 @@ import pyarrow.fs
 from etl.extract import use_s3
 from pricing.config import load_config
 from pricing.config_models import ScaleConfig
-from pricing.data.files import open_filesystem
-from pricing.data.partitions import MANIFEST, SAMPLE, Partitions
-from pricing.data.source import read_sales
+from pricing.data.etl_output import MANIFEST, SAMPLE, Partitions
+from pricing.data.source import open_filesystem, read_sales
 from pricing.errors import SourceError, first_line
 from pricing.runtime.cli import job
 

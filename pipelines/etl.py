@@ -24,10 +24,8 @@ from pricing.data.quality import contract_findings
 from pricing.errors import ETL, ContractError, LockError, PricingError
 from pricing.paths import pricing_home
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import FILE, flag, job, option_words
-from pricing.runtime.inputs import log_data
-from pricing.runtime.invocation import notice
-from pricing.runtime.mlflow_runs import set_run_description, tracked_run
+from pricing.runtime.cli import FILE, flag, job, notice, option_words
+from pricing.runtime.mlflow_runs import log_data, set_run_description, tracked_run
 
 
 @job("etl", sales="needed", unattended=True)

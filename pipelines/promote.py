@@ -18,9 +18,9 @@ from pipelines.production import ProductionAccess, nothing_to_do, production, pr
 from pipelines.publish import publish_champion
 from pricing.config import Config, read_config_file
 from pricing.config_models import DemandConfig
+from pricing.data.etl_output import read_partitions, sample_of
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
-from pricing.data.partitions import read_partitions, sample_of
 from pricing.errors import SourceError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.gates import (
@@ -40,8 +40,7 @@ from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejection_gates
 from pricing.registry.version import LoadedVersion, identified_share
 from pricing.runtime.cli import flag, job, next_lines
-from pricing.runtime.inputs import fingerprint
-from pricing.runtime.mlflow_runs import artifact_place, tracked_run
+from pricing.runtime.mlflow_runs import artifact_place, fingerprint, tracked_run
 from simulation.market import simulated_sales
 
 
@@ -90,7 +89,7 @@ def main(
         if champion is not None and champion.number == target.number:
             nothing_to_do(f"version {target.number} is the champion already")
             return 0 if check else publish_champion(access, file.config)  # a job before may not have got so far
-        challenger = access.fetch(target.number, file=file)
+        challenger = access.fetch(target.number)
         incumbent = fetched_champion(access, champion, must=not force)
         verdicts = rejection_gates(registry, access.audit, target)
         verdicts += _own_gates(challenger, champion, incumbent, config=file.config)

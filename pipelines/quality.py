@@ -14,7 +14,7 @@ from pricing.data.panel import Panel, is_panel
 from pricing.data.quality import CHECKS, contract_findings
 from pricing.errors import ConfigError, ContractError, nearest
 from pricing.runtime.alerts import as_findings
-from pricing.runtime.invocation import notice
+from pricing.runtime.cli import notice
 from simulation.market import simulated_sales
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import yaml
 from pipelines.change import REFUSED_BY, needs_person
 from pipelines.commands import child_tags, only_one, run_job
 from pricing.config import load_config
-from pricing.data.partitions import read_partitions
+from pricing.data.etl_output import read_partitions
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED
 from pricing.paths import pricing_home
 from pricing.runtime.cli import job, option_words, typed

@@ -34,7 +34,7 @@ def main(*, config: str | None, version: str | None, force: bool, reason: str | 
         if champion is not None and champion.number == target.number:
             nothing_to_do(f"version {target.number} is the champion already")
             return publish_champion(access, file.config)  # a job before may not have got so far
-        number, found = target.number, access.fetch(target.number, file=file)
+        number, found = target.number, access.fetch(target.number)
         found.verify()
         anchors = access.anchors_for(found)
         if found.anchors.differing(anchors):

@@ -25,8 +25,8 @@ from pipelines.reports import dispensable
 from pipelines.reports.model_card import model_card
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
+from pricing.data.etl_output import Partitions, read_partitions, sample_of
 from pricing.data.panel import Panel
-from pricing.data.partitions import Partitions, read_partitions, sample_of
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.read import read_drawn
@@ -36,8 +36,14 @@ from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, identified_share, pack
 from pricing.runtime.cli import DAY, job, next_lines
-from pricing.runtime.inputs import describe_data, log_data
-from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import (
+    artifact_place,
+    describe_data,
+    log_data,
+    name_run,
+    set_run_description,
+    tracked_run,
+)
 
 _BATCH = 1000  # metrics that MLflow takes at once
 

@@ -32,15 +32,22 @@ from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig, TuningConfig
-from pricing.data.panel import STEP_DAYS, Panel, Period, load_panel, save_panel
-from pricing.data.partitions import read_partitions, sample_of
+from pricing.data.etl_output import read_partitions, sample_of
+from pricing.data.panel import Panel, load_panel, save_panel
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, PricingError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import SQLITE, pricing_home
 from pricing.runtime.cli import FILE, job, option_words
-from pricing.runtime.inputs import log_data
-from pricing.runtime.mlflow_runs import connect, describe, name_run, record_failure, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import (
+    connect,
+    describe,
+    log_data,
+    name_run,
+    record_failure,
+    set_run_description,
+    tracked_run,
+)
 from pricing.runtime.workers import client_of
 
 if TYPE_CHECKING:
@@ -52,7 +59,6 @@ DEFAULT = "default"  # attribute of the trial of the settings as they are
 # forecast did not mean a less biased elasticity.
 AROUND = {"units": (1 / 2, 3, 1 / 2), "steps": (2 / 3, 4, 1 / 3), "context": (1 / 2, 2, 1 / 4)}  # least, most, step
 LEARNING_RATES = (0.001, 0.02)
-HALF_LIVES = (182, 364, 728)  # days, of recency; or none
 _RETRIES = 2  # settings whose trial was lost three times are not tried again
 _POLL_SECONDS = 0.5
 _BEATS = 4  # heartbeats within the time after which a trial counts as lost
@@ -255,7 +261,7 @@ def run_trials(
     experiment = client.get_run(parent).info.experiment_id
 
     def objective(trial: optuna.Trial) -> float:
-        values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.demand, period=panel.period)
+        values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.demand)
         demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
         # By the client: a fluent nested run would end FAILED when the trial is pruned.
         tags = {MLFLOW_PARENT_RUN_ID: parent, "job": "trial", "trial": str(trial.number)}
@@ -292,7 +298,7 @@ def run_trials(
         study.optimize(objective, n_trials=count, timeout=timeout, catch=(PricingError,))
 
 
-def suggest(trial: optuna.Trial, demand: DemandConfig, *, period: Period) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, demand: DemandConfig) -> dict[str, Any]:
     """Suggests values around the settings as they are, within the limits of each."""
     values: dict[str, Any] = {"learning_rate": trial.suggest_float("learning_rate", *LEARNING_RATES, log=True)}
     for key, (least, most, step) in AROUND.items():
@@ -300,8 +306,7 @@ def suggest(trial: optuna.Trial, demand: DemandConfig, *, period: Period) -> dic
         low = max(round(least * now), *(one.ge for one in limits if hasattr(one, "ge")))
         high = min(round(most * now), *(one.le for one in limits if hasattr(one, "le")))
         values[key] = trial.suggest_int(key, low, high, step=max(round(step * now), 1))
-    half_lives = [None, *(days // STEP_DAYS[period] for days in HALF_LIVES)]
-    return values | {"recency_half_life": trial.suggest_categorical("recency_half_life", half_lives)}
+    return values
 
 
 def _end(run_id: str, status: str, *, words: str) -> None:

@@ -1,4 +1,4 @@
-"""The configuration: two YAML files of defaults, a user's file over them, read once into frozen models."""
+"""The configuration: two files of defaults, a user's over them, and what counts beside a version's own settings."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
@@ -295,3 +295,61 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _of_one_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Tells if two mappings can be merged: half of two kinds would be neither."""
     return bool(new.get("kind", old.get("kind")) == old.get("kind"))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that a version and a file have differently."""
+
+    version: Any
+    file: Any
+
+
+@dataclass(frozen=True)
+class ServedConfig:
+    """The settings that a version is served with: its own, with those of `decision` that a file gives over them."""
+
+    config: ModelConfig  # the settings that count
+    # Key of `decision` → where the file's value differs from the version's, and counts.
+    replaced: Mapping[str, Difference] = field(default_factory=dict)
+    # Key of `data` or `demand` → where they differ and the version's counts, since it was trained with it.
+    ignored: Mapping[str, Difference] = field(default_factory=dict)
+
+    def lines(self, name: str, *, file: object) -> list[str]:
+        """Says which value counts where version `name` and the file differ, a sentence each; none where they agree."""
+        trained = "the version's values count, since it was trained with them; train with the file to change them"
+        told = []
+        for differing, which in ((self.replaced, "the file's values count"), (self.ignored, trained)):
+            said = [f"{key}: {one.version!r} and {one.file!r}" for key, one in differing.items()]
+            told += [f"version {name} and {file} differ, and {which}: {'; '.join(said)}"] if said else []
+        return told
+
+
+def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedConfig:
+    """Lays what a file gives in `decision` over a version's own settings, key by key.
+
+    What the file leaves out stays the version's own, and so do `data` and `demand`, which its states rest on.
+
+    Raises:
+        ConfigError: The two contradict each other.
+    """
+    packed, config = own.model_dump(mode="json"), own
+    if given := file.given.get("decision"):
+        values = {**packed, "decision": merge(packed["decision"], given)}
+        config = parse_model_config(values, where=f"{file.path} over version {name}")
+    ours, counts, theirs = (leaves(one.model_dump(mode="json")) for one in (own, config, file.config))
+    said = leaves({part: file.given.get(part) or {} for part in ("data", "demand")})
+    replaced = {path: Difference(ours.get(path), now) for path, now in counts.items() if ours.get(path) != now}
+    ignored = {
+        path: Difference(ours.get(path), theirs.get(path)) for path in said if ours.get(path) != theirs.get(path)
+    }
+    return ServedConfig(config, replaced, ignored)
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Each value by its path, such as "decision.guardrails.max_move"."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}.{key}" if prefix else str(key)
+        found |= leaves(value, path) if isinstance(value, Mapping) and value else {path: value}
+    return found

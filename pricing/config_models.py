@@ -69,9 +69,6 @@ class QualityConfig(Section):
         return self
 
 
-Around = Annotated[int, Field(ge=0, le=14)]
-
-
 FORTNIGHT = 14.0  # days: a week between two visits of a weekly price survey, and a week that a request looks ahead
 Age = Annotated[float, Field(ge=0, le=3_660)]
 
@@ -83,14 +80,11 @@ class DataConfig(Section):
     country: Annotated[str, Field(min_length=2, max_length=10)]
     margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
     list_price_window: Periods
-    list_price_quantile: Share
     promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None
     missing: Literal["zero", "unknown", "error"] | None = None
     zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
     quality: QualityConfig = QualityConfig()
-    named_holidays: bool = True
     events: str | None = None
-    event_window: tuple[Around, Around] = (3, 1)
     promotions: str | None = None
     deliveries: str | None = None
     comp_price_max_age: Age = FORTNIGHT
@@ -119,7 +113,6 @@ class DemandConfig(Section):
     demand_steps: Steps
     price_steps: Steps
     rounds: int = Field(ge=1, le=20)
-    recency_half_life: Annotated[float, Field(gt=0, le=100_000)] | None
     own_periods: int = Field(ge=1, le=365)
     booster_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100_000
 
@@ -226,7 +219,6 @@ class DecisionConfig(Section):
     review_days: int = Field(ge=1, le=366)
     approve_beyond: Share | None = None
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
-    target_weight: float = Field(ge=0, le=10_000)
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
@@ -240,17 +232,6 @@ class DecisionConfig(Section):
                 if next_raw <= raw or next_calibrated < calibrated:
                     raise ValueError(f"{name}: {[next_raw, next_calibrated]} does not rise above {[raw, calibrated]}")
         return tables
-
-    @field_validator("strategies", mode="before")
-    @classmethod
-    def _named_after_its_kind(cls, value: Any) -> Any:
-        """A strategy without a kind is of the kind that it is named after."""
-        if not isinstance(value, Mapping):
-            return value
-        return {
-            name: {"kind": name, **settings} if isinstance(settings, Mapping) else settings
-            for name, settings in value.items()
-        }
 
     @model_validator(mode="after")
     def _agree(self) -> "DecisionConfig":
@@ -321,8 +302,6 @@ class ServingConfig(Section):
     """The REST service and its follower."""
 
     threads: Annotated[int, Field(ge=1, le=64)]
-    batch_limit: Annotated[int, Field(ge=1, le=100_000)]
-    body_limit: Annotated[int, Field(ge=1_000, le=1_000_000_000)]
     keys: Literal["required", "local", "none"]
     log_days: Annotated[int, Field(ge=0, le=36_600)] = 730
     largest_jump: Annotated[float, Field(gt=0, lt=1)] | None = 0.30

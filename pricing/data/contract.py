@@ -50,7 +50,6 @@ COLUMNS = {
     "is_holiday": Column("flag"),
     "parent_id": Column("name"),
 }
-_FIELDS = "a line must have as many fields as the header"
 _COERCE: dict[str, tuple[Callable[..., coerce.Coerced], str]] = {
     "day": (coerce.days, "an ISO day such as 2024-01-31"),
     "name": (coerce.names, "a text"),
@@ -90,7 +89,7 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
     """Check every row against the contract.
 
     Args:
-        frame: Rows as read; not modified. Its `attrs` may list what could not be read: see `pricing.data.source`.
+        frame: Rows as read; not modified.
         where: Name of these sales in messages.
         period: The grain that the rows should have.
 
@@ -143,9 +142,7 @@ class _Faults:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
-        self.damaged: list[tuple[int, str]] = [(line - 1, text) for line, text in frame.attrs.get("damaged", [])]
-        numbers = np.arange(1, len(frame) + len(self.damaged) + 1)
-        self.numbers = np.delete(numbers, [number - 1 for number, _ in self.damaged])  # (row,) as in the file
+        self.numbers = np.arange(1, len(frame) + 1)  # (row,)
         self.bad = np.zeros(len(frame), dtype=np.bool_)
         self.rules: list[tuple[str, NDArray[np.int64], str]] = []
 
@@ -155,14 +152,10 @@ class _Faults:
             self.bad |= broken
 
     def violations(self) -> tuple[Violation, ...]:
-        found = [
+        return tuple(
             Violation(rule, len(rows), _offender(self.frame, self.numbers[rows[0]], rows[0], column))
             for rule, rows, column in self.rules
-        ]
-        if self.damaged:
-            number, text = self.damaged[0]
-            found.insert(0, Violation(_FIELDS, len(self.damaged), f"row {number} ({_show(text)})"))
-        return tuple(found)
+        )
 
     def rows(self) -> pd.DataFrame:
         positions = np.flatnonzero(self.bad)
@@ -171,8 +164,7 @@ class _Faults:
             reasons[rows] = reasons[rows].where(reasons[rows] == "", reasons[rows] + "; ") + rule
         bad = self.frame.iloc[positions].assign(reasons=reasons.to_numpy())
         bad.insert(0, "row", self.numbers[positions])
-        lines = pd.DataFrame(self.damaged, columns=["row", "line"]).assign(reasons=_FIELDS)
-        return pd.concat([bad, lines] if self.damaged else [bad], ignore_index=True)
+        return bad.reset_index(drop=True)
 
 
 def _offender(frame: pd.DataFrame, number: int, row: int, column: str) -> str:

@@ -1,4 +1,4 @@
-"""Find what is probably wrong with sales that keep the contract, by one table of ten checks, and set it aside.
+"""Find what is probably wrong with sales that keep the contract, by one table of eight checks, and set it aside.
 
 Rows are compared with the past of their own product, shop and weekday, and with what the champion has read. `stop`: the
 job ends and the champion stays; `set_aside`: rows or values count as unknown, and a person should look; `note`: it is
@@ -16,10 +16,19 @@ from pricing.config_models import DataConfig
 from pricing.data import coerce
 from pricing.data.contract import COLUMNS, Checked
 from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ordered
-from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, left_out, newest_run
 from pricing.data.grid import days_of
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.data.price_checks import competitor, frozen, price_outlier, price_unit, units
+from pricing.data.price_checks import (
+    LEAST_ROWS,
+    WINDOW_DAYS,
+    GivenRows,
+    competitor,
+    left_out,
+    newest_run,
+    price_outlier,
+    price_unit,
+    units,
+)
 from pricing.errors import ContractError, Violation, nearest
 
 FEWEST = 0.7  # of the fewest of the last eight such weekdays: chance is in those eight; a third less is a fault
@@ -28,7 +37,6 @@ LASTING = 2  # days after which missing values are a fault: on one day a source 
 ACTIVE, ALMOST_EVERY = 28, 0.8  # periods, and the share of them with a row, of a product that is sold every day
 NEW_IDS = 0.2  # share of the products that end where as many begin: a range changes more slowly
 STALE, OLD = 3, 60  # periods and days without new sales between which a feed has stopped; longer, they are a history
-SHORT = 56  # days of history below which little can be learnt
 LEAST_BAD = 2  # so many bad rows are no reason to stop, however few rows there are
 LEFT_OUT = "data.quality.leave_out"
 NULLABLE = ("list_price", "unit_cost", "stock", "comp_price", "is_promo")
@@ -86,8 +94,9 @@ def _lost_columns(sales: GivenRows) -> Iterator[Found]:
             level: Level = "set_aside" if newest >= min(LASTING, sales.phases) or zero else "note"
             at = present & ~cells & low
             yield sales.found(level, at, f"{text} on far more rows than on such days", aside="stock" if zero else "")
-    if "stock" in sales.columns:
-        yield from frozen(sales, "stock", np.isfinite(sales.columns["stock"]))
+    known = filled.get("stock", np.zeros_like(present))
+    if len(there) * STEP_DAYS[sales.period] >= WINDOW_DAYS and known.any() and not sales.columns["stock"][known].any():
+        yield sales.found("set_aside", known, "stock is 0 on every row that has it, and says nothing", aside="stock")
 
 
 def _columns_of(panel: Panel) -> set[str]:
@@ -119,18 +128,6 @@ def _renamed_ids(sales: GivenRows) -> Iterator[Found]:
             yield sales.found("stop", present & fresh[:, None], text)
 
 
-def _duplicates(sales: GivenRows) -> Iterator[Found]:
-    for names, what in ((sales.grid.ids, "product ids"), (sales.categories, "categories")):
-        distinct = np.unique(names)
-        plain = np.array([" ".join(str(name).split()).casefold() for name in distinct])
-        _, place, count = np.unique(plain, return_inverse=True, return_counts=True)
-        twins = distinct[count[place] > 1]
-        if len(twins):
-            pair = " and ".join(repr(str(name)) for name in distinct[plain == plain[count[place] > 1][0]][:2])
-            at = sales.grid.present & np.isin(names, twins)[:, None]
-            yield sales.found("note", at, f"{len(twins):,} {what} differ only in case or blanks", example=pair)
-
-
 def _dates(sales: GivenRows) -> Iterator[Found]:
     """Find a feed that has stopped; rows in the future are set aside before all checks."""
     if sales.today is None or sales.known is None:
@@ -142,30 +139,6 @@ def _dates(sales: GivenRows) -> Iterator[Found]:
         yield Found(Finding("", "set_aside", first=str(newest + step), last=str(today), sentence=text))
 
 
-def _coverage(sales: GivenRows) -> Iterator[Found]:
-    present, periods = sales.grid.present, sales.grid.present.shape[1]
-    days = periods * STEP_DAYS[sales.period]
-    if days < SHORT and sales.known is None:
-        yield sales.whole("note", f"there are only {days} days: most products will be priced by what others teach")
-    sold = (sales.columns["units_sold"] > 0).any(axis=0)
-    weekday = np.arange(periods) % sales.phases
-    often = np.bincount(weekday, weights=sold) > np.bincount(weekday) / 2  # no closing day
-    closed = ~sold & often[weekday] & ~sales.odd
-    times = int((closed[1:] & ~closed[:-1]).sum())
-    if times >= LEAST_TOGETHER and 2 * (sold & sales.calendar).sum() > sales.calendar.sum():
-        text = f"nothing was sold on {closed.sum():,} days that are no holidays of data.country, but on most that are"
-        yield sales.found("note", np.broadcast_to(closed, present.shape), text)
-    for name in ("is_promo", "stock"):
-        values = sales.columns.get(name, np.full((1, 1), np.nan))
-        known, zero = np.isfinite(values), name == "stock"
-        if days >= WINDOW_DAYS and known.any() and not np.ptp(values[known]):
-            empty = zero and not values[known].any()
-            text = f"{name} is {values[known][0]:g} on every row that has it, and says nothing"
-            yield sales.found("set_aside" if empty else "note", known, text, aside=name if empty else "")
-        elif zero and (over := known & (sales.columns["units_sold"] > values)).sum() > 0.2 * known.sum():
-            yield sales.found("note", over, "many rows sell more than their stock, which is that at opening")
-
-
 # By the name that `data.quality.accept` takes: what finds, and what to do.
 CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
     "dates": (_dates, "Write dates as YYYY-MM-DD, of days that are over, and look at the feed"),
@@ -175,9 +148,7 @@ CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
     "lost_days": (_lost_days, "Read these days again when they are complete; closed days are fine"),
     "lost_columns": (_lost_columns, "Deliver the column as before, under the contract's name"),
     "renamed_ids": (_renamed_ids, "Deliver the former ids, or rename the history and train anew"),
-    "duplicates": (_duplicates, "They are learnt as different ones: write each in one way"),
     "competitor": (competitor, "Look at the feed of his prices: unit, pack, copies, old prices"),
-    "coverage": (_coverage, "Give a longer history, data.country, and only columns that are filled"),
 }
 
 
@@ -219,7 +190,7 @@ def judge(
     where: str = "the sales",
     today: dt.date | None = None,
 ) -> Judged:
-    """Run the ten checks on rows that keep the contract, and set aside what they say.
+    """Run the checks on rows that keep the contract, and set aside what they say.
 
     `names` are all columns that the sales have, `known` is the end of the history that the champion has read. Without
     `today` no row is in the future, and none is old.

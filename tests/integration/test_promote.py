@@ -24,12 +24,12 @@ from pricing.decision.switches import Control, Switch, Switches
 from pricing.demand.state import span
 from pricing.errors import EXIT_REFUSED, UnknownProductError
 from pricing.objects import FolderStore
+from pricing.paths import database_url
 from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import Audit, AuditEntry
 from pricing.registry.published import control_key
 from pricing.registry.version import LoadedVersion, load
-from pricing.runtime.shared_state import database_url
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.promotions import asked, packed
 from tests.kit.versions import make_demand, make_panel

@@ -8,8 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from pricing.data.contract import COLUMNS, check
-from pricing.data.databases import open_database
-from pricing.data.source import read_sales
+from pricing.data.source import open_database, read_sales
 from pricing.errors import SourceError
 from pricing.fileio import POSTGRESQL
 

@@ -92,7 +92,7 @@ def test_each_trial_is_a_child_run_and_a_pruned_one_is_killed(here: JobFolder, c
     history = here.client.get_metric_history(runs[0].info.run_id, "fold/wape")
     assert [(entry.step, entry.value) for entry in history] == [(1, 0.4), (2, 0.5)]
     assert "after fold 1 of 2" in runs[2].data.tags["verdict"]
-    assert set(runs[1].data.params) == {"units", "steps", "context", "learning_rate", "recency_half_life"}
+    assert set(runs[1].data.params) == {"units", "steps", "context", "learning_rate"}
 
 
 def test_the_default_settings_are_never_pruned(here: JobFolder, config: Config) -> None:

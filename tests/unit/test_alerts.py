@@ -12,11 +12,19 @@ import pytest
 from pricing.config_models import Severity
 from pricing.data.findings import Finding
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, DeliveryError, HistoryError, LockError, PricingError
-from pricing.runtime import failures
-from pricing.runtime.alerts import Alert, AlertFinding, Delivery, Notifier, alert_notifiers, deliver, run_page
-from pricing.runtime.cli import Job, job
-from pricing.runtime.failures import report_failure, report_findings
-from pricing.runtime.invocation import Invocation, notice
+from pricing.runtime import alerts
+from pricing.runtime.alerts import (
+    Alert,
+    AlertFinding,
+    Delivery,
+    Notifier,
+    alert_notifiers,
+    deliver,
+    report_failure,
+    report_findings,
+    run_page,
+)
+from pricing.runtime.cli import Invocation, Job, job, notice
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 DOUBT = AlertFinding("price_unit", "warning", "price of 3 products is 100 times their own past since 2024-05-30")
@@ -48,7 +56,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
     monkeypatch.setenv("PRICING_CONFIG", str(settings))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.shop:5000/")
     mailbox = Mailbox()
-    monkeypatch.setattr(failures, "alert_notifiers", lambda _config: [mailbox])
+    monkeypatch.setattr(alerts, "alert_notifiers", lambda _config: [mailbox])
     return mailbox
 
 
@@ -191,7 +199,7 @@ def test_doors_that_fail_are_said_and_change_no_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.yaml").write_text("monitoring: {alerts: [webhook], endpoints: {webhook_url: 'no address'}}")
-    monkeypatch.setattr(failures, "alert_notifiers", alert_notifiers)
+    monkeypatch.setattr(alerts, "alert_notifiers", alert_notifiers)
 
     assert a_job(HistoryError("no"), DOUBT)(["--config", str(tmp_path / "mine.yaml")]) == 2
 

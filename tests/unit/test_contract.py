@@ -149,17 +149,6 @@ def test_numbers_and_flags_may_come_as_decimals_texts_and_words() -> None:
     np.testing.assert_array_equal(checked.clean["is_promo"], [1, 0, 1, 0, np.nan])
 
 
-def test_damaged_lines_are_counted_and_rows_keep_their_number_in_the_file() -> None:
-    frame = sales(units_sold=[1, -1, 2])
-    frame.attrs["damaged"] = [(3, "2024-01-01,A,1")]
-
-    checked = check(frame, where="sales.csv")
-
-    assert checked.violations[0].first == "row 2 ('2024-01-01,A,1')"
-    assert checked.violations[1].first.startswith("row 3 ")
-    assert checked.bad_rows["row"].tolist() == [3, 2]
-
-
 _CELL = st.one_of(
     st.none(),
     st.booleans(),

@@ -8,7 +8,7 @@ import yaml
 
 from etl.settings import read_settings
 from pricing.config import load_config
-from pricing.data.etl_output import read_etl_rows
+from pricing.data.source import read_etl_rows
 from pricing.errors import ConfigError, PricingError, SourceError
 from tests.kit.etl_runs import etl_run
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from pipelines.calendar import with_plan
 from pricing.config import load_config
-from pricing.data.calendar import WEEKDAYS
+from pricing.data.calendar import WEEKDAYS, Deliveries
 from pricing.data.events import read_deliveries
-from pricing.data.plans import Deliveries
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest

@@ -1,8 +1,15 @@
 from pathlib import Path
 from typing import Any
 
-from pricing.config import ConfigFile, ModelConfig, load_config, parse_model_config, read_config_file
-from pricing.served_config import Difference, kept_settings, served_config
+from pricing.config import (
+    ConfigFile,
+    Difference,
+    ModelConfig,
+    load_config,
+    parse_model_config,
+    read_config_file,
+    served_config,
+)
 
 
 def packed(**guardrails: Any) -> ModelConfig:
@@ -47,10 +54,3 @@ def test_what_a_version_was_trained_with_stays_and_what_the_file_says_of_it_is_t
         "data.margin.toys": Difference(None, 0.4),
         "demand.horizon": Difference(28, 14),
     }
-
-
-def test_a_job_that_touches_no_setting_of_a_version_says_which_ones_it_keeps(tmp_path: Path) -> None:
-    file = given(tmp_path, "decision: {guardrails: {max_move: 0.2, min_days: 0}}\nregistry: {auto_promote: true}")
-
-    assert "decision.guardrails.max_move" in kept_settings(packed(), file, name="3")
-    assert kept_settings(packed(max_move=0.2), file, name="3") == ""
