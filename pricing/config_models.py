@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -46,12 +47,20 @@ def _takes_truth(annotation: Any) -> bool:
     return annotation in (bool, Any) or any(map(_takes_truth, get_args(annotation)))
 
 
+def _ascending(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    if pair[1] < pair[0]:
+        raise ValueError(f"its first {pair[0]} lies above its last {pair[1]}")
+    return pair
+
+
 Periods = Annotated[int, Field(ge=1, le=3_660)]
 Days = Annotated[int, Field(ge=1, le=3_660)]
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=10)]  # of a price to another one, or of an error
 Money = Annotated[float, Field(gt=0, le=1e9)]
+Band = Annotated[tuple[Ratio, Ratio], AfterValidator(_ascending)]
+Shares = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
 
 
 class QualityConfig(Section):
@@ -59,14 +68,7 @@ class QualityConfig(Section):
 
     most_set_aside: Annotated[float, Field(ge=0, lt=1)] = 0.05
     accept: dict[str, dt.date] = {}
-    leave_out: list[tuple[dt.date, dt.date]] = []
-
-    @model_validator(mode="after")
-    def _days_are_days(self) -> "QualityConfig":
-        for first, last in self.leave_out:
-            if last < first:
-                raise ValueError(f"leave_out: [{first}, {last}] ends before it begins; give [first, last]")
-        return self
+    leave_out: list[Annotated[tuple[dt.date, dt.date], AfterValidator(_ascending)]] = []
 
 
 FORTNIGHT = 14.0  # days: a week between two visits of a weekly price survey, and a week that a request looks ahead
@@ -123,22 +125,19 @@ class Guardrails(Section):
     `docs/guardrails.md` has the order in which they do.
     """
 
-    band: tuple[Ratio, Ratio]
+    band: Band
     min_margin: float = Field(ge=0, lt=1)
     min_advertised: Ratio | None
     min_days: int = Field(ge=0, le=366)
     max_move: Annotated[float, Field(gt=0, le=1)] | None
     seen: Annotated[float, Field(ge=0, le=10)] | None = None
-    comp_band: tuple[Ratio, Ratio] | None
+    comp_band: Band | None
     endings: list[Annotated[float, Field(ge=0, le=1e6)]]
     ending_unit: Annotated[float, Field(gt=0, le=1e6)]
     ladder: list[Money]
 
     @model_validator(mode="after")
     def _agree(self) -> "Guardrails":
-        for name, band in (("band", self.band), ("comp_band", self.comp_band)):
-            if band is not None and band[0] > band[1]:
-                raise ValueError(f"{name}: its low end {band[0]} lies above its high end {band[1]}")
         if self.min_advertised is not None and self.min_advertised > self.band[1]:
             raise ValueError(
                 f"min_advertised {self.min_advertised} lies above band's high end {self.band[1]}; both × list_price"
@@ -258,12 +257,6 @@ class PriceMovesConfig(Section):
     median: Annotated[float, Field(gt=0, le=10)] = 0.11
     p95: Annotated[float, Field(gt=0, le=10)] = 0.21
 
-    @model_validator(mode="after")
-    def _ascend(self) -> "PriceMovesConfig":
-        if self.median > self.p95:
-            raise ValueError(f"median {self.median} lies above p95 {self.p95}; it cannot be larger")
-        return self
-
 
 class GatesConfig(Section):
     """The limits that a challenger must keep. Ratios are of two errors, 1 meaning equal; shares are fractions."""
@@ -271,20 +264,13 @@ class GatesConfig(Section):
     naive_ratio: float = Field(gt=0, le=1000)
     champion_ratio: float = Field(gt=0, le=1000)
     bias: float = Field(gt=0, le=1000)
-    coverage_80: tuple[Share, Share]
-    coverage_95: tuple[Share, Share]
+    coverage_80: Shares
+    coverage_95: Shares
     elasticity_sane: Share
     identified: Share = 0.1
     products: Share = 0.95
     price_moves: PriceMovesConfig = PriceMovesConfig()
     golden_latency_ms: float = Field(gt=0, le=1e9)
-
-    @model_validator(mode="after")
-    def _ascend(self) -> "GatesConfig":
-        for name, (low, high) in (("coverage_80", self.coverage_80), ("coverage_95", self.coverage_95)):
-            if low > high:
-                raise ValueError(f"{name}: its low end {low} lies above its high end {high}")
-        return self
 
 
 class RegistryConfig(Section):
@@ -366,7 +352,6 @@ class MonitoringConfig(Section):
     lock_hours: Annotated[float, Field(gt=0, le=8_784)]
     trigger: Literal["none", "local", "event"]
     alerts: list[Channel]
-    least_severity: dict[Channel, Severity] = {}
     metrics: list[Literal["cloudwatch"]]
     endpoints: EndpointsConfig
 

@@ -28,8 +28,6 @@ _BLOCK = 4096  # products whose ranges are found at once
 TOGETHER = 0.25, 1.5  # × the range of most products of a category: no clearance of all goes below, no inflation above
 ALONE = 0.1, 5.0  # × the range of one product: clearance ends at a tenth, nothing gets five times dearer overnight
 MANY_UNITS = 100.0  # × the most a product sold in its past: a total, or a number of another column
-OTHER_UNITS = 8.0  # × or ÷ the usual units of most products of a category: Black Friday and hoarding sell up to 7 times
-LEAST_UNITS = 160  # that products sell together on such days, for a fraction of them to be no chance
 FAR_COMPETITOR = 20.0  # × or ÷ the own price: another unit or pack
 PRICES = ("price", "list_price", "unit_cost")
 
@@ -106,11 +104,6 @@ class GivenRows:
     def past(self) -> int:
         """Periods that prices are compared with."""
         return PAST_DAYS // STEP_DAYS[self.period]
-
-    @property
-    def open_days(self) -> Bools:
-        """(period,) whether it has rows and is like others."""
-        return np.asarray(self.grid.present.any(axis=0) & ~self.odd)
 
     def groups(self) -> Iterator[tuple[str, Ints]]:
         """Each category with the rows of its products, and the whole shop under the empty name, last."""
@@ -293,43 +286,11 @@ def price_outlier(sales: GivenRows) -> Iterator[Found]:
 
 
 def units(sales: GivenRows) -> Iterator[Found]:
-    """Find single units far outside the product's own past, and a category counted in another unit."""
+    """Find single units far outside the product's own past."""
     at = far_off(sales.logs("units_sold"), low=-np.inf, high=np.log(MANY_UNITS), past=sales.past) & (sales.numbers >= 0)
     if at.any():
         text = f"units are over {MANY_UNITS:g} times the most that the product sold before"
         yield sales.found("set_aside", at, text, column="units_sold", aside=ROWS)
-    sold = sales.columns["units_sold"]
-    # As dear as in its past, not advertised, and in stock:
-    plain = sales.logs("price") > past_range(sales.logs("price"), sales.past)[1] + np.log(0.9)
-    if "is_promo" in sales.columns:
-        plain &= ~(sales.columns["is_promo"] > 0)
-    if "stock" in sales.columns:
-        plain &= sales.columns["stock"] != 0
-    few_before = set[str]()
-    for now in np.flatnonzero(sales.open_days[sales.since :]) + sales.since:
-        such = np.arange(now - sales.phases, -1, -sales.phases)[:LOOKBACK]
-        such = such[sales.open_days[such]]
-        if len(such) < LEAST_SEEN:
-            continue
-        usual = np.median(np.nan_to_num(sold[:, such]), axis=1)
-        told, few_now = plain[:, now] & (usual >= 1), set[str]()
-        for name, members in sales.groups():
-            some = members[told[members]]
-            if len(some) < LEAST_TOGETHER:
-                continue
-            ratio, total = sold[some, now] / usual[some], float(sold[some, now].sum() / usual[some].sum())
-            many = total > OTHER_UNITS and 2 * (ratio > OTHER_UNITS / 2).sum() > len(some)
-            few = 0 < total * OTHER_UNITS < 1 and 2 * (ratio * OTHER_UNITS / 2 < 1).sum() > len(some)
-            if few and usual[some].sum() >= LEAST_UNITS:  # a shop may be closed for one day
-                few_now.add(name)
-            if many or (name in few_now and name in few_before):
-                of = f"most products of category {name!r} sell" if name else "most products sell"
-                day = np.zeros_like(sales.grid.present)
-                day[some, now] = True
-                text = f"at usual prices {of} {total:.3g} times what they do on such days"
-                yield sales.found("stop", day, text, column="units_sold")
-                return
-        few_before = few_now
 
 
 def competitor(sales: GivenRows) -> Iterator[Found]:

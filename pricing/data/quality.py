@@ -1,4 +1,4 @@
-"""Find what is probably wrong with sales that keep the contract, by one table of eight checks, and set it aside.
+"""Find what is probably wrong with sales that keep the contract, by one table of seven checks, and set it aside.
 
 Rows are compared with the past of their own product, shop and weekday, and with what the champion has read. `stop`: the
 job ends and the champion stays; `set_aside`: rows or values count as unknown, and a person should look; `note`: it is
@@ -19,7 +19,6 @@ from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ord
 from pricing.data.grid import days_of
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.price_checks import (
-    LEAST_ROWS,
     WINDOW_DAYS,
     GivenRows,
     competitor,
@@ -35,7 +34,6 @@ FEWEST = 0.7  # of the fewest of the last eight such weekdays: chance is in thos
 QUIET = 7  # rows with a sale that such weekdays had at least, for a day without any to be lost and no chance
 LASTING = 2  # days after which missing values are a fault: on one day a source may have failed to answer
 ACTIVE, ALMOST_EVERY = 28, 0.8  # periods, and the share of them with a row, of a product that is sold every day
-NEW_IDS = 0.2  # share of the products that end where as many begin: a range changes more slowly
 STALE, OLD = 3, 60  # periods and days without new sales between which a feed has stopped; longer, they are a history
 LEAST_BAD = 2  # so many bad rows are no reason to stop, however few rows there are
 LEFT_OUT = "data.quality.leave_out"
@@ -108,26 +106,6 @@ def _columns_of(panel: Panel) -> set[str]:
     return {name for name, there in had.items() if there}
 
 
-def _renamed_ids(sales: GivenRows) -> Iterator[Found]:
-    """Find a day on which many products that were sold every day end and as many others begin."""
-    present, known = sales.grid.present, sales.known
-    began, last = np.argmax(present, axis=1), sales.grid.latest[:, -1]
-    for now in range(max(sales.since, 2 * LEAST_ROWS), present.shape[1]):
-        active = _sold_every_day(present, now)
-        gone, new = active & (last < now), (began == now) & present[:, now]
-        if min(gone.sum(), new.sum()) > NEW_IDS * max(1, int(active.sum())):
-            at = new[:, None] & (np.arange(present.shape[1]) == now)
-            text = f"{int(gone.sum()):,} products end and {int(new.sum()):,} others begin on one day"
-            yield sales.found("stop", at, text, example=f"{str(sales.grid.ids[gone][0])!r} gone")
-            return
-    if known is not None:
-        sold = known.present[:, -ACTIVE:].any(axis=1)
-        lost, fresh = sold & ~np.isin(known.product_ids, sales.grid.ids), ~np.isin(sales.grid.ids, known.product_ids)
-        if min(lost.sum(), fresh.sum()) > NEW_IDS * sold.sum():
-            text = f"{int(lost.sum()):,} products that the champion knows are in no row, {int(fresh.sum()):,} are new"
-            yield sales.found("stop", present & fresh[:, None], text)
-
-
 def _dates(sales: GivenRows) -> Iterator[Found]:
     """Find a feed that has stopped; rows in the future are set aside before all checks."""
     if sales.today is None or sales.known is None:
@@ -144,10 +122,9 @@ CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
     "dates": (_dates, "Write dates as YYYY-MM-DD, of days that are over, and look at the feed"),
     "price_unit": (price_unit, "Deliver all prices in one unit, of one piece, tax included, as before"),
     "price_outlier": (price_outlier, "Look at the rows that were set aside, and mend the feed"),
-    "units": (units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
+    "units": (units, "Look at the rows that were set aside: totals, or another column"),
     "lost_days": (_lost_days, "Read these days again when they are complete; closed days are fine"),
     "lost_columns": (_lost_columns, "Deliver the column as before, under the contract's name"),
-    "renamed_ids": (_renamed_ids, "Deliver the former ids, or rename the history and train anew"),
     "competitor": (competitor, "Look at the feed of his prices: unit, pack, copies, old prices"),
 }
 

@@ -112,22 +112,15 @@ class Alert:
 
 
 class Notifier:
-    """One channel of `monitoring.alerts`, with its address and the least severity that it takes."""
+    """One channel of `monitoring.alerts`, with its address."""
 
-    def __init__(self, channel: Channel, *, address: str = "", least: Severity = "info") -> None:
+    def __init__(self, channel: Channel, *, address: str = "") -> None:
         self.channel = channel
-        self._address, self._least = address, least
+        self._address = address
 
-    def send(self, alert: Alert) -> bool:
-        """Sends the alert; returns whether it was delivered, False where the channel does not take it.
-
-        Raises:
-            DeliveryError: It was not delivered, though the channel takes it.
-        """
-        if RANKS[alert.severity] < RANKS[self._least]:
-            return False
+    def send(self, alert: Alert) -> None:
+        """Sends the alert; raises DeliveryError where it was not delivered."""
         {"log": self._write, "webhook": self._post, "sns": self._publish}[self.channel](alert)
-        return True
 
     def _write(self, alert: Alert) -> None:
         _log.log(RANKS[alert.severity], "%s", alert.text.replace("\n", " | "))
@@ -176,10 +169,7 @@ def post(url: str, document: Mapping[str, Any], *, what: str) -> None:
 def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
     """Builds the channels listed in `monitoring.alerts`."""
     addresses = {"webhook": config.endpoints.webhook_url.get_secret_value(), "sns": config.endpoints.sns_topic}
-    return [
-        Notifier(name, address=addresses.get(name, ""), least=config.least_severity.get(name, "info"))
-        for name in config.alerts
-    ]
+    return [Notifier(name, address=addresses.get(name, "")) for name in config.alerts]
 
 
 def last_sent(key: str) -> dt.datetime | None:
@@ -213,7 +203,7 @@ def _memory() -> Iterator[sqlite3.Connection]:
 class Delivery:
     """The fate of an alert."""
 
-    failures: tuple[str, ...]  # the errors of channels that should have taken it and did not
+    failures: tuple[str, ...]  # the errors of channels that did not take it
     told: bool  # a channel that people are reached by took it, now or lately: any but the log
 
 
@@ -222,7 +212,7 @@ def deliver(
 ) -> Delivery:
     """Sends an alert through each channel that did not take the same one, as severe, within `every_hours`.
 
-    A channel that failed, or that did not take it, is tried again at the next occasion, whatever others did.
+    A channel that failed is tried again at the next occasion, whatever others did.
     """
     failures, told = [], False
     for notifier in notifiers:
@@ -231,12 +221,13 @@ def deliver(
         taken = before is not None and now - before < dt.timedelta(hours=every_hours)
         if not taken:
             try:
-                taken = notifier.send(alert)
+                notifier.send(alert)
             except DeliveryError as error:
                 failures.append(str(error))
                 _log.error("%s", error)
-            if taken:
+            else:
                 note_sent(key, now=now)
+                taken = True
         told = told or (taken and notifier.channel != "log")
     return Delivery(tuple(failures), told)
 

@@ -49,7 +49,7 @@ SECTIONS = {
 }
 JOBS = {name: job for section in SECTIONS.values() for name, job in section.items()}
 # Not in the list: `make demo`, and what jobs start, `etl` to read the shop's tables and `tune` to try settings.
-STARTED = {"demo": "pipelines.demo", "rows": "etl.__main__", "trial": "pipelines.tune:trial"}
+STARTED = {"demo": "pipelines.demo", "rows": "etl.run", "trial": "pipelines.tune:trial"}
 
 
 class _Jobs(JobGroup):

@@ -70,7 +70,7 @@ def test_a_registry_that_does_not_answer_stops_every_job(
         (train, "--sales none.csv", "none.csv"),
         (promote, "--version champion --config none.yaml", "none.yaml"),
         (etl, "--sales ftp://", "ftp://"),
-        (tune, "--config tiny.yaml --sales sales.csv", "me:***@127.0.0.1:9/x"),
+        (tune, "--config tiny.yaml --sales sales.csv", "***@127.0.0.1:9/x"),
     ],
 )
 def test_what_is_not_there_or_makes_no_sense_changes_nothing(

@@ -188,17 +188,11 @@ def test_every_import_follows_the_arrows(found: list[Import]) -> None:
     [
         ("pipelines.train", "serving.app", "pipelines must not know serving"),
         ("deploy.app", "serving.settings", "deploy stands apart"),
-        ("pricing.paths", "deploy.environment", "deploy stands apart"),
         ("pricing.data.panel", "simulation.market", "pricing must not know simulation"),
-        ("simulation.foreign", "pricing.decision", "simulation may know pricing's data"),
-        ("pricing.errors", "pricing.config", "errors lies inside config"),
         ("pricing.data.panel", "pricing.demand", "data lies inside demand"),
         ("pricing.decision.request", "keras", "only pricing.demand.network may"),
-        ("monitoring.evaluate", "evidently", "only monitoring.evidently_reports may"),
-        ("pricing.registry.version", "mlflow.tracking", "only pricing.registry.mlflow_registry"),
         ("pricing.config", "tests.kit.panels", "what is shipped knows no tests"),
         ("benchmarks.demand", "tests.kitchen", "the kit alone"),
-        ("tests.kit.panels", "tests.unit.test_pricer", "the kit alone"),
         ("tests.unit.test_pricer", "benchmarks.demand", "belongs into tests/kit"),
     ],
 )

@@ -50,16 +50,6 @@ def commands(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[l
     return ran
 
 
-@pytest.mark.parametrize(
-    ("version", "taken"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False), ((4, 0), False)]
-)
-def test_a_python_is_taken_that_is_neither_too_old_nor_too_new_and_can_make_environments(
-    environment: ModuleType, version: tuple[int, int], taken: bool
-) -> None:
-    assert (environment.complaint(version, ["venv", "ensurepip"]) is None) is taken
-    assert environment.complaint(version, ["venv"]) is not None
-
-
 def test_only_what_changed_is_installed_and_every_set_that_was_asked_for_is_kept_in_step(
     environment: ModuleType, commands: list[list[str]], tmp_path: Path
 ) -> None:
@@ -90,19 +80,6 @@ def test_an_interrupted_installation_is_not_taken_for_a_finished_one(
         environment.main(["demo"])
 
     assert not (tmp_path / ".venv" / "locked.json").exists()
-
-
-def test_an_environment_of_another_python_is_made_anew(
-    environment: ModuleType, commands: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environment.main(["training"])
-    monkeypatch.setattr(environment, "_version", lambda _: None)
-    (tmp_path / ".venv" / "old").touch()
-
-    environment.main(["training"])
-
-    assert not (tmp_path / ".venv" / "old").exists()
-    assert [sys.executable, "-m", "venv", str(tmp_path / ".venv")] in commands
 
 
 def test_the_command_pricing_runs_the_checkout_that_its_venv_is_called_in(
@@ -162,18 +139,3 @@ def test_every_locked_package_carries_hashes_no_address_and_the_version_of_the_l
     whole = pins["development"]
     for name in ("serving", "training", "tracking", "bootstrap", "notebook"):
         assert {key: value for key, value in pins[name].items() if whole.get(key, value) != value} == {}, name
-
-
-def test_slimming_leaves_modules_and_the_services_that_are_called(tmp_path: Path) -> None:
-    slim = program("slim")
-    kept = [*(f"botocore/data/{name}/service.json" for name in slim.SERVICES), "botocore/data/endpoints.json"]
-    kept += ["botocore/client.py", "numpy/linalg.py", "flask/tests/helpers.py"]
-    gone = ["botocore/data/ec2/service.json", "numpy/_core/tests/test_one.py"]
-    for name in (*kept, *gone):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("12")
-
-    removed = slim.slim(tmp_path)
-
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
-    assert removed == 2 * len(gone)
