@@ -69,7 +69,7 @@ def main(
     def say(words: str) -> None:
         print(f"[{time.monotonic() - started:6.1f} s] {words}", flush=True)
 
-    with tracked_run("train", config=settings, reason=reason, measures_system=True) as run:
+    with tracked_run("train", config=settings, reason=reason) as run:
         for name in PLANS:
             read_plan(settings.data, name)  # an invalid plan fails before training
         say("reading sales")

@@ -217,28 +217,23 @@ def _validated(kind: type[_Checked], values: Mapping[str, Any], where: str) -> _
 
 def _told(fault: Mapping[str, Any]) -> str:
     """One of pydantic's errors by key and value; an unknown key with the path of the most similar one."""
-    *above, name = map(str, fault["loc"] or ("",))
-    path, message, found = ".".join((*above, name)), str(fault["msg"]).removeprefix("Value error, "), fault["input"]
+    path, found = ".".join(map(str, fault["loc"])), fault["input"]
     if fault["type"] == "extra_forbidden":
-        known = {at: at[-1] for at in _paths(Config, ())}
-        beside = {at: last for at, last in known.items() if at[:-1] == tuple(above)}
-        for names, cutoff in ((beside, 0.6), (known, 0.8)):
-            near = nearest(name, names.values(), cutoff=cutoff)
-            if near is not None:
-                return f"unknown key {path}; did you mean {'.'.join(next(at for at in names if at[-1] == near))}?"
-        return f"unknown key {path}"
+        near = nearest(path, _paths(Config), cutoff=0.68)
+        return f"unknown key {path}" + (f"; did you mean {near}?" if near else "")
+    message = str(fault["msg"]).removeprefix("Value error, ")
     if not path or isinstance(found, Mapping):  # settings that contradict each other, which the message names
         return f"{path}: {message}" if path else message
     return f"{path}: {message}, found {redact_text(repr(redact_url(found) if isinstance(found, str) else found))}"
 
 
-def _paths(kind: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The path of every key and section of a model."""
+def _paths(kind: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The dotted path of every key and section of a model."""
     for name, about in kind.model_fields.items():
-        yield (*above, name)
+        yield above + name
         for part in (about.annotation, *get_args(about.annotation)):
             if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from _paths(part, (*above, name))
+                yield from _paths(part, f"{above}{name}.")
 
 
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C is ten times as fast

@@ -11,9 +11,8 @@ from dateutil.easter import easter
 
 from pricing.arrays import Bools
 from pricing.config_models import DataConfig
-from pricing.data import coerce
 from pricing.data.calendar import Deliveries, Promotions, country_holidays, nth_weekday
-from pricing.data.contract import absent
+from pricing.data.contract import absent, read_days, read_names
 from pricing.data.etl_output import plan_of
 from pricing.data.panel import STEP_DAYS, Event, Period
 from pricing.data.source import read_sales
@@ -156,7 +155,7 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
     columns: dict[str, Any] = {}
     for name in (*needed, *optional) if not faults else ():
         cells = raw[name] if name in raw else pd.Series(None, index=raw.index, dtype=object)
-        read = coerce.days(cells) if name in _DAYS else coerce.names(cells)
+        read = read_days(cells) if name in _DAYS else read_names(cells)
         if name in needed and read.missing.any():
             faults.append(_fault(f"{name} must not be missing", read.missing))
         if read.wrong.any():

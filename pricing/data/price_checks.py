@@ -105,13 +105,11 @@ class GivenRows:
         """Periods that prices are compared with."""
         return PAST_DAYS // STEP_DAYS[self.period]
 
-    def groups(self) -> Iterator[tuple[str, Ints]]:
-        """Each category with the rows of its products, and the whole shop under the empty name, last."""
-        names, codes = np.unique(self.categories, return_inverse=True)
-        for code, name in enumerate(names if len(names) > 1 else ()):
-            if name:
-                yield str(name), np.flatnonzero(codes == code)
-        yield "", np.arange(len(self.grid.ids))
+    def groups(self) -> Iterator[Bools]:
+        """(product,) each category's products, and the whole shop, last."""
+        names = np.unique(self.categories)
+        yield from (self.categories == name for name in names if name and len(names) > 1)
+        yield np.ones(len(self.grid.ids), dtype=np.bool_)
 
     def found(
         self, level: Level, at: Bools, sentence: str, *, column: str = "", aside: str = "", example: str = ""
@@ -134,10 +132,6 @@ class GivenRows:
             sentence=sentence,
         )
         return Found(finding, aside, at)
-
-    def whole(self, level: Level, sentence: str, *, since: int = 0, aside: str = "") -> Found:
-        """The finding on all rows from a period on."""
-        return self.found(level, self.grid.present & (np.arange(len(self.grid.dates)) >= since), sentence, aside=aside)
 
     def days(self, marked: Bools, sentence: str, *, example: str = "") -> Found:
         """The finding that sets whole periods, (period,), aside: what has no row in them is unknown."""
@@ -241,7 +235,7 @@ def _together(sales: GivenRows, column: str) -> Bools:
     with np.errstate(invalid="ignore"):
         moves = logs - high > np.log(TOGETHER[1]), logs - low < np.log(TOGETHER[0])
     judged, marked = np.isfinite(logs) & np.isfinite(high), np.zeros(logs.shape, dtype=np.bool_)
-    for _, members in sales.groups() if moves[0].any() or moves[1].any() else ():
+    for members in sales.groups() if moves[0].any() or moves[1].any() else ():
         count = judged[members].sum(axis=0)
         for moved in moves:
             days = (count >= LEAST_TOGETHER) & (2 * (moved & judged)[members].sum(axis=0) > count)

@@ -13,8 +13,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Days, Strings
 from pricing.config_models import DataConfig
-from pricing.data import coerce
-from pricing.data.contract import COLUMNS, Checked
+from pricing.data.contract import COLUMNS, Checked, read_days, read_names
 from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ordered
 from pricing.data.grid import days_of
 from pricing.data.panel import STEP_DAYS, Panel
@@ -78,7 +77,9 @@ def _lost_columns(sales: GivenRows) -> Iterator[Found]:
         near = nearest(name, others) if name in common else None
         if name in had or near is not None:
             hint = "" if near is None else f", but a column {near!r} is"
-            yield sales.whole("stop" if name in had else "note", f"column {name} is not in the sales{hint}")
+            yield sales.found(
+                "stop" if name in had else "note", sales.grid.present, f"column {name} is not in the sales{hint}"
+            )
     present = sales.grid.present
     rows, there = np.maximum(present.sum(axis=0), 1), np.asarray(present.any(axis=0))
     filled = {name: np.isfinite(sales.columns[name]) & present for name in NULLABLE if name in sales.columns}
@@ -188,8 +189,8 @@ def judge(
         none = Violation("there must be rows", 0, "all are broken, left out, or lie in the future")
         raise ContractError(where, [*checked.violations, none])
     sales = GivenRows.of(checked.clean, config, names=names, known=known, today=today)
-    ids = coerce.names(checked.bad_rows["product_id"].astype(object))  # whose rows are gone, and so none of 0 units
-    of_bad = np.array([*ids.names, ""])[ids.values], coerce.days(checked.bad_rows["date"]).values
+    ids = read_names(checked.bad_rows["product_id"].astype(object))  # whose rows are gone, and so none of 0 units
+    of_bad = np.array([*ids.names, ""])[ids.values], read_days(checked.bad_rows["date"]).values
     unknown = left_out(sales.grid.dates, config) | sales.grid.marked(*of_bad)
     frame, rules = checked.clean, dict[str, Bools]()
     marked = np.zeros(len(frame), dtype=np.bool_)
@@ -234,7 +235,7 @@ def contract_findings(violations: Sequence[Violation]) -> list[Finding]:
 
 def _bad_days(checked: Checked) -> Days:
     """(row,) days of the bad rows, those that can be read."""
-    days: Days = coerce.days(checked.bad_rows["date"]).values
+    days: Days = read_days(checked.bad_rows["date"]).values
     return days[~np.isnat(days)]
 
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -296,10 +295,7 @@ def _send(alert: Alert, path: str | None, error: BaseException | None = None) ->
     try:
         config = load_config(path).monitoring
     except ConfigError as trouble:
-        config = load_config(None).monitoring
-        if path is None or Path(path).exists():  # else a person mistyped its name, and the error says so
-            why = "" if str(trouble) == str(error) else f": {trouble}"
-            troubles = [f"the configuration cannot be read, so its alert channels are unknown{why}"]
+        return [f"the configuration cannot be read, so its alert channels are unknown: {trouble}"]
     if set(config.alerts) <= {"log"}:  # which has the error already
         return troubles
     runs = sys.modules.get("pricing.runtime.mlflow_runs")  # absent where the job never loaded MLflow

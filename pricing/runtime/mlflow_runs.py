@@ -76,16 +76,14 @@ def connect() -> str:
 
 
 @contextmanager
-def tracked_run(
-    job: str, *, config: Config | None = None, reason: str | None = None, measures_system: bool = False
-) -> Iterator[Run]:
+def tracked_run(job: str, *, config: Config | None = None, reason: str | None = None) -> Iterator[Run]:
     """Opens the MLflow run of a job and ends it FINISHED, or FAILED with the reason in its tag `failure`.
 
     The run is the one that `mlflow run` made (MLFLOW_RUN_ID), else a new one in `experiment_id`; it becomes the child
     of the run of the job that started this one, if any. The whole configuration, the code's version and the environment
     are recorded.
-    It is the active run meanwhile, so that mlflow.log_* write to it. One that `measures_system` has processor, memory
-    and disk as metrics (`system/…`).
+    It is the active run meanwhile, so that mlflow.log_* write to it. That of a training has processor, memory and disk
+    as metrics (`system/…`).
 
     Raises:
         RegistryError: The tracking store does not answer, or refuses what is written.
@@ -93,7 +91,7 @@ def tracked_run(
     connect()
     try:
         try:
-            run = _open(job, reason=reason, measures_system=measures_system)
+            run = _open(job, reason=reason)
         except (SQLAlchemyError, OSError) as error:
             shown = redact_url(tracking_uri())
             raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}") from error
@@ -194,40 +192,27 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _open(job: str, *, reason: str | None, measures_system: bool) -> Run:
+def _open(job: str, *, reason: str | None) -> Run:
     run_id, parent = os.environ.pop("MLFLOW_RUN_ID", None), os.environ.get(PARENT_VARIABLE)
     tags = {"job": job, "host": socket.gethostname(), "code_version": code_version(CODE)}
     tags |= {"reason": reason} if reason else {}
     tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent and run_id is None else {}
     tags |= {MLFLOW_RUN_NAME: job}
     number = experiment_id() if run_id is None else None
-    return mlflow.start_run(run_id, number, run_name=job, tags=tags, log_system_metrics=measures_system)
+    return mlflow.start_run(run_id, number, run_name=job, tags=tags, log_system_metrics=job == "train")
 
 
 def experiment_id() -> str:
     """The ID of the jobs' experiment, which is made where it is not there yet.
 
     It is that of MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else that of EXPERIMENT.
-
-    Raises:
-        RegistryError: It was deleted.
     """
     name, given = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
     if given and not name:
         return given
-    name = name or EXPERIMENT
-    client = MlflowClient()
+    name, client = name or EXPERIMENT, MlflowClient()
     found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.create_experiment(name, _artifacts(name))
-        except MlflowException:
-            found = client.get_experiment_by_name(name)  # another process made it between the two calls
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        raise RegistryError(f"experiment {name!r} was deleted; restore it, or set MLFLOW_EXPERIMENT_NAME to another")
-    return str(found.experiment_id)
+    return str(found.experiment_id) if found else client.create_experiment(name, _artifacts(name))
 
 
 def runs_of(which: str, *, model: str, most: int = 20) -> list[Run]:
