@@ -1,7 +1,6 @@
 """The programs of requirements/: a set-up that installs anew only what changed, and what slims an image's packages."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -99,30 +98,6 @@ def test_the_command_pricing_runs_the_checkout_that_its_venv_is_called_in(
         out, _ = started.communicate()
 
     assert out == "['etl', 'my sales.csv']\n"
-
-
-def test_a_linked_environment_is_used_where_it_holds_what_is_needed_and_nothing_is_installed_through_it(
-    environment: ModuleType, commands: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environment.main(["training", "demo"])
-    other, locks = tmp_path / "other", tmp_path / "requirements"
-    (tmp_path / ".venv").rename(other)
-    (tmp_path / ".venv").symlink_to(other)
-    commands.clear()
-    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
-
-    held = environment.main(["demo"])
-    (locks / "training.txt").write_text("training==2\n")
-    lacking = environment.main(["training"])
-    after = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
-    (locks / "development.txt").write_text("training==2 ; python_version < '4'\ntests==1\n")
-    (other / "locked.json").write_text(json.dumps(environment.read_locks(["bootstrap", "development"])))
-    larger = environment.main(["training"])
-    monkeypatch.setattr(environment, "_version", lambda _: (3, 10))
-    old = environment.main(["training"])
-
-    assert (held, lacking, larger, old) == (0, 2, 0, 2)
-    assert (commands, after) == ([], before)
 
 
 def test_every_locked_package_carries_hashes_no_address_and_the_version_of_the_largest_set() -> None:
