@@ -3,7 +3,6 @@
 Causal: nothing looks at a later day.
 """
 
-import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -46,7 +45,6 @@ class GivenRows:
     since: int  # first of the newest periods that are judged
     names: Sequence[str]  # the columns that the sales have, in the contract and beyond it
     known: Panel | None  # the end of the history that the champion has read
-    today: dt.date | None  # the day of the check; None where it does not matter
 
     @classmethod
     def of(
@@ -56,7 +54,6 @@ class GivenRows:
         *,
         names: Sequence[str],
         known: Panel | None,
-        today: dt.date | None,
     ) -> "GivenRows":
         """Lay out rows that satisfy the contract; a `known` history of other products or grain is ignored."""
         step, start = STEP_DAYS[config.period], days_of(frame["date"]).min()
@@ -92,7 +89,6 @@ class GivenRows:
             since=max(since, grid.own.start),
             names=names,
             known=known,
-            today=today,
         )
 
     @property

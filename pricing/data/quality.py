@@ -1,4 +1,4 @@
-"""Find what is probably wrong with sales that keep the contract, by one table of seven checks, and set it aside.
+"""Find what is probably wrong with sales that keep the contract, by one table of six checks, and set it aside.
 
 Rows are compared with the past of their own product, shop and weekday, and with what the champion has read. `stop`: the
 job ends and the champion stays; `set_aside`: rows or values count as unknown, and a person should look; `note`: it is
@@ -13,7 +13,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Days, Strings
 from pricing.config_models import DataConfig
-from pricing.data.contract import COLUMNS, Checked, read_days, read_names
+from pricing.data.contract import Checked, read_days, read_names
 from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ordered
 from pricing.data.grid import days_of
 from pricing.data.panel import STEP_DAYS, Panel
@@ -27,15 +27,15 @@ from pricing.data.price_checks import (
     price_unit,
     units,
 )
-from pricing.errors import ContractError, Violation, nearest
+from pricing.errors import ContractError, Violation
 
 FEWEST = 0.7  # of the fewest of the last eight such weekdays: chance is in those eight; a third less is a fault
 QUIET = 7  # rows with a sale that such weekdays had at least, for a day without any to be lost and no chance
 LASTING = 2  # days after which missing values are a fault: on one day a source may have failed to answer
 ACTIVE, ALMOST_EVERY = 28, 0.8  # periods, and the share of them with a row, of a product that is sold every day
-STALE, OLD = 3, 60  # periods and days without new sales between which a feed has stopped; longer, they are a history
 LEAST_BAD = 2  # so many bad rows are no reason to stop, however few rows there are
 LEFT_OUT = "data.quality.leave_out"
+FUTURE = "Write dates as YYYY-MM-DD, of days that are over"
 NULLABLE = ("list_price", "unit_cost", "stock", "comp_price", "is_promo")
 
 
@@ -70,16 +70,10 @@ def _sold_every_day(present: Bools, now: int) -> Bools:
 
 def _lost_columns(sales: GivenRows) -> Iterator[Found]:
     had = set() if sales.known is None else _columns_of(sales.known)
-    others, common = [name for name in sales.names if name not in COLUMNS], ("category", *NULLABLE)
-    for name in (*common, *sorted(had - {*common})):
-        if name in sales.names:
-            continue
-        near = nearest(name, others) if name in common else None
-        if name in had or near is not None:
-            hint = "" if near is None else f", but a column {near!r} is"
-            yield sales.found(
-                "stop" if name in had else "note", sales.grid.present, f"column {name} is not in the sales{hint}"
-            )
+    for name in sorted(had - {*sales.names}):
+        yield sales.found(
+            "stop", sales.grid.present, f"column {name}, which the champion has read, is not in the sales"
+        )
     present = sales.grid.present
     rows, there = np.maximum(present.sum(axis=0), 1), np.asarray(present.any(axis=0))
     filled = {name: np.isfinite(sales.columns[name]) & present for name in NULLABLE if name in sales.columns}
@@ -107,20 +101,8 @@ def _columns_of(panel: Panel) -> set[str]:
     return {name for name, there in had.items() if there}
 
 
-def _dates(sales: GivenRows) -> Iterator[Found]:
-    """Find a feed that has stopped; rows in the future are set aside before all checks."""
-    if sales.today is None or sales.known is None:
-        return
-    newest, step, today = sales.grid.dates[-1], STEP_DAYS[sales.period], np.datetime64(sales.today, "D")
-    late = int((today - newest).astype(int))
-    if STALE * step < late < OLD:
-        text = f"the newest sales are of {newest}, {late} days ago"
-        yield Found(Finding("", "set_aside", first=str(newest + step), last=str(today), sentence=text))
-
-
 # By the name that `data.quality.accept` takes: what finds, and what to do.
 CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
-    "dates": (_dates, "Write dates as YYYY-MM-DD, of days that are over, and look at the feed"),
     "price_unit": (price_unit, "Deliver all prices in one unit, of one piece, tax included, as before"),
     "price_outlier": (price_outlier, "Look at the rows that were set aside, and mend the feed"),
     "units": (units, "Look at the rows that were set aside: totals, or another column"),
@@ -145,8 +127,7 @@ def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
             if stopped and one.level != "stop":
                 continue
             stopped = one.level == "stop"
-            cells = None if found.cells is None else found.cells & (sales.grid.dates.astype(str) > until)
-            yield Found(one, found.aside, cells)
+            yield Found(one, found.aside, found.cells & (sales.grid.dates.astype(str) > until))
 
 
 @dataclass(frozen=True)
@@ -171,7 +152,7 @@ def judge(
     """Run the checks on rows that keep the contract, and set aside what they say.
 
     `names` are all columns that the sales have, `known` is the end of the history that the champion has read. Without
-    `today` no row is in the future, and none is old.
+    `today` no row is in the future.
 
     Raises:
         ContractError: The configuration leaves out all days, or all lie in the future.
@@ -188,7 +169,7 @@ def judge(
     if checked.clean.empty:
         none = Violation("there must be rows", 0, "all are broken, left out, or lie in the future")
         raise ContractError(where, [*checked.violations, none])
-    sales = GivenRows.of(checked.clean, config, names=names, known=known, today=today)
+    sales = GivenRows.of(checked.clean, config, names=names, known=known)
     ids = read_names(checked.bad_rows["product_id"].astype(object))  # whose rows are gone, and so none of 0 units
     of_bad = np.array([*ids.names, ""])[ids.values], read_days(checked.bad_rows["date"]).values
     unknown = left_out(sales.grid.dates, config) | sales.grid.marked(*of_bad)
@@ -196,7 +177,7 @@ def judge(
     marked = np.zeros(len(frame), dtype=np.bool_)
     for found in _look(sales, config.quality.accept):
         findings.append(found.finding)
-        if not found.aside or found.cells is None:
+        if not found.aside:
             continue
         rows = np.zeros(len(frame), dtype=np.bool_)
         rows[sales.numbers[found.cells & (sales.numbers >= 0)]] = True
@@ -245,7 +226,7 @@ def _without_days(checked: Checked, marked: Bools, check: str, level: Level, fin
         return checked
     days = days_of(checked.clean["date"])[marked]
     text = f"{len(np.unique(days)):,} days {'lie in the future' if check == 'dates' else 'are left out'}"
-    advice = CHECKS[check][1] if check in CHECKS else ""
+    advice = FUTURE if check == "dates" else ""
     findings.append(Finding(check, level, 0, len(days), str(days.min()), str(days.max()), "", text, advice))
     return replace(checked.without(marked, rule=f"{check}: {text}"), violations=checked.violations)
 

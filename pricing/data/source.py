@@ -36,7 +36,7 @@ _SQL_ROWS = 100_000  # rows fetched at once
 _TEXTS = ("product_id", "category", "parent_id")  # never numbers, whatever they look like: 00123 is not 123
 
 
-def read_sales(where: str, *, columns: Sequence[str] | None = None, sql_seconds: float = SQL_SECONDS) -> pd.DataFrame:
+def read_sales(where: str, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read raw rows.
 
     Args:
@@ -44,13 +44,12 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None, sql_seconds:
             `etl`, what it last made of a shop's tables; or an SQLAlchemy URL, to which `#table`, `#schema.table` or
             `#SELECT …` may be added (without it, the table `sales`). No query may write.
         columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
-        sql_seconds: How long each statement may take.
 
     Raises:
         SourceError: There is nothing there, it is not what its name says, or it cannot be read.
     """
     if "://" in where and not where.startswith("s3://"):
-        return _read_sql(where, columns, seconds=sql_seconds)
+        return _read_sql(where, columns)
     if where == ETL:
         return read_etl_rows(columns)
     store, path = open_filesystem(where)
@@ -100,9 +99,9 @@ def _read_csv(store: Any, path: str, *, where: str, columns: Sequence[str] | Non
     return unquote_formulas(_to_frame(table, left_out=left_out))
 
 
-def _read_sql(where: str, columns: Sequence[str] | None, *, seconds: float) -> pd.DataFrame:
+def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
     address, _, what = where.partition("#")
-    with open_database(address, seconds=seconds) as database:
+    with open_database(address, seconds=SQL_SECONDS) as database:
         rows = select(database, what.strip() or DEFAULT_TABLE)
         names = column_names(database, rows)
         wanted, left_out = _wanted(names, columns)
