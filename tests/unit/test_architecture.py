@@ -64,6 +64,7 @@ SERVING_NEVER = {
     *("keras", "tensorflow", "pandas", "scipy", "sklearn", "shap", "matplotlib", "optuna", "evidently", "lightgbm"),
     *("pyarrow", "mlflow", "sqlalchemy", "duckdb"),
 }
+OPTIONAL = {"anyio", "dotenv", "uvloop", "watchfiles"}  # which granian and Flask take where they are installed
 
 
 class Import(NamedTuple):
@@ -170,7 +171,7 @@ def test_serving_stays_light_and_needs_nothing_outside_its_lock() -> None:
     lock = (ROOT / "requirements" / "serving.txt").read_text(encoding="utf-8")
     locked = {line.partition("==")[0].lower() for line in lock.splitlines() if "==" in line}
     loaded = loaded_by(*(name for name in modules() if name.startswith("serving."))) - loaded_by()
-    libraries = loaded - {*sys.stdlib_module_names, *PACKAGES}
+    libraries = loaded - {*sys.stdlib_module_names, *PACKAGES, *OPTIONAL}
     distributions = packages_distributions()
 
     assert loaded & SERVING_NEVER == set()

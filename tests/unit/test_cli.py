@@ -1,6 +1,5 @@
 """What every job's command line does: options, errors, exit codes and signals."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -66,26 +65,10 @@ def test_an_absent_parameter_arrives_as_an_empty_string_and_counts_as_not_given(
     assert seen == {"sales": None, "config": None, "min_history": 120, "force": False, "quarantine": Path("bad")}
 
 
-@pytest.mark.parametrize(
-    ("words", "config", "said"),
-    [
-        (("--config", ""), "env.yaml", ["configuration: env.yaml, which PRICING_CONFIG names"]),
-        (("--config", "mine.yaml"), "mine.yaml", []),
-    ],
-)
-def test_without_the_option_the_configuration_is_that_of_the_environment_and_the_log_says_so(
-    words: tuple[str, ...],
-    config: str,
-    said: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_without_the_option_the_configuration_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRICING_CONFIG", "env.yaml")
 
-    with caplog.at_level(logging.INFO):
-        assert parsed(*words)["config"] == config
-
-    assert [record.getMessage() for record in caplog.records] == said
+    assert [parsed("--config", given)["config"] for given in ("", "mine.yaml")] == ["env.yaml", "mine.yaml"]
 
 
 @pytest.mark.parametrize("words", [(), ("--sales", ""), ("--sales=",)])
