@@ -41,8 +41,8 @@ class Found:
     """A finding, and the (product, period) cells of a column, or of ROWS, to set aside; none where `aside` is empty."""
 
     finding: Finding
-    aside: str
-    cells: Bools
+    aside: str = ""
+    cells: Bools | None = None
 
 
 class QualityError(PricingError):

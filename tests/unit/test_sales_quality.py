@@ -1,4 +1,4 @@
-"""Each fault of sales is found by its check, with its level and days, and honest sales have no finding."""
+"""Ten checks of sales: each fault is found by its check, with its level and days, and honest sales have no finding."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -68,9 +68,12 @@ def changed(change: Change | None = None, until: int = LAST) -> pd.DataFrame:
     return frame if found is None else found
 
 
-def judged(change: Change | None = None, *, until: int = LAST, config: DataConfig = CONFIG, **more: Any) -> Judged:
+def judged(
+    change: Change | None = None, *, until: int = LAST, config: DataConfig = CONFIG, others: Any = (), **more: Any
+) -> Judged:
     frame = changed(change, until)
-    return judge(check(frame, where="sales", period=config.period), config, names=list(frame.columns), **more)
+    names = [*frame.columns, *others]
+    return judge(check(frame, where="sales", period=config.period), config, names=names, **more)
 
 
 def alarms(change: Change | None = None, *, until: int = LAST, config: DataConfig = CONFIG, **more: Any) -> set[Any]:
@@ -101,12 +104,24 @@ def put(column: str, value: float, *, number: int = FAULT) -> Change:
     return lambda frame: frame.assign(**{column: frame[column].mask(since(frame, number), value)})
 
 
+def frozen(column: str) -> Change:
+    def change(frame: pd.DataFrame) -> None:
+        last = frame[frame["date"] == day(FAULT - 1)].set_index("product_id")[column]
+        frame.loc[since(frame), column] = frame["product_id"].map(last)
+
+    return change
+
+
 def lost(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["date"] != day(FAULT)]
 
 
 def without(number: int) -> Change:
     return lambda frame: frame[~(since(frame, number) & (frame["product_id"] < "P06"))]
+
+
+def renamed_ids(frame: pd.DataFrame) -> None:
+    frame.loc[since(frame), "product_id"] = "N" + frame["product_id"]
 
 
 def swapped(frame: pd.DataFrame) -> None:
@@ -129,17 +144,23 @@ FAULTS: dict[str, tuple[Change, str, str, int]] = {
     "one day ÷ 100": (scale(("price", "list_price"), 0.01, one=True), "price_unit", STOP, FAULT),
     "one category × 100": (scale(("price",), 100, category="jam"), "price_unit", STOP, FAULT),
     "costs × 100": (scale(("unit_cost",), 100), "price_unit", STOP, FAULT),
+    "net of tax": (scale(("price", "list_price"), 1 / 1.19), "price_unit", STOP, FAULT),
     "a price × 100": (row("P07", 60, "price", 100), "price_outlier", ASIDE, 60),
     "an early price × 100": (row("P07", 2, "price", 100), "price_outlier", ASIDE, 2),
     "a cost × 100": (row("P07", 60, "unit_cost", 100), "price_outlier", ASIDE, 60),
     "a total among units": (row("P07", 60, "units_sold", 9000), "units", ASIDE, 60),
+    "cases of 20": (scale(("units_sold",), 0.05), "units", STOP, FAULT + 1),
     "a day lost": (lost, "lost_days", ASIDE, FAULT),
     "products missing": (without(FAULT), "lost_days", ASIDE, FAULT),
     "a till of zeros": (put("units_sold", 0), "lost_days", ASIDE, FAULT),
     "competitor missing": (put("comp_price", np.nan), "lost_columns", ASIDE, FAULT),
     "stock 0": (put("stock", 0), "lost_columns", ASIDE, FAULT),
+    "stock frozen": (frozen("stock"), "lost_columns", ASIDE, FAULT),
+    "ids changed": (renamed_ids, "renamed_ids", STOP, FAULT),
+    "two spellings": (lambda frame: frame.replace({"product_id": {"P01": "p00"}}), "duplicates", NOTE, 0),
     "competitor × 100": (scale(("comp_price",), 100), "competitor", ASIDE, FAULT),
-    "stock 0 throughout": (lambda frame: frame.assign(stock=0.0), "lost_columns", ASIDE, 0),
+    "competitor is ours": (lambda frame: frame.assign(comp_price=frame["price"]), "competitor", ASIDE, 0),
+    "stock 0 throughout": (lambda frame: frame.assign(stock=0.0), "coverage", ASIDE, 0),
 }
 
 
@@ -172,14 +193,19 @@ def test_what_a_shop_may_do_is_no_fault(world: str) -> None:
     assert {one for one in alarms(HONEST[world]) if one[1] != NOTE} == set()
 
 
-def test_nothing_is_found_on_a_simulated_market() -> None:
-    market = simulate(MarketConfig("clearance", products=40, days=400)).frame()
+@pytest.mark.parametrize("kind", ["default", "clearance", "heavy_tail"])
+def test_nothing_is_found_on_simulated_markets(kind: str) -> None:
+    market = simulate(MarketConfig(kind, products=40, days=400)).frame()
 
     assert {one for one in alarms(lambda _: market) if one[1] != NOTE} == set()
 
 
-def test_rows_in_the_future_are_set_aside() -> None:
-    assert alarms(today=dt.date.fromisoformat(day(LAST - 2))) == {("dates", ASIDE, day(LAST))}
+def test_rows_in_the_future_are_set_aside_and_old_sales_are_said_where_newer_are_due() -> None:
+    last = dt.date.fromisoformat(day(LAST))
+
+    assert alarms(today=last - dt.timedelta(days=2)) == {("dates", ASIDE, day(LAST))}
+    assert alarms(known=read_before(), today=last + dt.timedelta(days=9)) == {("dates", ASIDE, day(DAYS))}
+    assert alarms(known=read_before(), today=last + dt.timedelta(days=900)) == set()
 
 
 @pytest.mark.parametrize("column", ["unit_cost", "is_promo"])
@@ -189,6 +215,11 @@ def test_a_column_that_the_champion_had_and_that_is_gone_stops(column: str) -> N
 
     assert alarms(gone, known=read_before()) == {("lost_columns", STOP, day(0))}
     assert alarms(gone) == set()  # nobody knows that it was there
+    assert alarms(gone, others=(f"{column}s",)) == {("lost_columns", NOTE, day(0))}
+
+
+def new_ids(frame: pd.DataFrame) -> None:
+    frame.loc[frame["product_id"] > "P02", "product_id"] = "N" + frame["product_id"]
 
 
 def newer(factor: float) -> Change:
@@ -200,11 +231,12 @@ def newer(factor: float) -> Change:
     ("change", "expected"),
     [
         (scale(("price", "list_price"), 100, number=0), {("price_unit", STOP)}),
+        (new_ids, {("renamed_ids", STOP)}),
         (newer(100), {("price_unit", STOP)}),
         (newer(1), set()),
         (lambda frame: frame.drop(columns="stock").assign(product_id="X" + frame["product_id"]), set()),
     ],
-    ids=["another unit", "newer rows × 100", "newer rows", "another shop's champion"],
+    ids=["another unit", "other ids", "newer rows × 100", "newer rows", "another shop's champion"],
 )
 def test_sales_are_compared_with_what_the_champion_read(change: Change, expected: set[tuple[str, str]]) -> None:
     assert {one[:2] for one in alarms(change, known=read_before())} == expected
@@ -218,6 +250,14 @@ def test_weekly_sales_are_judged_by_weeks(factor: float, expected: set[Any]) -> 
         return frame.assign(date=(START + 7 * weeks).astype("datetime64[s]"))
 
     assert alarms(weekly, config=load_config("weekly").data) == expected
+
+
+@pytest.mark.parametrize("until", [60, 61, LAST])
+def test_what_is_set_aside_on_one_night_is_on_every_later_one(until: int) -> None:
+    aside = judged(row("P07", 60, "price", 100), until=until).checked.bad_rows
+
+    assert aside["row"].tolist() == [7 * (until + 1) + 60 + 1]
+    assert aside["reasons"].str.startswith("price_outlier: ").all()
 
 
 def test_a_price_that_stays_at_a_new_level_is_believed_after_two_weeks() -> None:

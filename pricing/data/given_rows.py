@@ -1,0 +1,214 @@
+"""Sales as they were given, for checks that compare days with days before. Causal: nothing looks at a later day."""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.config_models import DataConfig
+from pricing.data.calendar import holidays_for
+from pricing.data.findings import ROWS, Finding, Found, Level
+from pricing.data.grid import Grid, as_rows, days_of
+from pricing.data.panel import STEP_DAYS, Panel, Period
+
+SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
+LOOKBACK, LEAST_SEEN = 8, 4  # earlier periods of the same weekday that a period is compared with, and those needed
+LEAST_TOGETHER = 3  # products that say something together; fewer are judged alone
+LEAST_ROWS = 7  # rows of a product's past needed to tell what is usual for it
+PAST_DAYS = 91  # that prices are compared with: a season, so that its promotions are in it
+SETTLED = 14  # rows at a new level after which it is taken for the usual one
+WINDOW_DAYS = 28  # newest days that are judged beside those that no champion has read, where a shop's range may change
+_BLOCK = 4096  # products whose ranges are found at once
+
+
+@dataclass(frozen=True)
+class GivenRows:
+    """Rows laid out over products × periods, those that the champion has read of the time before among them."""
+
+    grid: Grid  # the rows; `own` are the periods of the sales themselves
+    numbers: Ints  # (product, period) number of the row in the sales, counted from 0; -1 where there is none
+    period: Period  # the grain
+    columns: dict[str, Floats]  # (product, period) values of each numeric column of the sales; NaN where missing
+    categories: Strings  # (product,) latest category, "" where none is given
+    categorised: Bools  # (product, period) whether the row names a category
+    calendar: Bools  # (period,) whether the country's calendar calls it a holiday
+    odd: Bools  # (period,) whether that or most rows do, or a person leaves it out
+    since: int  # first of the newest periods that are judged
+    names: Sequence[str]  # the columns that the sales have, in the contract and beyond it
+    known: Panel | None  # the end of the history that the champion has read
+    today: dt.date | None  # the day of the check; None where it does not matter
+
+    @classmethod
+    def of(
+        cls,
+        frame: pd.DataFrame,
+        config: DataConfig,
+        *,
+        names: Sequence[str],
+        known: Panel | None,
+        today: dt.date | None,
+    ) -> "GivenRows":
+        """Lay out rows that satisfy the contract; a `known` history of other products or grain is ignored."""
+        step, start = STEP_DAYS[config.period], days_of(frame["date"]).min()
+        if known is not None and (
+            known.period != config.period
+            or (start - known.dates[0]).astype(int) % step
+            or not frame["product_id"].isin(known.product_ids).any()
+        ):
+            known = None
+        earlier = 0
+        if known is not None and known.dates[0] < start:
+            read = known.through(start - np.timedelta64(1, "D"))
+            columns = [name for name in ("product_id", "category", *SERIES, "is_holiday") if name in frame]
+            read_rows = as_rows(read, read.present, columns)
+            frame, earlier = pd.concat([read_rows, frame], ignore_index=True), len(read_rows)
+        grid = Grid.of(frame, period=config.period, start=start)
+        numbers = np.full(grid.present.shape, -1, dtype=np.int64)
+        numbers.flat[grid.cells] = np.maximum(np.arange(len(frame)) - earlier, -1)
+        codes, latest, texts = grid.codes("category")
+        since = max(0, len(grid.dates) - WINDOW_DAYS // step)
+        if known is not None:
+            since = min(since, int((grid.dates <= known.dates[-1]).sum()))
+        calendar = holidays_for(grid.dates, recurring=None, country=config.country, period=config.period)
+        flagged = 2 * np.nansum(grid.spread("is_holiday"), axis=0) > grid.present.sum(axis=0)
+        return cls(
+            grid=grid,
+            numbers=numbers,
+            period=config.period,
+            columns={name: grid.spread(name) for name in SERIES if name in frame},
+            categories=np.array([*texts, ""])[latest[:, -1]],
+            categorised=codes >= 0,
+            calendar=calendar,
+            odd=calendar | flagged | left_out(grid.dates, config),
+            since=max(since, grid.own.start),
+            names=names,
+            known=known,
+            today=today,
+        )
+
+    @property
+    def phases(self) -> int:
+        """Periods after which the same weekday comes again."""
+        return 7 if self.period == "day" else 1
+
+    @property
+    def past(self) -> int:
+        """Periods that prices are compared with."""
+        return PAST_DAYS // STEP_DAYS[self.period]
+
+    @property
+    def open_days(self) -> Bools:
+        """(period,) whether it has rows and is like others."""
+        return np.asarray(self.grid.present.any(axis=0) & ~self.odd)
+
+    def groups(self) -> Iterator[tuple[str, Ints]]:
+        """Each category with the rows of its products, and the whole shop under the empty name, last."""
+        names, codes = np.unique(self.categories, return_inverse=True)
+        for code, name in enumerate(names if len(names) > 1 else ()):
+            if name:
+                yield str(name), np.flatnonzero(codes == code)
+        yield "", np.arange(len(self.grid.ids))
+
+    def found(
+        self, level: Level, at: Bools, sentence: str, *, column: str = "", aside: str = "", example: str = ""
+    ) -> Found:
+        """The finding on marked cells, (product, period), whose values in the column `aside`, or whose rows, go aside.
+
+        The example is the first cell, with its value in `column`.
+        """
+        days = np.flatnonzero(at.any(axis=0))
+        product, dates = int(np.argmax(at[:, days[0]])), self.grid.dates
+        value = f": {column} {self.columns[column][product, days[0]]:g}" if column in self.columns else ""
+        finding = Finding(
+            "",
+            level,
+            products=int(at.any(axis=1).sum()),
+            rows=int((at & self.grid.present).sum()),
+            first=str(dates[days[0]]),
+            last=str(dates[days[-1]]),
+            example=example or f"{str(self.grid.ids[product])!r} on {dates[days[0]]}{value}",
+            sentence=sentence,
+        )
+        return Found(finding, aside, at)
+
+    def whole(self, level: Level, sentence: str, *, since: int = 0, aside: str = "") -> Found:
+        """The finding on all rows from a period on."""
+        return self.found(level, self.grid.present & (np.arange(len(self.grid.dates)) >= since), sentence, aside=aside)
+
+    def days(self, marked: Bools, sentence: str, *, example: str = "") -> Found:
+        """The finding that sets whole periods, (period,), aside: what has no row in them is unknown."""
+        at = np.broadcast_to(marked, self.grid.present.shape)
+        return self.found("set_aside", at, sentence, aside=ROWS, example=example)
+
+    def logs(self, name: str) -> Floats:
+        """(product, period) logarithms of a column's values; NaN where there is none above 0."""
+        values = self.columns[name]
+        return np.log(np.where(values > 0, values, np.nan))
+
+    def less_than_usual(self, values: Floats, *, usable: Bools, share: float) -> tuple[Bools, Floats]:
+        """(period,) whether a value is below `share` of the lowest of the last such weekdays, and that lowest one.
+
+        Later ones are not compared with those, so that a fault that lasts stays found.
+        """
+        low, lowest = np.zeros(len(values), dtype=np.bool_), np.full(len(values), np.nan)
+        for now in range(len(values)):
+            before = np.arange(now - self.phases, max(-1, now - 2 * LOOKBACK * self.phases - 1), -self.phases)
+            before = before[(usable & ~low)[before]][:LOOKBACK]
+            if usable[now] and len(before) >= LEAST_SEEN:
+                lowest[now] = values[before].min()
+                low[now] = values[now] < share * lowest[now]
+        low[: self.grid.own.start] = False
+        return low, lowest
+
+
+def left_out(days: Days, config: DataConfig) -> Bools:
+    """(day,) whether the period that begins on each day holds a day that a person leaves out."""
+    marked = np.zeros(len(days), dtype=np.bool_)
+    for first, last in config.quality.leave_out:
+        marked |= (days + (STEP_DAYS[config.period] - 1) >= np.datetime64(first)) & (days <= np.datetime64(last))
+    return marked
+
+
+def past_range(logs: Floats, past: int) -> tuple[Floats, Floats]:
+    """(product, period) lowest and highest of the past periods before each; NaN after fewer than LEAST_ROWS rows."""
+    low, high = np.full(logs.shape, np.nan, dtype=np.float32), np.full(logs.shape, np.nan, dtype=np.float32)
+    for start in range(0, len(logs), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        before = pd.DataFrame(logs[some].T).shift().rolling(past, min_periods=LEAST_ROWS)
+        low[some], high[some] = before.min().to_numpy().T, before.max().to_numpy().T
+    return low, high
+
+
+def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
+    """(product, period) values beyond the range of the product's own `past` periods by more than a factor, all in logs.
+
+    The first LEAST_ROWS values are compared with their median. A run of more than SETTLED is a new level, in the range
+    from then on. Only products whose values span such a factor are gone through.
+    """
+    off, known = np.zeros(logs.shape, dtype=np.bool_), np.isfinite(logs)
+    span = np.max(logs, axis=1, where=known, initial=-np.inf) - np.min(logs, axis=1, where=known, initial=np.inf)
+    wide = np.flatnonzero((span > min(high, -low)) & (known.sum(axis=1) >= LEAST_ROWS))
+    values, known = logs[wide], known[wide]
+    opening = known & (np.cumsum(known, axis=1) <= LEAST_ROWS)
+    middle = np.median(values[opening].reshape(len(wide), LEAST_ROWS), axis=1)
+    away = values - middle[:, None]
+    usable = known & ~(opening & ((away > high) | (away < low)))
+    run = np.zeros(len(wide), dtype=np.int64)
+    for now in range(1, logs.shape[1]):
+        base, here = slice(max(0, now - past), now), known[:, now] & ~opening[:, now]
+        highest = np.max(values[:, base], axis=1, where=usable[:, base], initial=-np.inf)
+        lowest = np.min(values[:, base], axis=1, where=usable[:, base], initial=np.inf)
+        enough = here & (usable[:, base].sum(axis=1) >= LEAST_SEEN)
+        far = enough & ((values[:, now] - highest > high) | (values[:, now] - lowest < low)) & (run < SETTLED)
+        run = np.where(far, run + 1, np.where(here, 0, run))
+        usable[:, now] &= ~far
+    off[wide] = known & ~usable
+    return off
+
+
+def newest_run(flags: Bools) -> int:
+    """How many of the newest periods are flagged without a break."""
+    return len(flags) if flags.all() else int(np.argmax(~flags[::-1]))
