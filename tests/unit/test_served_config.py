@@ -3,7 +3,6 @@ from typing import Any
 
 from pricing.config import (
     ConfigFile,
-    Difference,
     ModelConfig,
     load_config,
     parse_model_config,
@@ -40,7 +39,7 @@ def test_what_the_file_leaves_out_of_decision_stays_the_versions_own(tmp_path: P
     served = served_config(own, given(tmp_path, "decision: {guardrails: {band: [0.9, 1.1]}}"), name="3")
 
     assert served.config.decision.guardrails == own.decision.guardrails.model_copy(update={"band": (0.9, 1.1)})
-    assert served.replaced == {"decision.guardrails.band": Difference([0.7, 1.35], [0.9, 1.1])}
+    assert served.replaced == {"decision.guardrails.band": {"version": [0.7, 1.35], "file": [0.9, 1.1]}}
 
 
 def test_what_a_version_was_trained_with_stays_and_what_the_file_says_of_it_is_told(tmp_path: Path) -> None:
@@ -50,7 +49,7 @@ def test_what_a_version_was_trained_with_stays_and_what_the_file_says_of_it_is_t
 
     assert served.config == packed()
     assert served.ignored == {
-        "data.country": Difference("US", "DE"),
-        "data.margin.toys": Difference(None, 0.4),
-        "demand.horizon": Difference(28, 14),
+        "data.country": {"version": "US", "file": "DE"},
+        "data.margin.toys": {"version": None, "file": 0.4},
+        "demand.horizon": {"version": 28, "file": 14},
     }
