@@ -34,8 +34,8 @@ from pipelines import parts
 from pipelines.parts import Pricing, Work, price_parts
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
+from pricing.data.etl_output import MANIFEST, Partitions, sample_of
 from pricing.data.load import load_panel_from
-from pricing.data.partitions import MANIFEST, Partitions, sample_of
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.switches import NO_CONTROL
 from pricing.demand.adoption import adopt

@@ -16,8 +16,8 @@ from werkzeug.wrappers import Response
 from pricing.config import Config
 from pricing.errors import ConfigError
 from pricing.fileio import replace_atomically
+from pricing.paths import actor
 from pricing.runtime.api_keys import ApiKey, find_key, is_local_name, is_loopback, read_keys
-from pricing.runtime.shared_state import actor
 
 HOURS = 12  # that a session lasts
 FORM_LIMIT, FILE_LIMIT = 200_000, 32_000_000  # bytes of a form; of a price file that is read back

@@ -15,10 +15,10 @@ from console.words import moment, why
 from console.worklist import BY_HAND, OPEN, Worklist
 from pricing.arrays import Ints
 from pricing.config_models import DecisionConfig
-from pricing.csv_text import quote_formulas, unquote_formulas
 from pricing.errors import SourceError, first_line
 from pricing.objects import ObjectStore
-from pricing.runtime.post import post
+from pricing.quoting import quote_formulas, unquote_formulas
+from pricing.runtime.alerts import post
 
 COLUMNS = ("file", "id", "product_id", "old", "new", "from", "reason", "gain", "status", "decision", "note")
 SHOWN = 20  # files, the newest

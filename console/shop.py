@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from console.worklist import Worklist, read_table
-from pricing.config import ConfigFile
+from pricing.config import ConfigFile, served_config
 from pricing.config_models import DecisionConfig
 from pricing.data.panel import HEADER, Panel, is_panel, load_panel
 from pricing.decision.experiment_results import Gain, profit_gain, spans
@@ -24,6 +24,7 @@ from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Review, Switch, Unfreeze
 from pricing.errors import PricingError, RegistryError
 from pricing.objects import open_store
+from pricing.paths import database_url
 from pricing.registry.control import ControlRecord, Heard
 from pricing.registry.published import (
     PRICES_MADE,
@@ -35,8 +36,6 @@ from pricing.registry.published import (
     published_url,
 )
 from pricing.registry.version import LoadedVersion, load
-from pricing.runtime.shared_state import database_url
-from pricing.served_config import served_config
 
 LOOK_SECONDS = 2.0  # between two looks at what is published, as serving does
 OVERRIDE_DAYS = 7

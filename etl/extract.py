@@ -1,7 +1,5 @@
 """Bring a shop's tables into DuckDB: files by its own readers, databases as Arrow; bad lines keep their reasons."""
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -16,19 +14,15 @@ from sqlalchemy.dialects import postgresql
 
 from etl.report import TableRead
 from etl.settings import CLOCKS, COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded, hidden
-from pricing.data.databases import Database, column_names, open_database, select
-from pricing.data.files import foreign_content, open_filesystem
+from pricing.data.source import Database, column_names, open_database, open_filesystem, select
 from pricing.errors import ConfigError, PricingError, SourceError, first_line
 from pricing.fileio import redact_text
 
 _WANTED = {"time": "an ISO time such as 2026-11-27 09:30", "day": "an ISO day such as 2026-11-27", "number": "a number"}
 _CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt"), (".parquet",)
-_SAMPLED_FILES, _SAMPLED_LINES = 20, 2000
+_SAMPLED_LINES = 2000
 _ZONED = "TIMESTAMP WITH TIME ZONE"
 _ROWS_AT_ONCE = 50_000
-_DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2})[./-](\d{4})(?:[ T](\d{1,2}:\d{2}(:\d{2})?))?")
-_COMMA, _POINT = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d+"), re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+")
-_EITHER = re.compile(r"-?[1-9]\d{0,2}([.,]\d{3})+")  # 1,234 is a thousand, or a little more than one
 
 
 class _S3(ArrowFSWrapper):  # type: ignore[misc]
@@ -62,7 +56,7 @@ def extract(
 
     Raises:
         ConfigError: A variable is not set, or a column is not there.
-        SourceError: It cannot be read, or its dates or numbers can be read in two ways.
+        SourceError: It cannot be read.
     """
     where = f"etl.tables.{table}"
     location = expanded(settings.location, environ, where=where)
@@ -171,21 +165,14 @@ def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetti
 
 
 def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, files: list[str]) -> tuple[str, str]:
-    where = f"etl.tables.{table}"
-    dialects = {one: _dialect(con, one, settings, where=where) for one in files}
+    dialects = {one: _dialect(con, one, settings) for one in files}
     kinds: dict[str, Kind] = {}
     if settings.query is None:
         named = settings.named(table, list(dialects[files[0]][1]))
         kinds = {theirs: COLUMNS[table][ours] for ours, theirs in named.items()}
-    samples: dict[Kind, list[str]] = {"time": [], "day": [], "number": []}
-    for one in files[:: max(1, len(files) // _SAMPLED_FILES)]:
-        for name, cell in _sample(con, one, *dialects[one], wanted=[n for n, k in kinds.items() if k != "text"]):
-            samples[kinds[name]].append(cell)
-    decimal = settings.decimal or _decimal(samples["number"], where=where)
-    form = settings.date_format or _date_format(samples["time"] + samples["day"], where=where)
-    other = "." if decimal == "," else ","
-    options = f"decimal_separator={literal(decimal)}, store_rejects=true"
-    options += f", thousands={literal(other)}" if any(other in cell for cell in samples["number"]) else ""
+    form = settings.date_format
+    options = f"decimal_separator={literal(settings.decimal)}, store_rejects=true"
+    options += ", thousands='.'" if settings.decimal == "," else ""  # 1,234 where the mark is a point may be either
     options += f", dateformat={literal(form)}, timestampformat={literal(form)}" if form else ""
     parts = []
     for dialect, names in dict.fromkeys(dialects.values()):
@@ -196,17 +183,12 @@ def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetting
         alike = ", ".join(literal(file) for file, one in dialects.items() if one == (dialect, names))
         parts.append(f"FROM read_csv([{alike}], {dialect}, {options}, columns={{{columns}}})")
     signs = sorted({dialect.partition(", quote")[0].removeprefix("delim=") for dialect, _ in dialects.values()})
-    told = f"{', '.join(signs)} between cells, decimal mark {decimal}, dates {form or 'ISO 8601'}"
+    told = f"{', '.join(signs)} between cells, decimal mark {settings.decimal}, dates {form or 'ISO 8601'}"
     return f"({' UNION ALL BY NAME '.join(parts)})", told
 
 
-def _dialect(
-    con: duckdb.DuckDBPyConnection, file: str, settings: TableSettings, *, where: str
-) -> tuple[str, tuple[str, ...]]:
+def _dialect(con: duckdb.DuckDBPyConnection, file: str, settings: TableSettings) -> tuple[str, tuple[str, ...]]:
     """How a CSV file is written, as options of `read_csv`, and the names in its header."""
-    holds = foreign_content(*open_filesystem(file))
-    if holds is not None:
-        raise SourceError(f"{where}: {file}: is called CSV but holds {holds}; save it as CSV in UTF-8, or as Parquet")
     given = f"header=true, ignore_errors=true, all_varchar=true, sample_size={_SAMPLED_LINES}"
     given += f", delim={literal(settings.delimiter)}" if settings.delimiter else ""
     ((delimiter, mark, escape, columns),) = con.execute(
@@ -216,48 +198,6 @@ def _dialect(
     escape = mark if escape in ("", "(empty)") else escape
     options = f"delim={literal(settings.delimiter or delimiter)}, quote={literal(mark)}, escape={literal(escape)}"
     return f"{options}, auto_detect=false, header=true", tuple(str(column["name"]) for column in columns)
-
-
-def _sample(
-    con: duckdb.DuckDBPyConnection, file: str, dialect: str, names: tuple[str, ...], *, wanted: list[str]
-) -> Iterator[tuple[str, str]]:
-    """Some cells of the wanted columns, as they are written, with their column."""
-    chosen = [name for name in wanted if name in names]
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
-    cells = ", ".join(map(quoted, chosen)) or "NULL"
-    rows = con.execute(
-        f"SELECT {cells} FROM read_csv({literal(file)}, {dialect}, columns={{{columns}}}, ignore_errors=true) "
-        f"LIMIT {_SAMPLED_LINES}"
-    ).fetchall()
-    for row in rows:
-        yield from ((name, cell.strip()) for name, cell in zip(chosen, row, strict=False) if cell and cell.strip())
-
-
-def _decimal(cells: list[str], *, where: str) -> str:
-    """The decimal mark; refuses where it can be the one or the other."""
-    marked = [cell for cell in cells if re.fullmatch(r"-?\d+[.,][\d.,]*", cell)]
-    comma, point = (
-        next((cell for cell in marked if form.fullmatch(cell) and not _EITHER.fullmatch(cell)), None)
-        for form in (_COMMA, _POINT)
-    )
-    if marked and (comma is None) == (point is None):
-        shown = marked[0] if comma is None else f"{comma} and {point}"
-        raise SourceError(f"{where}: numbers such as {shown} can be read in two ways: give decimal")
-    return "." if comma is None else ","
-
-
-def _date_format(cells: list[str], *, where: str) -> str | None:
-    """The format of dates that are not ISO 8601, None where they are; refuses where day and month look alike."""
-    matches = [match for cell in cells if (match := _DAY.fullmatch(cell))]
-    if not matches or len(matches) < len(cells) / 2:
-        return None
-    first, second = (any(int(match[group]) > 12 for match in matches) for group in (1, 3))
-    if first == second:
-        shown = matches[0][0]
-        raise SourceError(f"{where}: in dates such as {shown} day and month cannot be told apart: give date_format")
-    days = matches[0][2].join(("%d", "%m", "%Y") if first else ("%m", "%d", "%Y"))
-    times = Counter("" if match[5] is None else " %H:%M:%S" if match[6] else " %H:%M" for match in matches)
-    return days + times.most_common(1)[0][0]
 
 
 def _from_database(

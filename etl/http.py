@@ -1,13 +1,11 @@
 """Ask one HTTP API for JSON, bounded in time, size and repetition; its credentials go to its own host only."""
 
 import base64
-import datetime as dt
 import json
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, quote_plus
 
@@ -180,7 +178,7 @@ class Api:
         who, had_token = "it" if response.request.method == "GET" else "its token service", bool(self._token)
         words = f"{who} answered {response.status_code}"
         if response.status_code == 429 or response.is_server_error:
-            wait = retry_after(response.headers.get("Retry-After", ""), now=dt.datetime.now(dt.UTC))
+            wait = retry_after(response.headers.get("Retry-After", ""))
             if wait is not None and wait > self._ends - time.monotonic():
                 raise ApiError(f"{words} and asks to wait {wait:,.0f} s, longer than there is time for")
             raise ApiError(words, again=True if wait is None else wait)
@@ -196,15 +194,9 @@ class Api:
         return secret
 
 
-def retry_after(value: str, *, now: dt.datetime) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or an HTTP date; None where it cannot be read."""
-    if value.isascii() and value.isdecimal():
-        return float(value[:12])
-    try:
-        when = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or dt.UTC) - now).total_seconds())
+def retry_after(value: str) -> float | None:
+    """Seconds that a Retry-After header asks for; None where it gives none, such as an HTTP date."""
+    return float(value[:12]) if value.isascii() and value.isdecimal() else None
 
 
 def _again(error: Exception) -> bool | float:

@@ -14,10 +14,10 @@ import pyarrow.fs
 from etl.extract import use_s3
 from pricing.config import load_config
 from pricing.config_models import ScaleConfig
-from pricing.data.files import open_filesystem
-from pricing.data.partitions import MANIFEST, SAMPLE, Partitions
-from pricing.data.source import read_sales
+from pricing.data.etl_output import MANIFEST, SAMPLE, Partitions
+from pricing.data.source import open_filesystem, read_sales
 from pricing.errors import SourceError, first_line
+from pricing.objects import open_store
 from pricing.runtime.cli import job
 
 LEAST = 20  # series of a category in the sample, as far as it has them
@@ -109,7 +109,5 @@ def _written(
     )
     ((rows, last),) = con.execute("SELECT count(*), max(CAST(date AS DATE)) FROM sales").fetchall()
     made = Partitions(made=uuid.uuid4().hex, count=count, series=series, rows=rows, last=date.fromisoformat(str(last)))
-    store, path = open_filesystem(output)
-    with store.open_output_stream(f"{path}/{MANIFEST}") as stream:
-        stream.write(made.model_dump_json(indent=1).encode())
+    open_store(output).put(MANIFEST, made.model_dump_json(indent=1).encode())
     return made

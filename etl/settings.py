@@ -54,15 +54,15 @@ class TableSettings(Settings):
         columns: Their names by ours, where they differ.
         query: A file with one SELECT over `raw`, the table as it is there, which gives our columns.
         delimiter: Of a CSV file.
-        decimal: Its decimal mark.
-        date_format: Its dates and times, such as %d/%m/%Y.
+        decimal: Its decimal mark; with a comma, points part thousands.
+        date_format: Its dates and times, such as %d/%m/%Y; null: ISO 8601.
     """
 
     location: Annotated[str, Field(min_length=1)]
     columns: dict[str, str] = Field(default_factory=dict)
     query: Path | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    decimal: Literal[".", ","] | None = None
+    decimal: Literal[".", ","] = "."
     date_format: Annotated[str, Field(pattern="%")] | None = None
 
     def named(self, table: str, there: list[str]) -> dict[str, str]:

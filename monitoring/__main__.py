@@ -22,18 +22,17 @@ from monitoring.policy import JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
 from pricing.config import load_config
-from pricing.csv_text import quote_formulas
+from pricing.data.etl_output import read_partitions, sample_of
 from pricing.data.load import load_panel_from
-from pricing.data.partitions import read_partitions, sample_of
 from pricing.errors import DeliveryError, PricingError
 from pricing.objects import open_store
-from pricing.paths import PARENT_VARIABLE, SQLITE, log_url, pricing_home, tracking_uri
+from pricing.paths import PARENT_VARIABLE, SQLITE, database_url, given_database_url, log_url, pricing_home, tracking_uri
+from pricing.quoting import quote_formulas
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
 from pricing.runtime.alerts import alert_notifiers, deliver, run_page
 from pricing.runtime.cli import CommandLine, job
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.runtime.shared_state import database_url, given_database_url
 from simulation.market import simulated_sales
 
 SCORED = (
@@ -45,7 +44,7 @@ SCORED = (
 class SilentError(PricingError):
     """Pricing is live, and made no decision though one was due, or its decisions have gone; an alert has said so."""
 
-    told = True  # see pricing.runtime.failures
+    told = True  # see pricing.runtime.alerts
 
 
 @job("monitor", sales="needed", unattended=True)

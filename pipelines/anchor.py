@@ -55,7 +55,7 @@ def main(
                 f"{access.registry.model_name} has no {CHAMPION}, so no anchors are in force yet: train and promote a "
                 "version first (pricing train --sales WHERE, then pricing promote), which sets them"
             )
-        version = access.fetch(champion.number, file=file)
+        version = access.fetch(champion.number)
         moves = _moves(version.anchors, wished)
         said = _said(moves)
         if not moves:

@@ -11,20 +11,19 @@ import numpy as np
 
 from pipelines.production import ProductionAccess
 from pipelines.publish import publish_champion
-from pricing.config import Config, ConfigFile
+from pricing.config import Config, ConfigFile, served_config
 from pricing.decision.pricer import Pricer
 from pricing.errors import EXIT_REFUSED, RegistryError, VersionError
-from pricing.markdown_text import escape_markdown
 from pricing.paths import PARENT_VARIABLE
+from pricing.quoting import escape_markdown
 from pricing.registry.gates import HOLDS_ONLY, Verdict, failed, price_moves_gate
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.price_moves import list_prices, measure_moves, sample_requests
 from pricing.registry.promotion import REJECTED, AuditEntry, move, record_refusal
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.invocation import notice
+from pricing.runtime.cli import notice
 from pricing.runtime.mlflow_runs import name_run, set_run_description
-from pricing.served_config import served_config
 
 REPORT = "promotion.md"  # the artefact of the run
 REFUSED_BY = "refused_by"  # tag of a promotion's or a rollback's run: the gates that refused it, joined by commas

@@ -12,10 +12,9 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pricing.errors import LockError, PricingError
-from pricing.paths import ROOT
+from pricing.paths import ROOT, given_database_url
 from pricing.registry.database import session_lock
 from pricing.runtime.mlflow_runs import child_environment
-from pricing.runtime.shared_state import given_database_url
 
 COMMAND = (sys.executable, "-m", "pricing.runtime.command")
 _GRACE_SECONDS = 20
@@ -24,7 +23,7 @@ _GRACE_SECONDS = 20
 class JobError(PricingError):
     """A child job ended with an error, and said so itself unless it was killed."""
 
-    of_child = True  # alerts: see pricing.runtime.failures
+    of_child = True  # alerts: see pricing.runtime.alerts
 
 
 def run_job(

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
@@ -18,6 +17,7 @@ from pricing.decision.request import DetailedDecision, PriceRequest, Weekday, re
 from pricing.decision.switches import Control
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
+from pricing.quoting import quote_formulas
 
 BATCH = 1000
 SHOWN = 5  # most faults listed in an error

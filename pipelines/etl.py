@@ -29,10 +29,8 @@ from pricing.errors import ETL, ContractError, LockError, PricingError, SourceEr
 from pricing.fileio import redact_url, replace_text
 from pricing.paths import pricing_home
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import FILE, flag, job, option_words
-from pricing.runtime.inputs import log_data
-from pricing.runtime.invocation import notice
-from pricing.runtime.mlflow_runs import set_run_description, tracked_run
+from pricing.runtime.cli import FILE, flag, job, notice, option_words
+from pricing.runtime.mlflow_runs import log_data, set_run_description, tracked_run
 
 PAGE = "etl_report.html"
 _MOST_PRODUCTS = 2000  # in the page's table, those that sell most; the page stays below a megabyte

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.reports import render
 from pricing.arrays import Floats
+from pricing.config import leaves
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand import evaluation
 from pricing.demand.baselines import FLAT_PERIODS, NAMES, baseline_words, baselines_of
@@ -27,7 +28,6 @@ from pricing.registry.version import (
     shown_competitor,
     shown_elasticities,
 )
-from pricing.served_config import leaves
 
 SPAN = 7  # days scored together, as in a monitoring window
 _COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}

@@ -14,7 +14,7 @@ from pipelines.decisions import requests_for_all_products
 from pipelines.freeze import control_in_force, control_record, publish_control
 from pipelines.production import ProductionAccess, production, sales_anchors
 from pricing.arrays import Floats
-from pricing.config import load_config, read_config_file
+from pricing.config import load_config, read_config_file, served_config
 from pricing.data.load import load_panel_from
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
@@ -34,11 +34,9 @@ from pricing.demand.grades import LEAST_FORTNIGHTS
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError
-from pricing.paths import log_url
+from pricing.paths import actor, log_url
 from pricing.registry import CHAMPION
 from pricing.runtime.cli import DAY, POSITIVE, SETTINGS, JobGroup, job, typed
-from pricing.runtime.shared_state import actor
-from pricing.served_config import served_config
 from simulation.market import simulated_sales
 
 _NAMED = click.option("--name", required=True, metavar="NAME", help="of the experiment")

@@ -19,11 +19,11 @@ from pricing.decision.experiments import Experiment
 from pricing.decision.switches import Control, Review, Scoped, Switch, Switches, Unfreeze
 from pricing.errors import EXIT_NOT_PUBLISHED, PricingError, nearest
 from pricing.objects import open_store
+from pricing.paths import actor, database_url
 from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.published import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
 from pricing.runtime.cli import flag, job, typed
-from pricing.runtime.shared_state import actor, database_url
 
 SHOWN = 3  # products of a decision that are named
 _log = logging.getLogger(__name__)

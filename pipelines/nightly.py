@@ -14,17 +14,16 @@ from pipelines.change import REFUSED_BY, needs_person
 from pipelines.commands import child_tags, only_one, run_job
 from pipelines.production import production
 from pricing.config import Config, load_config
+from pricing.data.etl_output import read_partitions
 from pricing.data.findings import load_findings, quality_file, tags
-from pricing.data.partitions import read_partitions
 from pricing.decision_log.read import archive, holds_decisions
 from pricing.errors import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError
-from pricing.paths import log_url, pricing_home, tracking_uri
+from pricing.paths import given_database_url, log_url, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import delete_outdated
 from pricing.runtime.cli import job, option_words, typed
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
-from pricing.runtime.shared_state import given_database_url
 
 _DECIDED = (0, EXIT_REFUSED, EXIT_NOT_PUBLISHED)
 

@@ -25,10 +25,10 @@ from pricing import __version__
 from pricing.arrays import Strings
 from pricing.config import Config, ModelConfig
 from pricing.data.anchors import Anchors
+from pricing.data.calendar import Deliveries, Promotions
+from pricing.data.etl_output import Partitions, part_of, read_partitions
 from pricing.data.load import load_sales
 from pricing.data.panel import Event, Panel
-from pricing.data.partitions import Partitions, part_of, read_partitions
-from pricing.data.plans import Deliveries, Promotions
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
@@ -45,7 +45,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.published import PublishedVersion, fetch_version, published_url
 from pricing.registry.union import unite_facts
 from pricing.registry.version import LoadedVersion, Origin, load, pack
-from pricing.runtime.inputs import describe_data, fingerprint
+from pricing.runtime.mlflow_runs import describe_data, fingerprint
 from pricing.runtime.workers import map_partitions
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from pipelines.freeze import control_in_force
 from pipelines.parts import Pricing, price_parts, price_place
 from pipelines.production import production
 from pipelines.sales import PLANS, with_calendars, with_plan
-from pricing.config import Config, read_config_file
+from pricing.config import Config, read_config_file, served_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.decision.product_facts import ProductFacts
@@ -27,7 +27,6 @@ from pricing.registry.published import published_url, put_prices
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.served_config import served_config
 
 STALE = 2  # state age in periods above which a refresh is advised
 _SUFFIXES = (".csv", ".parquet")

@@ -11,21 +11,19 @@ from pathlib import Path
 
 import mlflow
 
-from pricing.config import Config, ConfigFile
+from pricing.config import Config
 from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError, VersionError
 from pricing.fileio import utc_stamp
-from pricing.paths import pricing_home, tracking_uri
+from pricing.paths import actor, database_url, pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.promotion import Action, Audit, AuditEntry, record_manual_change
 from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors
 from pricing.runtime.mlflow_runs import connect, runs_of, set_run_description
-from pricing.runtime.shared_state import actor, database_url
-from pricing.served_config import kept_settings
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +37,8 @@ class ProductionAccess:
     who: str
     scratch: Path  # a folder for versions, which goes when the access ends
 
-    def fetch(self, number: str, *, file: ConfigFile | None = None) -> LoadedVersion:
-        """Downloads a version and loads it; prints which of its own settings go over those of a configuration file.
+    def fetch(self, number: str) -> LoadedVersion:
+        """Downloads a version and loads it.
 
         Raises:
             RegistryError: The registry lacks it or is unreachable.
@@ -49,8 +47,6 @@ class ProductionAccess:
         version = load(self.registry.download(number, self.scratch / number / "version"))
         if version.meta["checksum"] != self.registry.find(number).checksum:
             raise VersionError(f"version {number}: its files are not those that were registered; train again")
-        if file is not None and (kept := kept_settings(version.config, file, name=number)):
-            print(f"note: {kept}")
         return version
 
     def change(self, action: Action, to_version: str, *, champion: RegisteredVersion | None, why: str) -> AuditEntry:

@@ -20,9 +20,9 @@ from pipelines.publish import publish_champion
 from pipelines.sales import holiday_calendar
 from pricing.config import Config, load_config, read_config_file
 from pricing.config_models import DemandConfig
+from pricing.data.etl_output import read_partitions, sample_of
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
-from pricing.data.partitions import read_partitions, sample_of
 from pricing.errors import EXIT_REFUSED, ConfigError, RegistryError, SourceError
 from pricing.objects import open_store
 from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
@@ -45,8 +45,7 @@ from pricing.registry.publish import champion_is_published
 from pricing.registry.published import published_url
 from pricing.registry.version import LoadedVersion, identified_share
 from pricing.runtime.cli import flag, job, next_lines, typed
-from pricing.runtime.inputs import fingerprint
-from pricing.runtime.mlflow_runs import artifact_place, tracked_run
+from pricing.runtime.mlflow_runs import artifact_place, fingerprint, tracked_run
 from simulation.market import simulated_sales
 
 SHOWN = 20  # entries about prices in the history, where not all are asked for
@@ -97,7 +96,7 @@ def main(
         if champion is not None and champion.number == target.number:
             nothing_to_do(f"version {target.number} is the champion already")
             return 0 if check else publish_champion(access, file.config)  # a job before may not have got so far
-        challenger = access.fetch(target.number, file=file)
+        challenger = access.fetch(target.number)
         incumbent = fetched_champion(access, champion, must=not force)
         verdicts = rejection_gates(registry, access.audit, target)
         verdicts += _own_gates(challenger, champion, incumbent, config=file.config)
@@ -242,7 +241,7 @@ def rollback(*, config: str | None, version: str | None, force: bool, reason: st
         if champion is not None and champion.number == target.number:
             nothing_to_do(f"version {target.number} is the champion already")
             return publish_champion(access, file.config)  # a job before may not have got so far
-        number, found = target.number, access.fetch(target.number, file=file)
+        number, found = target.number, access.fetch(target.number)
         found.verify()
         anchors = access.anchors_for(found)
         if found.anchors.differing(anchors):

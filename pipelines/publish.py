@@ -17,8 +17,7 @@ from pricing.objects import ObjectStore, open_store
 from pricing.registry.publish import publish
 from pricing.registry.published import Pointer, published_url
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import POSITIVE, job, typed
-from pricing.runtime.invocation import notice
+from pricing.runtime.cli import POSITIVE, job, notice, typed
 
 _log = logging.getLogger(__name__)
 

@@ -16,16 +16,15 @@ from pipelines.parts import Work, forget, partitioned_as, prefix_of, refresh_par
 from pipelines.production import ProductionAccess, nothing_to_do, production
 from pipelines.sales import calendar_digest, read_checked, with_calendars, with_plan
 from pricing.config import read_config_file
+from pricing.data.etl_output import Partitions, sample_of
 from pricing.data.panel import Panel
-from pricing.data.partitions import Partitions, sample_of
 from pricing.errors import HistoryError, RegistryError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejected
 from pricing.registry.version import LoadedVersion, Origin
 from pricing.runtime.cli import flag, job, typed
-from pricing.runtime.inputs import describe_data, log_data
-from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import describe_data, log_data, name_run, set_run_description, tracked_run
 
 Array = NDArray[Any]
 
@@ -44,7 +43,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
                 f"version {base.number} is rejected ({rejection.words()}), and so would its refresh be; promote it by "
                 "force first, or name another"
             )
-        old = with_calendars(access.fetch(base.number, file=file), file.config.data)
+        old = with_calendars(access.fetch(base.number), file.config.data)
         anchors = access.anchors_for(old)
         partitions = partitioned_as(old, sales)
         loaded = read_checked(

@@ -21,7 +21,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.errors import ConfigError, ContractError, nearest
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.alerts import as_findings
-from pricing.runtime.invocation import notice
+from pricing.runtime.cli import notice
 from simulation.market import simulated_sales
 
 _log = logging.getLogger(__name__)

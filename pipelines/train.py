@@ -22,8 +22,8 @@ from pipelines.reports import dispensable
 from pipelines.sales import PLANS, holiday_calendar, read_checked, read_plan, with_plan
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
+from pricing.data.etl_output import Partitions, read_partitions, sample_of
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.data.partitions import Partitions, read_partitions, sample_of
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.read import read_drawn
@@ -34,8 +34,14 @@ from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, identified_share, pack
 from pricing.runtime.cli import DAY, job, next_lines
-from pricing.runtime.inputs import describe_data, log_data
-from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import (
+    artifact_place,
+    describe_data,
+    log_data,
+    name_run,
+    set_run_description,
+    tracked_run,
+)
 
 _BATCH = 1000  # metrics that MLflow takes at once
 
@@ -59,7 +65,7 @@ def main(
     def say(words: str) -> None:
         print(f"[{time.monotonic() - started:6.1f} s] {words}", flush=True)
 
-    with tracked_run("train", config=settings, reason=reason, measures_system=True) as run:
+    with tracked_run("train", config=settings, reason=reason) as run:
         for name in PLANS:
             read_plan(settings.data, name)  # an invalid plan fails before training
         say("reading sales")

@@ -26,15 +26,23 @@ from pipelines.production import accepted_past, sales_anchors
 from pipelines.sales import holiday_calendar, read_checked
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig, TuningConfig
-from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.data.partitions import read_partitions, sample_of
+from pricing.data.etl_output import read_partitions, sample_of
+from pricing.data.panel import Panel
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, PricingError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import SQLITE, pricing_home
 from pricing.runtime.cli import job, option_words
-from pricing.runtime.inputs import log_data
-from pricing.runtime.mlflow_runs import describe, name_run, record_failure, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import (
+    connect,
+    describe,
+    log_data,
+    name_run,
+    record_failure,
+    set_run_description,
+    tracked_run,
+)
+from pricing.runtime.workers import client_of
 
 if TYPE_CHECKING:
     from pricing.demand.backtest import Backtest
@@ -45,7 +53,6 @@ DEFAULT = "default"  # attribute of the trial of the settings as they are
 # forecast did not mean a less biased elasticity.
 AROUND = {"units": (1 / 2, 3, 1 / 2), "steps": (2 / 3, 4, 1 / 3), "context": (1 / 2, 2, 1 / 4)}  # least, most, step
 LEARNING_RATES = (0.001, 0.02)
-HALF_LIVES = (182, 364, 728)  # days, of recency; or none
 
 
 class StudyError(PricingError):
@@ -71,6 +78,8 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
         study = open_study(storage, name=name, tuning=settings.tuning)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial({}, user_attrs={DEFAULT: True})
+        if "://" in settings.scale.scheduler and STORAGE_VARIABLE not in os.environ:
+            raise StudyError(f"workers elsewhere need a database of trials: set {STORAGE_VARIABLE}")
         past = without_newest_fold(panel, settings.demand)
         from pricing.demand.backtest import backtest  # noqa: PLC0415 - after the sales are checked
 
@@ -78,7 +87,8 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
             begun = ended(study)
             print(f"study {name}: {begun} of {budget} trials; a rerun of this command resumes it", flush=True)
             if begun < budget:
-                run_trials(study, past, settings, parent=run.info.run_id, count=budget - begun, score=backtest)
+                _search(past, settings, study=name, storage=storage, parent=run.info.run_id, count=budget - begun)
+                ended(study)
             winner, verdict = _conclude(study, panel, settings, score=backtest)
             mlflow.set_tag("verdict", verdict)
             set_run_description(verdict)
@@ -143,6 +153,28 @@ def ended(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)))
 
 
+def _search(panel: Panel, config: Config, *, study: str, storage: str, parent: str, count: int) -> None:
+    """Runs trials in this process, or one at a time on each of the workers that `scale.scheduler` names.
+
+    A worker that dies costs its trial, in whose place another one is tried.
+    """
+    if config.scale.scheduler == "none":
+        _trials(panel, config, study, storage, parent, count)
+        return
+    with client_of(config.scale) as client:
+        given = client.scatter(panel, broadcast=True, hash=False)
+        asked = [client.submit(_trials, given, config, study, storage, parent, 1, pure=False) for _ in range(count)]
+        client.gather(asked)
+
+
+def _trials(panel: Panel, config: Config, name: str, storage: str, parent: str, count: int) -> None:
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
+
+    connect()
+    study = open_study(storage, name=name, tuning=config.tuning)
+    run_trials(study, panel, config, parent=parent, count=count, score=backtest)
+
+
 def run_trials(
     study: optuna.Study,
     panel: Panel,
@@ -161,7 +193,7 @@ def run_trials(
     experiment = client.get_run(parent).info.experiment_id
 
     def objective(trial: optuna.Trial) -> float:
-        values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.demand, period=panel.period)
+        values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.demand)
         demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
         # By the client: a fluent nested run would end FAILED when the trial is pruned.
         tags = {MLFLOW_PARENT_RUN_ID: parent, "job": "trial", "trial": str(trial.number)}
@@ -196,7 +228,7 @@ def run_trials(
     study.optimize(objective, n_trials=count, catch=(PricingError,))
 
 
-def suggest(trial: optuna.Trial, demand: DemandConfig, *, period: Period) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, demand: DemandConfig) -> dict[str, Any]:
     """Suggests values around the settings as they are, within the limits of each."""
     values: dict[str, Any] = {"learning_rate": trial.suggest_float("learning_rate", *LEARNING_RATES, log=True)}
     for key, (least, most, step) in AROUND.items():
@@ -204,8 +236,7 @@ def suggest(trial: optuna.Trial, demand: DemandConfig, *, period: Period) -> dic
         low = max(round(least * now), *(one.ge for one in limits if hasattr(one, "ge")))
         high = min(round(most * now), *(one.le for one in limits if hasattr(one, "le")))
         values[key] = trial.suggest_int(key, low, high, step=max(round(step * now), 1))
-    half_lives = [None, *(days // STEP_DAYS[period] for days in HALF_LIVES)]
-    return values | {"recency_half_life": trial.suggest_categorical("recency_half_life", half_lives)}
+    return values
 
 
 def _end(run_id: str, status: str, *, words: str) -> None:

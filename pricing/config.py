@@ -1,7 +1,7 @@
-"""The configuration: two YAML files of defaults, a user's file over them, read once into frozen models."""
+"""The configuration: two files of defaults, a user's over them, and what counts beside a version's own settings."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args
@@ -217,28 +217,23 @@ def _validated(kind: type[_Checked], values: Mapping[str, Any], where: str) -> _
 
 def _told(fault: Mapping[str, Any]) -> str:
     """One of pydantic's errors by key and value; an unknown key with the path of the most similar one."""
-    *above, name = map(str, fault["loc"] or ("",))
-    path, message, found = ".".join((*above, name)), str(fault["msg"]).removeprefix("Value error, "), fault["input"]
+    path, found = ".".join(map(str, fault["loc"])), fault["input"]
     if fault["type"] == "extra_forbidden":
-        known = {at: at[-1] for at in _paths(Config, ())}
-        beside = {at: last for at, last in known.items() if at[:-1] == tuple(above)}
-        for names, cutoff in ((beside, 0.6), (known, 0.8)):
-            near = nearest(name, names.values(), cutoff=cutoff)
-            if near is not None:
-                return f"unknown key {path}; did you mean {'.'.join(next(at for at in names if at[-1] == near))}?"
-        return f"unknown key {path}"
+        near = nearest(path, _paths(Config), cutoff=0.68)
+        return f"unknown key {path}" + (f"; did you mean {near}?" if near else "")
+    message = str(fault["msg"]).removeprefix("Value error, ")
     if not path or isinstance(found, Mapping):  # settings that contradict each other, which the message names
         return f"{path}: {message}" if path else message
     return f"{path}: {message}, found {redact_text(repr(redact_url(found) if isinstance(found, str) else found))}"
 
 
-def _paths(kind: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The path of every key and section of a model."""
+def _paths(kind: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The dotted path of every key and section of a model."""
     for name, about in kind.model_fields.items():
-        yield (*above, name)
+        yield above + name
         for part in (about.annotation, *get_args(about.annotation)):
             if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from _paths(part, (*above, name))
+                yield from _paths(part, f"{above}{name}.")
 
 
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C is ten times as fast
@@ -295,3 +290,54 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _of_one_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Tells if two mappings can be merged: half of two kinds would be neither."""
     return bool(new.get("kind", old.get("kind")) == old.get("kind"))
+
+
+@dataclass(frozen=True)
+class ServedConfig:
+    """The settings that a version is served with: its own, with those of `decision` that a file gives over them."""
+
+    config: ModelConfig  # the settings that count
+    # Key of `decision` whose value in the file counts → the values in `version` and `file`.
+    replaced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Key of `data` or `demand` whose value in the file does not, since the version was trained with its own.
+    ignored: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def lines(self, name: str, *, file: object) -> list[str]:
+        """Says which value counts where version `name` and the file differ, a sentence each; none where they agree."""
+        trained = "the version's values count, since it was trained with them; train with the file to change them"
+        told = []
+        for differing, which in ((self.replaced, "the file's values count"), (self.ignored, trained)):
+            said = [f"{key}: {one['version']!r} and {one['file']!r}" for key, one in differing.items()]
+            told += [f"version {name} and {file} differ, and {which}: {'; '.join(said)}"] if said else []
+        return told
+
+
+def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedConfig:
+    """Lays what a file gives in `decision` over a version's own settings, key by key.
+
+    What the file leaves out stays the version's own, and so do `data` and `demand`, which its states rest on.
+
+    Raises:
+        ConfigError: The two contradict each other.
+    """
+    packed, config = own.model_dump(mode="json"), own
+    if given := file.given.get("decision"):
+        values = {**packed, "decision": merge(packed["decision"], given)}
+        config = parse_model_config(values, where=f"{file.path} over version {name}")
+    ours, counts, theirs = (leaves(one.model_dump(mode="json")) for one in (own, config, file.config))
+    said = leaves({part: file.given.get(part) or {} for part in ("data", "demand")})
+
+    def differing(paths: Iterable[str], file: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        both = {path: {"version": ours.get(path), "file": file.get(path)} for path in paths}
+        return {path: values for path, values in both.items() if values["version"] != values["file"]}
+
+    return ServedConfig(config, differing(counts, counts), differing(said, theirs))
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Each value by its path, such as "decision.guardrails.max_move"."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}.{key}" if prefix else str(key)
+        found |= leaves(value, path) if isinstance(value, Mapping) and value else {path: value}
+    return found

@@ -2,18 +2,16 @@
 
 import datetime as dt
 import re
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
     IPvAnyNetwork,
     SecretStr,
-    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -22,11 +20,15 @@ from pydantic import (
 from pricing.errors import nearest
 
 
-class Section(BaseModel):
-    """Base of every section: frozen, and it refuses keys it does not know, infinities, and true for a number."""
+class Strict(BaseModel):
+    """Base of every section: frozen, and it refuses keys it does not know, and infinities."""
 
     # Built at first use, and only what is used: each process of the service imports this before it does anything else.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+
+class Section(Strict):
+    """A section that refuses true for a number: an `off` would be a limit of 0."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -46,12 +48,20 @@ def _takes_truth(annotation: Any) -> bool:
     return annotation in (bool, Any) or any(map(_takes_truth, get_args(annotation)))
 
 
+def _ascending(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    if pair[1] < pair[0]:
+        raise ValueError(f"its first {pair[0]} lies above its last {pair[1]}")
+    return pair
+
+
 Periods = Annotated[int, Field(ge=1, le=3_660)]
 Days = Annotated[int, Field(ge=1, le=3_660)]
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=10)]  # of a price to another one, or of an error
 Money = Annotated[float, Field(gt=0, le=1e9)]
+Band = Annotated[tuple[Ratio, Ratio], AfterValidator(_ascending)]
+Shares = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
 
 
 class QualityConfig(Section):
@@ -59,17 +69,7 @@ class QualityConfig(Section):
 
     most_set_aside: Annotated[float, Field(ge=0, lt=1)] = 0.05
     accept: dict[str, dt.date] = {}
-    leave_out: list[tuple[dt.date, dt.date]] = []
-
-    @model_validator(mode="after")
-    def _days_are_days(self) -> "QualityConfig":
-        for first, last in self.leave_out:
-            if last < first:
-                raise ValueError(f"leave_out: [{first}, {last}] ends before it begins; give [first, last]")
-        return self
-
-
-Around = Annotated[int, Field(ge=0, le=14)]
+    leave_out: list[Annotated[tuple[dt.date, dt.date], AfterValidator(_ascending)]] = []
 
 
 FORTNIGHT = 14.0  # days: a week between two visits of a weekly price survey, and a week that a request looks ahead
@@ -83,14 +83,11 @@ class DataConfig(Section):
     country: Annotated[str, Field(min_length=2, max_length=10)]
     margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
     list_price_window: Periods
-    list_price_quantile: Share
     promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None
     missing: Literal["zero", "unknown", "error"] | None = None
     zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
     quality: QualityConfig = QualityConfig()
-    named_holidays: bool = True
     events: str | None = None
-    event_window: tuple[Around, Around] = (3, 1)
     promotions: str | None = None
     deliveries: str | None = None
     comp_price_max_age: Age = FORTNIGHT
@@ -119,7 +116,6 @@ class DemandConfig(Section):
     demand_steps: Steps
     price_steps: Steps
     rounds: int = Field(ge=1, le=20)
-    recency_half_life: Annotated[float, Field(gt=0, le=100_000)] | None
     own_periods: int = Field(ge=1, le=365)
     booster_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100_000
 
@@ -130,22 +126,19 @@ class Guardrails(Section):
     `docs/guardrails.md` has the order in which they do.
     """
 
-    band: tuple[Ratio, Ratio]
+    band: Band
     min_margin: float = Field(ge=0, lt=1)
     min_advertised: Ratio | None
     min_days: int = Field(ge=0, le=366)
     max_move: Annotated[float, Field(gt=0, le=1)] | None
     seen: Annotated[float, Field(ge=0, le=10)] | None = None
-    comp_band: tuple[Ratio, Ratio] | None
+    comp_band: Band | None
     endings: list[Annotated[float, Field(ge=0, le=1e6)]]
     ending_unit: Annotated[float, Field(gt=0, le=1e6)]
     ladder: list[Money]
 
     @model_validator(mode="after")
     def _agree(self) -> "Guardrails":
-        for name, band in (("band", self.band), ("comp_band", self.comp_band)):
-            if band is not None and band[0] > band[1]:
-                raise ValueError(f"{name}: its low end {band[0]} lies above its high end {band[1]}")
         if self.min_advertised is not None and self.min_advertised > self.band[1]:
             raise ValueError(
                 f"min_advertised {self.min_advertised} lies above band's high end {self.band[1]}; both × list_price"
@@ -157,7 +150,7 @@ class Guardrails(Section):
         return self
 
 
-class StrategyConfig(Section):
+class StrategyConfig(Strict):
     """Base of a strategy's parameters; `pricing.decision.decide` says what each kind maximises."""
 
     days: Annotated[int, Field(ge=1, le=366)] | None = Field(
@@ -198,21 +191,7 @@ class MatchConfig(StrategyConfig):
     ratio: Ratio = Field(default=1.0, description="Of the competitor's price.")
 
 
-def _kind_of(value: Any) -> Any:
-    return value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
-
-
-AnyStrategyConfig = Annotated[
-    Annotated[MarginConfig, Tag("margin")]
-    | Annotated[RevenueConfig, Tag("revenue")]
-    | Annotated[ClearanceConfig, Tag("clearance")]
-    | Annotated[MatchConfig, Tag("match")],
-    Discriminator(  # by a function: pydantic takes no field with a validator
-        _kind_of,
-        custom_error_type="kind",
-        custom_error_message="kind must be one of margin, revenue, clearance, match",
-    ),
-]
+AnyStrategyConfig = Annotated[MarginConfig | RevenueConfig | ClearanceConfig | MatchConfig, Field(discriminator="kind")]
 
 
 class DecisionConfig(Section):
@@ -226,7 +205,6 @@ class DecisionConfig(Section):
     review_days: int = Field(ge=1, le=366)
     approve_beyond: Share | None = None
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
-    target_weight: float = Field(ge=0, le=10_000)
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
@@ -240,17 +218,6 @@ class DecisionConfig(Section):
                 if next_raw <= raw or next_calibrated < calibrated:
                     raise ValueError(f"{name}: {[next_raw, next_calibrated]} does not rise above {[raw, calibrated]}")
         return tables
-
-    @field_validator("strategies", mode="before")
-    @classmethod
-    def _named_after_its_kind(cls, value: Any) -> Any:
-        """A strategy without a kind is of the kind that it is named after."""
-        if not isinstance(value, Mapping):
-            return value
-        return {
-            name: {"kind": name, **settings} if isinstance(settings, Mapping) else settings
-            for name, settings in value.items()
-        }
 
     @model_validator(mode="after")
     def _agree(self) -> "DecisionConfig":
@@ -277,12 +244,6 @@ class PriceMovesConfig(Section):
     median: Annotated[float, Field(gt=0, le=10)] = 0.11
     p95: Annotated[float, Field(gt=0, le=10)] = 0.21
 
-    @model_validator(mode="after")
-    def _ascend(self) -> "PriceMovesConfig":
-        if self.median > self.p95:
-            raise ValueError(f"median {self.median} lies above p95 {self.p95}; it cannot be larger")
-        return self
-
 
 class GatesConfig(Section):
     """The limits that a challenger must keep. Ratios are of two errors, 1 meaning equal; shares are fractions."""
@@ -290,20 +251,13 @@ class GatesConfig(Section):
     naive_ratio: float = Field(gt=0, le=1000)
     champion_ratio: float = Field(gt=0, le=1000)
     bias: float = Field(gt=0, le=1000)
-    coverage_80: tuple[Share, Share]
-    coverage_95: tuple[Share, Share]
+    coverage_80: Shares
+    coverage_95: Shares
     elasticity_sane: Share
     identified: Share = 0.1
     products: Share = 0.95
     price_moves: PriceMovesConfig = PriceMovesConfig()
     golden_latency_ms: float = Field(gt=0, le=1e9)
-
-    @model_validator(mode="after")
-    def _ascend(self) -> "GatesConfig":
-        for name, (low, high) in (("coverage_80", self.coverage_80), ("coverage_95", self.coverage_95)):
-            if low > high:
-                raise ValueError(f"{name}: its low end {low} lies above its high end {high}")
-        return self
 
 
 class RegistryConfig(Section):
@@ -321,8 +275,6 @@ class ServingConfig(Section):
     """The REST service and its follower."""
 
     threads: Annotated[int, Field(ge=1, le=64)]
-    batch_limit: Annotated[int, Field(ge=1, le=100_000)]
-    body_limit: Annotated[int, Field(ge=1_000, le=1_000_000_000)]
     keys: Literal["required", "local", "none"]
     log_days: Annotated[int, Field(ge=0, le=36_600)] = 730
     largest_jump: Annotated[float, Field(gt=0, lt=1)] | None = 0.30
@@ -387,7 +339,6 @@ class MonitoringConfig(Section):
     lock_hours: Annotated[float, Field(gt=0, le=8_784)]
     trigger: Literal["none", "local", "event"]
     alerts: list[Channel]
-    least_severity: dict[Channel, Severity] = {}
     metrics: list[Literal["cloudwatch"]]
     endpoints: EndpointsConfig
 

@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 HIDDEN = "***"
 POSTGRESQL = "postgresql+psycopg2"
@@ -17,8 +16,9 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
-_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of a URL
-_BARE_LOGIN = re.compile(r"^[^/\s\"'@:]+:[^/\s\"'@]+@")  # the same of an address whose scheme was forgotten
+_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of a URL in a text
+# The same of a URL by itself, whose password may hold anything, and of an address whose scheme was forgotten.
+_WHOLE_LOGIN = re.compile(r"(?<=://)(?<!s3://)(?<!sqlite://).*@|^[^/\s\"'@:]+:[^/\s\"'@]+@")
 # What follows the first colon of an address is a password unless it is a port; so, too, where it holds / or #.
 _PASSWORDS = (
     re.compile(r"^[a-z0-9+]+://(?!\[)[^/@#?\s:]*:(?!@|\d*(?:[/?#]|$)|\$\{\w+\}(?:[@/?#]|$))", re.IGNORECASE),
@@ -69,24 +69,8 @@ def holds_password(where: str) -> bool:
 
 
 def redact_url(where: str) -> str:
-    """Hides the password in a URL, also among its query's parameters; a path stays as it is.
-
-    Of a URL that cannot be parsed, such as one with unescaped characters in the password, only the scheme is left.
-    """
-    where = _SECRET.sub(rf"\g<1>{HIDDEN}", where)
-    scheme, separator, rest = where.partition("://")
-    if not separator:
-        return _BARE_LOGIN.sub(f"{HIDDEN}@", where)
-    try:
-        parts = urlsplit(where)
-        _ = parts.port
-    except ValueError:
-        return f"{scheme}://…"
-    login, at, host = parts.netloc.rpartition("@")
-    user, colon, _ = login.partition(":")
-    if not at and "@" in rest and ":" in parts.netloc:
-        return f"{scheme}://…"
-    return where.replace(parts.netloc, f"{user}:{HIDDEN}@{host}", 1) if colon else where
+    """Hides user and password of a URL, also among its query's parameters; a path stays as it is."""
+    return _SECRET.sub(rf"\g<1>{HIDDEN}", _WHOLE_LOGIN.sub(f"{HIDDEN}@", where))
 
 
 def redact_text(text: str) -> str:

@@ -1,5 +1,7 @@
 """Keep objects under keys, in a folder or in an S3 store: published versions and decision logs.
 
+Every operation may raise SourceError; `get` gives None where there is no such object, `keys` are in order.
+
 boto3 is loaded only for an s3:// address. Region, credentials and AWS_ENDPOINT_URL are its own usual ones.
 """
 
@@ -9,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pricing.errors import ConfigError, SourceError
@@ -21,27 +23,7 @@ _DELETED_AT_ONCE = 1000  # S3's limit
 Result = TypeVar("Result")
 
 
-class ObjectStore(Protocol):
-    """The operations on objects; each may raise SourceError."""
-
-    def put(self, key: str, body: bytes) -> None:
-        """Writes an object whole, over one of the same key."""
-        ...
-
-    def get(self, key: str) -> bytes | None:
-        """The content of an object; None where there is none."""
-        ...
-
-    def keys(self, prefix: str = "") -> list[str]:
-        """The keys that begin with `prefix`, in order."""
-        ...
-
-    def delete(self, keys: Sequence[str]) -> None:
-        """Deletes objects; those that are gone are no error."""
-        ...
-
-
-def open_store(where: str) -> ObjectStore:
+def open_store(where: str) -> "ObjectStore":
     """Opens the store at an address, a folder or s3://bucket/prefix, of which nothing is asked yet.
 
     Raises:
@@ -72,7 +54,7 @@ class FolderStore:
         """Reads a file."""
         try:
             return (self._root / key).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise SourceError(f"{self._root / key}: cannot be read ({error.strerror})") from error
@@ -170,3 +152,6 @@ class S3Store:
 
     def _address(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key.removeprefix(self._prefix)}"
+
+
+ObjectStore = FolderStore | S3Store

@@ -1,12 +1,17 @@
-"""Local paths that all programs share: the tracking store and PRICING_HOME.
+"""Where the state lies that all programs share, as the environment says, and who changes it.
 
 Environment variables that one program sets for another are named here.
 """
 
+import getpass
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from pricing.errors import ConfigError
 
 CODE = Path(__file__).resolve().parent.parent  # what holds our packages: a checkout, or site-packages
 CHECKOUT = (CODE / "MLproject").is_file()
@@ -14,6 +19,7 @@ ROOT = CODE if CHECKOUT else Path.cwd()  # the project's root; installed, the fo
 _PACKAGED = CODE / "pricing" / "defaults"  # where the wheel has what is config/ in a checkout
 SETTINGS = _PACKAGED if _PACKAGED.is_dir() else CODE / "config"
 SQLITE = "sqlite:///"
+_DATABASE = re.compile(r"(postgres(ql)?|sqlite)(\+\w+)?://")
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that started this one
 ETL_VARIABLE = "PRICING_ETL"  # where etl keeps what it makes: a folder or an s3:// address; PRICING_HOME/etl without it
 LOG_VARIABLE = "PRICING_DECISIONS_URL"  # where the decision log lies: the same; PRICING_HOME/decisions without it
@@ -47,3 +53,35 @@ def etl_folder(environment: Mapping[str, str] = os.environ) -> str:
 def log_url(environment: Mapping[str, str] = os.environ) -> str:
     """The address of the decision log: PRICING_DECISIONS_URL, a folder or s3://…, else PRICING_HOME/decisions."""
     return environment.get(LOG_VARIABLE) or str(pricing_home(environment) / "decisions")
+
+
+def database_url(environment: Mapping[str, str] = os.environ) -> str:
+    """The database of the promotion record and of the switches: PRICING_DATABASE_URL, or pricing.db in PRICING_HOME."""
+    return given_database_url(environment) or f"{SQLITE}{pricing_home(environment).resolve() / 'pricing.db'}"
+
+
+def given_database_url(environment: Mapping[str, str] = os.environ) -> str | None:
+    """PRICING_DATABASE_URL; None where it is not given, so that what other tasks need not see stays in files.
+
+    Raises:
+        ConfigError: It is no address of PostgreSQL or SQLite. What it is stays unsaid: it may hold a password.
+    """
+    given = environment.get("PRICING_DATABASE_URL") or None
+    if given is not None and not _DATABASE.match(given):
+        raise ConfigError(
+            "PRICING_DATABASE_URL: expected postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:////PATH, and nothing "
+            f"around it; found {len(given)} characters that begin otherwise"
+        )
+    return given
+
+
+def actor() -> str:
+    """Who acts: PRICING_ACTOR, or user@host."""
+    given = os.environ.get("PRICING_ACTOR")
+    if given:
+        return given
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

@@ -25,6 +25,7 @@ from serving.problems import ProblemError
 from serving.routes import catalogue, explain, pricing, status
 from serving.settings import Settings, read_settings
 
+BODY_LIMIT = 512_000  # bytes of a request's body: a full batch fits, and HAProxy refuses more, too
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 LOG_SECONDS = 10.0  # for the log's last segments, within what `serving.__main__` lets a stop take
 _log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
     service.together = Together(partial(pricing.answers, service, dry=False))
     service.metrics.registry.register(State(service.follower, service.log, now=service.now))
     app = Flask("serving", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
+    app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.extensions["pricing"] = service
     table = [endpoint for module in (pricing, explain, catalogue, status) for endpoint in module.ENDPOINTS]
     table += document_endpoints(table)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from pricing.config import ServedConfig, served_config
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import NO_CONTROL, Control, Switches, parse_control
@@ -31,7 +32,6 @@ from pricing.registry.published import (
     versions_prefix,
 )
 from pricing.registry.version import LoadedVersion, load
-from pricing.served_config import ServedConfig, served_config
 from serving.settings import Settings
 
 NO_VERSION = "none"  # the name of what answers where no version does

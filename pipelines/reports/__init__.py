@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from pricing.markdown_text import escape_markdown
+from pricing.quoting import escape_markdown
 
 _log = logging.getLogger(__name__)
 

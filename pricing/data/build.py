@@ -18,6 +18,7 @@ from pricing.data.panel import SERIES, Event, Panel
 from pricing.errors import ContractError, Violation
 
 ONE_CATEGORY = "all"
+LIST_PRICE_QUANTILE = 0.9  # of the prices of the trailing window, where no list price is given
 _BLOCK = 256  # products whose sliding windows are sorted at once, so that they take tens of MB
 
 
@@ -161,8 +162,8 @@ def _list_price(grid: Grid, price: Floats, config: DataConfig, anchors: Anchors 
     missing = np.isnan(own) & (grid.latest >= 0)
     if not missing.any():
         return own
-    window, quantile = config.list_price_window, config.list_price_quantile
-    list_price = np.where(missing, _trailing_quantile(price, window, quantile), own)
+    window = config.list_price_window
+    list_price = np.where(missing, _trailing_quantile(price, window, LIST_PRICE_QUANTILE), own)
     anchored = np.zeros(grid.present.shape, dtype=np.bool_)
     if anchors is not None:
         series = {"present": grid.present, "price": price, "list_price": list_price}
@@ -170,7 +171,7 @@ def _list_price(grid: Grid, price: Floats, config: DataConfig, anchors: Anchors 
         anchored = missing & (grid.dates >= anchors.since)
         list_price = np.where(anchored, anchors.list_prices(grid.ids, grid.dates), list_price)
         grid.note(anchored, f"list_price is the anchor on {{}} product-periods from {anchors.since} on.")
-    which = f"{quantile:g} quantile of {window} periods' prices"
+    which = f"{LIST_PRICE_QUANTILE:g} quantile of {window} periods' prices"
     grid.note(missing & ~anchored, f"list_price is derived on {{}} product-periods: {which}.")
     return list_price
 

@@ -1,6 +1,8 @@
-"""The data contract: check every row of sales against column types, ranges and uniqueness, and count violations."""
+"""The data contract: read the cells of every row of sales, check types, ranges and uniqueness, count violations."""
 
-from collections.abc import Callable, Container, Iterable, Sequence
+import datetime as dt
+import re
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, weekday_of
-from pricing.data import coerce
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.net_price import HIGHEST_TAX
 from pricing.data.panel import LONGEST_AGE, Period
@@ -50,12 +51,116 @@ COLUMNS = {
     "is_holiday": Column("flag"),
     "parent_id": Column("name"),
 }
-_FIELDS = "a line must have as many fields as the header"
-_COERCE: dict[str, tuple[Callable[..., coerce.Coerced], str]] = {
-    "day": (coerce.days, "an ISO day such as 2024-01-31"),
-    "name": (coerce.names, "a text"),
-    "number": (coerce.numbers, "a number"),
-    "flag": (coerce.flags, "0 or 1"),
+_MISSING = frozenset({"", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
+_FLAGS = {"true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class Coerced:
+    """One column after coercion."""
+
+    # (row,) float64 numbers (NaN where unusable), datetime64[D] days (NaT), or codes of `names` (-1):
+    values: NDArray[Any]
+    missing: Bools  # (row,) True where the cell is empty
+    wrong: Bools  # (row,) True where the cell cannot be read as the wanted kind
+    names: tuple[str, ...] = ()  # distinct texts that `values` are codes of; empty for numbers and days
+
+
+def read_numbers(column: "pd.Series[Any]") -> Coerced:
+    """Read numbers and text that spells a number; bools are refused."""
+    return _parsed(column, _number)
+
+
+def read_flags(column: "pd.Series[Any]") -> Coerced:
+    """Read 0 and 1, given as numbers, bools, or the words true and false."""
+    return _parsed(column, lambda value: _FLAGS.get(str(value).strip().lower(), _number(value)))
+
+
+def read_days(column: "pd.Series[Any]") -> Coerced:
+    """Read days from dates, timestamps, ISO text, or numbers such as 20240131; day-month order is never guessed.
+
+    Time of day and zone are dropped: the day counts as written.
+    """
+    codes, distinct = _factorize(column)
+    stamps = [_stamp(value) for value in distinct]
+    values = np.array([None if stamp is None else stamp.date() for stamp in stamps], dtype="datetime64[D]")
+    return Coerced(_take(values, codes, np.datetime64("NaT")), *_faults(codes, distinct, stamps))
+
+
+def read_names(column: "pd.Series[Any]") -> Coerced:
+    """Read texts, stripped; whole numbers lose their decimal point, whatever type they came as."""
+    codes, distinct = _factorize(column)
+    texts = [_name(value) for value in distinct]
+    if all(isinstance(value, str) for value in distinct) and all(re.fullmatch(r"\d+\.0", text) for text in texts):
+        texts = [text[:-2] for text in texts]
+    unique = tuple(dict.fromkeys(texts))
+    rank = {text: code for code, text in enumerate(unique)}
+    values = _take(np.array([rank[text] if text else -1 for text in texts], dtype=np.int64), codes, -1)
+    return Coerced(values, values < 0, np.zeros(len(values), dtype=np.bool_), unique)
+
+
+def _parsed(column: "pd.Series[Any]", parse: Callable[[Any], float | None]) -> Coerced:
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return Coerced(values, np.isnan(values), np.zeros(len(values), dtype=np.bool_))
+    codes, distinct = _factorize(column)
+    parsed = [parse(value) for value in distinct]
+    values = np.array([np.nan if number is None else number for number in parsed], dtype=np.float64)
+    return Coerced(_take(values, codes, np.nan), *_faults(codes, distinct, parsed))
+
+
+def _faults(codes: NDArray[np.int64], distinct: list[Any], parsed: Sequence[Any]) -> tuple[Bools, Bools]:
+    """(row,) whether a cell is empty, and whether it holds what cannot be read."""
+    empty = np.array([value is None or str(value).strip().lower() in _MISSING for value in distinct], dtype=np.bool_)
+    wrong = np.array([value is None for value in parsed], dtype=np.bool_) & ~empty
+    return _take(empty, codes, True), _take(wrong, codes, False)
+
+
+def _factorize(column: "pd.Series[Any]") -> tuple[NDArray[np.int64], list[Any]]:
+    try:
+        codes, distinct = pd.factorize(column)
+    except TypeError:  # a cell holds a list or a mapping
+        codes, distinct = pd.factorize(column.map(lambda value: value if isinstance(value, Hashable) else str(value)))
+    return codes, list(distinct)
+
+
+def _take(values: NDArray[Any], codes: NDArray[np.int64], absent: Any) -> NDArray[Any]:
+    """Return `values` by code; `absent` where the code is -1."""
+    return np.append(values, np.array([absent], dtype=values.dtype))[codes]
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool | np.bool_):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return None if np.isnan(number) or (isinstance(value, str) and "_" in value) else number
+
+
+def _stamp(value: Any) -> dt.datetime | None:
+    if isinstance(value, dt.datetime):
+        return value
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    try:
+        return dt.datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        return None
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+_COERCE: dict[str, tuple[Callable[..., Coerced], str]] = {
+    "day": (read_days, "an ISO day such as 2024-01-31"),
+    "name": (read_names, "a text"),
+    "number": (read_numbers, "a number"),
+    "flag": (read_flags, "0 or 1"),
 }
 
 
@@ -90,7 +195,7 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
     """Check every row against the contract.
 
     Args:
-        frame: Rows as read; not modified. Its `attrs` may list what could not be read: see `pricing.data.source`.
+        frame: Rows as read; not modified.
         where: Name of these sales in messages.
         period: The grain that the rows should have.
 
@@ -117,8 +222,6 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
             continue
         read, wanted = _COERCE[column.kind]
         cells = read(frame[name])
-        if cells.dropped:
-            notes.append(f"{name}: a time of day or zone is dropped on {cells.dropped:,} rows.")
         faults.add(f"{name} must be {wanted}", cells.wrong, name)
         if column.needed:
             faults.add(f"{name} must not be missing", cells.missing, name)
@@ -143,9 +246,7 @@ class _Faults:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
-        self.damaged: list[tuple[int, str]] = [(line - 1, text) for line, text in frame.attrs.get("damaged", [])]
-        numbers = np.arange(1, len(frame) + len(self.damaged) + 1)
-        self.numbers = np.delete(numbers, [number - 1 for number, _ in self.damaged])  # (row,) as in the file
+        self.numbers = np.arange(1, len(frame) + 1)  # (row,)
         self.bad = np.zeros(len(frame), dtype=np.bool_)
         self.rules: list[tuple[str, NDArray[np.int64], str]] = []
 
@@ -155,14 +256,10 @@ class _Faults:
             self.bad |= broken
 
     def violations(self) -> tuple[Violation, ...]:
-        found = [
+        return tuple(
             Violation(rule, len(rows), _offender(self.frame, self.numbers[rows[0]], rows[0], column))
             for rule, rows, column in self.rules
-        ]
-        if self.damaged:
-            number, text = self.damaged[0]
-            found.insert(0, Violation(_FIELDS, len(self.damaged), f"row {number} ({_show(text)})"))
-        return tuple(found)
+        )
 
     def rows(self) -> pd.DataFrame:
         positions = np.flatnonzero(self.bad)
@@ -171,8 +268,7 @@ class _Faults:
             reasons[rows] = reasons[rows].where(reasons[rows] == "", reasons[rows] + "; ") + rule
         bad = self.frame.iloc[positions].assign(reasons=reasons.to_numpy())
         bad.insert(0, "row", self.numbers[positions])
-        lines = pd.DataFrame(self.damaged, columns=["row", "line"]).assign(reasons=_FIELDS)
-        return pd.concat([bad, lines] if self.damaged else [bad], ignore_index=True)
+        return bad.reset_index(drop=True)
 
 
 def _offender(frame: pd.DataFrame, number: int, row: int, column: str) -> str:
@@ -214,7 +310,7 @@ def absent(names: Sequence[str], needed: Iterable[str], *, ours: Container[str])
     return faults
 
 
-def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str, Bools]]:
+def _ranges(name: str, column: Column, cells: Coerced) -> list[tuple[str, Bools]]:
     values = cells.values
     if column.kind == "number":
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
@@ -232,7 +328,7 @@ def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str,
     return []
 
 
-def _clean(column: Column, cells: coerce.Coerced) -> Any:
+def _clean(column: Column, cells: Coerced) -> Any:
     if column.kind == "name":
         return pd.Categorical.from_codes(cells.values, categories=pd.Index(cells.names, dtype=object))
     with np.errstate(over="ignore", under="ignore"):

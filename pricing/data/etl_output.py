@@ -1,20 +1,22 @@
-"""Find and read what `etl` last made of a shop's tables: rows of sales, and plans. A pointer names the files."""
+"""What `etl` left, by the JSON that it wrote last: rows of sales and plans of a shop's tables, and partitions of sales.
 
-from collections.abc import Sequence
+`pricing partition` writes whole series by the hash of their parent (`etl.partition`) into `part=0/`, `part=1/`, …, and
+a stratified sample of them into `_sample/`. As one table, without the sample, it is a folder of Parquet like any other.
+"""
+
 from datetime import date
+from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pricing.data.files import open_filesystem
-from pricing.errors import ETL, SourceError, first_line
+from pricing.errors import ETL, SIMULATED, SourceError, first_line
 from pricing.objects import open_store
 from pricing.paths import etl_folder
 
 POINTER = "current.json"
+MANIFEST = "_partitions.json"
+SAMPLE = "_sample"
 
 
 class EtlOutput(BaseModel):
@@ -49,40 +51,57 @@ def read_output(folder: str) -> EtlOutput | None:
         ) from error
 
 
-def _output_in_force() -> EtlOutput:
+def output_in_force() -> EtlOutput:
+    """Read the pointer of what is in force; raises SourceError where nothing is."""
     found = read_output(etl_folder())
     if found is None:
         raise SourceError(f"{etl_folder()}: holds nothing yet; run etl with --sales {ETL} first")
     return found
 
 
-def read_etl_rows(columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read the rows of sales that the last run of `etl` left; `attrs` has their lineage.
-
-    Raises SourceError where there are none yet, or a file is missing or damaged.
-    """
-    found = _output_in_force()
-    wanted = [name for name in found.columns if columns is None or name in columns]
-    store, path = open_filesystem(etl_folder())
-    try:
-        parts = [pa.dataset.dataset(f"{path}/{name}", filesystem=store, format="parquet") for name in found.sales]
-        schema = pa.unify_schemas([part.schema for part in parts], promote_options="permissive")
-        whole = pa.dataset.dataset([part.replace_schema(schema) for part in parts])
-        frame: pd.DataFrame = whole.to_table(columns=wanted).to_pandas(date_as_object=False)
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(
-            f"{etl_folder()}: a file of the last etl cannot be read: {first_line(error)}; bring it back from a backup, "
-            f"or run etl with --sales {ETL} --full"
-        ) from error
-    frame.attrs = {"left_out": [], "lineage": {"etl": found.made, "etl_run_id": found.run_id}}
-    return frame
-
-
 def plan_of(where: str, name: str) -> str:
     """The address of a plan; `etl` stands for what its last run left. Raises SourceError where it left no such plan."""
     if where != ETL:
         return where
-    file = _output_in_force().plans.get(name)
+    file = output_in_force().plans.get(name)
     if file is None:
         raise SourceError(f"{etl_folder()}: the last etl left no {name}; does etl.tables name them?")
     return f"{etl_folder()}/{file}"
+
+
+class Partitions(BaseModel):
+    """What was written: the number and size of the partitions, and a name that no other writing has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["1"] = "1"
+    made: str
+    count: int
+    series: int
+    rows: int
+    last: date
+
+
+def read_partitions(where: str) -> Partitions | None:
+    """Tells how sales are partitioned; None where they are not.
+
+    Raises:
+        SourceError: The manifest is damaged, or the store cannot be reached.
+    """
+    if where in ("", ETL, SIMULATED) or ("://" in where and not where.startswith("s3://")):
+        return None
+    content = open_store(str(Path(where).expanduser()) if "://" not in where else where).get(MANIFEST)
+    try:
+        return None if content is None else Partitions.model_validate_json(content)
+    except ValidationError as error:
+        raise SourceError(f"{where}/{MANIFEST}: cannot be read ({first_line(error)}); partition anew") from error
+
+
+def part_of(where: str, number: int) -> str:
+    """The address of a partition's sales."""
+    return f"{where.rstrip('/')}/part={number}"
+
+
+def sample_of(where: str) -> str:
+    """The address of the sample."""
+    return f"{where.rstrip('/')}/{SAMPLE}"

@@ -11,17 +11,16 @@ from dateutil.easter import easter
 
 from pricing.arrays import Bools
 from pricing.config_models import DataConfig
-from pricing.data import coerce
-from pricing.data.calendar import country_holidays, nth_weekday
-from pricing.data.contract import absent
+from pricing.data.calendar import Deliveries, Promotions, country_holidays, nth_weekday
+from pricing.data.contract import absent, read_days, read_names
 from pricing.data.etl_output import plan_of
 from pricing.data.panel import STEP_DAYS, Event, Period
-from pricing.data.plans import Deliveries, Promotions
 from pricing.data.source import read_sales
 from pricing.errors import PlanError, SourceError, Violation, nearest
 from pricing.fileio import redact_url
 
 AHEAD = 430  # periods after the history that the calendar reaches; a model's states are carried on with a newer one
+AROUND: dict[Period, tuple[int, int]] = {"day": (3, 1), "week": (1, 1)}  # periods before and after that it may change
 LONG = 7  # days beyond which an event is a time of the year: other events go on in it
 # What calendars call a day off that stands for a holiday on a weekend, or that was moved.
 _STAND_IN = re.compile(r"observed|substitut|in lieu|day off", re.IGNORECASE)
@@ -45,16 +44,15 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
     begin: dt.date = first.astype("datetime64[D]").astype(dt.date) - dt.timedelta(days=31)
     until: dt.date = end.astype("datetime64[D]").astype(dt.date)
     years = range(begin.year, until.year + 1)
-    around = config.event_window if period == "day" else (1, 1)
+    around = AROUND[period]
     named: list[tuple[str, Span, str]] = []
     if config.events is not None:
         own = read_plan(config.events, key="data.events", needed=("date", "name"), optional=("last_date", "category"))
         own = own.sort_values("date", kind="stable")
         starts, ends = (own[name].to_numpy("M8[D]").tolist() for name in ("date", "last_date"))
         named += zip(own["name"], zip(starts, ends, strict=True), own["category"], strict=True)
-    if config.named_holidays:
-        country = _country_events(config.country, years)
-        named += [(name, span, "") for name, span in (*country, *_beside(country, years))]
+    country = _country_events(config.country, years)
+    named += [(name, span, "") for name, span in (*country, *_beside(country, years))]
     long = {name for name, (start, finish), _ in named if (finish - start).days >= LONG}
     found = []
     for name, (start, finish), category in named:
@@ -152,7 +150,7 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
     columns: dict[str, Any] = {}
     for name in (*needed, *optional) if not faults else ():
         cells = raw[name] if name in raw else pd.Series(None, index=raw.index, dtype=object)
-        read = coerce.days(cells) if name in _DAYS else coerce.names(cells)
+        read = read_days(cells) if name in _DAYS else read_names(cells)
         if name in needed and read.missing.any():
             faults.append(_fault(f"{name} must not be missing", read.missing))
         if read.wrong.any():

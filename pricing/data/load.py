@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from pricing.config_models import DataConfig
-from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.contract import COLUMNS, Checked, check
@@ -20,6 +19,7 @@ from pricing.data.source import read_sales
 from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
 from pricing.fileio import redact_url, replace_atomically
 from pricing.paths import pricing_home
+from pricing.quoting import quote_formulas
 
 
 def load_panel_from(sales: str, config: DataConfig, **others: Any) -> Panel:

@@ -13,8 +13,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Days, Strings
 from pricing.config_models import DataConfig
-from pricing.data import coerce
-from pricing.data.contract import COLUMNS, Checked
+from pricing.data.contract import COLUMNS, Checked, read_days, read_names
 from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ordered
 from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, left_out, newest_run
 from pricing.data.grid import days_of
@@ -240,8 +239,8 @@ def judge(
         none = Violation("there must be rows", 0, "all are broken, left out, or lie in the future")
         raise ContractError(where, [*checked.violations, none])
     sales = GivenRows.of(checked.clean, config, names=names, known=known, today=today)
-    ids = coerce.names(checked.bad_rows["product_id"].astype(object))  # whose rows are gone, and so none of 0 units
-    of_bad = np.array([*ids.names, ""])[ids.values], coerce.days(checked.bad_rows["date"]).values
+    ids = read_names(checked.bad_rows["product_id"].astype(object))  # whose rows are gone, and so none of 0 units
+    of_bad = np.array([*ids.names, ""])[ids.values], read_days(checked.bad_rows["date"]).values
     unknown = left_out(sales.grid.dates, config) | sales.grid.marked(*of_bad)
     frame, rules = checked.clean, dict[str, Bools]()
     marked = np.zeros(len(frame), dtype=np.bool_)
@@ -286,7 +285,7 @@ def contract_findings(violations: Sequence[Violation]) -> list[Finding]:
 
 def _bad_days(checked: Checked) -> Days:
     """(row,) days of the bad rows, those that can be read."""
-    days: Days = coerce.days(checked.bad_rows["date"]).values
+    days: Days = read_days(checked.bad_rows["date"]).values
     return days[~np.isnat(days)]
 
 

@@ -26,6 +26,7 @@ UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
 # is averaged; and those between which a price must not depend on it.
 DOUBTS = np.array([[0.0], [1.0], [-1.0], [2.0], [-2.0]])
 LOSS = 1e3  # log units a loss of a whole price counts for: more than units sold can make up for
+TARGET_WEIGHT = 2.0  # how strongly a target margin draws
 KEPT = 0.7  # share of a node's distance from the mean that stays when the nodes are smoothed
 TINY = 1e-12
 RANGE_WIDTH = -NormalDist().inv_cdf(0.10)  # deviations: a price with a larger chance of earning as much is in the range
@@ -76,9 +77,9 @@ class Policy:
         def at(prices: Floats) -> Floats:
             worth = unit_profit(prices, kept, tax_rate=tax_rate)
             if target is not None:
-                # A gap g between the margin and its category's target costs target_weight · g² of revenue.
+                # A gap g between the margin and its category's target costs TARGET_WEIGHT · g² of revenue.
                 gap = margin_of(prices, cost, tax_rate=tax_rate) - target
-                penalty = self.config.target_weight * gap * gap * net_price(prices, tax_rate)
+                penalty = TARGET_WEIGHT * gap * gap * net_price(prices, tax_rate)
                 worth = worth - np.where(np.isnan(gap), 0.0, penalty)
             return np.asarray(np.log(np.maximum(worth, NOTHING)) + LOSS * np.minimum(worth, 0.0) / prices)
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Days, Floats, Ints, Strings, below, flatten
 from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
-from pricing.data.calendar import recurring_holidays
+from pricing.data.calendar import NO_DELIVERIES, NO_PROMOTIONS, Deliveries, Promotions, recurring_holidays
 from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.data.plans import NO_DELIVERIES, NO_PROMOTIONS, Deliveries, Promotions
 from pricing.decision import cadence
 from pricing.decision.last_price import anchor_moves, as_written, last_prices
 from pricing.demand.state import expand, overlay

@@ -112,7 +112,6 @@ class SamplingPlan:
     steps: int  # sampled after each cutoff
     horizon: int  # the largest step
     keep: Floats  # (period,) 1.0 where a target period may be trained on (cross-fitting)
-    recency: Floats  # (period,) weight of a target period
     price: bool = False  # the log price change is the target
     flag: bool = False  # add the promotion flag
 
@@ -141,7 +140,7 @@ def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generat
         who = np.broadcast_to(rows[:, None, None], step.shape)
         cutoffs = np.broadcast_to(cutoff, step.shape)
         category = np.where(rng.random(plan.series) < 0.1, unknown, table.category[rows]).astype(np.int32)
-        weight = table.seen[who, target] * plan.keep[target] * plan.recency[target]
+        weight = table.seen[who, target] * plan.keep[target]
         weight = weight * (cutoffs >= table.begin[who] - 1) * (step == asked)
         nothing = np.zeros(step.shape, np.float32)
         if plan.price:

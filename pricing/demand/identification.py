@@ -122,7 +122,7 @@ def identify(
     say = progress or (lambda _: None)
     current = replace(norms, elasticity=np.full_like(norms.elasticity, START))
     table = batches.build_table(panel, norms=current, category=category)
-    sample = select_sample(panel, table, tested=tested, own=own, half_life=config.recency_half_life)
+    sample = select_sample(panel, table, tested=tested, own=own)
     evidence = gather_evidence(panel, own=own, tested=tested)
     grade = grade_products(evidence, panel)
     mostly, categories = category_of_parents(category, sample.parent), int(category.max(initial=-1)) + 1
@@ -187,7 +187,7 @@ def learn(
             mean=np.asarray(forecast.mean, np.float64),
             price=np.asarray(price * (1.0 + norms.weekend[who] * weekend), np.float64),
             routine=np.zeros(len(at)),
-            weight=sample.recency[at].astype(np.float64),
+            weight=np.ones(len(at)),
             size=np.asarray(forecast.size, np.float64),
             weekend=np.asarray(norms.elasticity[who] * price * weekend, np.float64),
             censored=table.censored[who, at],
@@ -368,7 +368,6 @@ class Nuisances:
             steps=1,
             horizon=horizon,
             keep=(self._fold != fold).astype(np.float32),
-            recency=np.ones(table.seen.shape[1], np.float32),
             price=price,
             flag=True,
         )

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.features import weekends
@@ -157,7 +156,6 @@ class EstimationSample:
     kinds: dict[str, Bools]  # (event of moves,) masks of kinds of price changes, by name
     residual: Floats  # (event of moves,) log price change less its out-of-fold prediction
     cluster: Ints  # (period,) fortnight
-    recency: Floats  # (period,) weight
     weekend: Floats  # (period,) 1.0 on weekends
     parent: Ints  # (product,) row of the parent whose elasticity each product shares; one without a parent is its own
     first: Ints  # (parent,) row of its first product
@@ -168,9 +166,7 @@ class EstimationSample:
         return join([self.moves, self.before, self.later, self.after, self.tests])
 
 
-def select_sample(
-    panel: Panel, table: FeatureTable, *, tested: Floats | None, own: Bools | None, half_life: float | None
-) -> EstimationSample:
+def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, own: Bools | None) -> EstimationSample:
     """Select the events; see `identification.identify` for the arguments."""
     periods = len(panel.dates)
     drawn = np.full(panel.present.shape, np.nan) if tested is None else tested
@@ -203,7 +199,6 @@ def select_sample(
         kinds=_kinds(panel, table, moves),
         residual=np.zeros(len(moves)),
         cluster=np.arange(periods) // FORTNIGHT[panel.period],
-        recency=recency_weights(periods, half_life=half_life),
         weekend=weekends(panel.dates, period=panel.period),
         parent=parent,
         first=first_series,
@@ -222,8 +217,3 @@ def _kinds(panel: Panel, table: FeatureTable, moves: ScoredPeriods) -> dict[str,
     promoted = np.maximum(table.promo[moves.product, moves.at], table.promo[moves.product, moves.cutoff]) > 0
     large = size > np.median(size) if len(size) else size > 0
     return {"rises": move > 0, "large": large, "cost-driven": driven, "promoted": promoted}
-
-
-def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.float32]:
-    """(period,) weights that halve every `half_life` periods into the past; all 1 without a half-life."""
-    return (0.5 ** (np.arange(periods)[::-1] / (half_life or np.inf))).astype(np.float32)

@@ -36,7 +36,7 @@ class Residuals:
     mean: Floats  # units expected at the price charged, with the current elasticity in the offset
     price: Floats  # price residual (log price change less the price network's prediction) × weekend factor
     routine: Floats  # control function: its part that may respond to hidden demand (`endogeneity`)
-    weight: Floats  # recency weight, 0 or more
+    weight: Floats  # 0 or more
     size: Floats  # of the negative binomial
     weekend: Floats  # regressor of the weekend coefficient: elasticity × price residual on weekends, else 0
     censored: Floats  # 1.0 where the stock ran out, so that demand was at least `units`

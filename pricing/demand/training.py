@@ -23,7 +23,6 @@ from pricing.demand.levels import LevelForecasts, Priors
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Progress, Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
-from pricing.demand.price_changes import recency_weights
 from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.shrinkage import elasticity_of
 from pricing.demand.state import encode_panel
@@ -154,7 +153,6 @@ def fit(
         steps=STEPS_AHEAD,
         horizon=horizon,
         keep=np.ones(periods, np.float32),
-        recency=recency_weights(periods, half_life=config.recency_half_life),
     )
     steps = config.steps if weights is None else max(config.steps // 3, 1)
     rate = config.learning_rate if weights is None else config.learning_rate / 2

@@ -12,7 +12,7 @@ from pricing.data.features import FULL_PROMO_CUT
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
-from pricing.markdown_text import escape_markdown
+from pricing.quoting import escape_markdown
 
 SEED = 7  # of the sample: the same products each time
 P95 = 0.95

@@ -1,22 +1,61 @@
-"""Alerts: what they say, the channels that they leave by (log, webhook, SNS), and which were sent already."""
+"""Alerts: what they say, the channels that they leave by (log, webhook, SNS), and what jobs tell by them."""
 
 import datetime as dt
+import hashlib
 import logging
+import os
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from pricing.config import load_config
 from pricing.config_models import Channel, MonitoringConfig, Severity
-from pricing.data.findings import Finding
-from pricing.errors import DeliveryError, SourceError
-from pricing.paths import pricing_home, tracking_uri
+from pricing.errors import (
+    EXIT_NOT_PUBLISHED,
+    EXIT_REFUSED,
+    ConfigError,
+    DeliveryError,
+    LockError,
+    PricingError,
+    SourceError,
+)
+from pricing.fileio import redact_text
+from pricing.paths import PARENT_VARIABLE, pricing_home, tracking_uri
+from pricing.runtime.cli import Invocation
+
+if TYPE_CHECKING:
+    from pricing.data.findings import Finding
 
 _log = logging.getLogger("pricing.alerts")
 
 RANKS: dict[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
 REPEAT_HOURS = 20  # before the same alert is sent again: below 24, so that a nightly run never skips a day
+ATTEMPTS, SECONDS = 3, 10  # of posting JSON, and for one answer
+FIRST_WAIT = 0.5  # seconds before the second attempt
+LINES, CHARACTERS = 6, 1000  # of the error in an alert, at most
+_FAILED = "The job ended without its result. Prices go on from the last good version."
+_MEND = "Mend what the error names, and run the job again."
+_REPORT = "This is a fault of the program, not of the data: report it with the job's log, and run the job again."
+_ENDS = {  # exit status: how the job ended, what the platform did, and what is to be done
+    EXIT_REFUSED: (
+        "was refused by what a person must look at",
+        "Nothing: the champion and its prices stay as they are.",
+        "Look at what each gate says. Where it is right, mend the sales or the version; where the change is meant, "
+        "`pricing promote --version N --force true --reason WORDS` makes it.",
+    ),
+    EXIT_NOT_PUBLISHED: (
+        "did its work, which could not be published",
+        "Serving goes on from what was published last.",
+        "Bring the store of PRICING_PUBLISHED back: `pricing publish`, by hand or in its loop, does the rest.",
+    ),
+    0: ("ended well and found", "The job went on without what is set aside.", "Look at what each finding names."),
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +67,7 @@ class AlertFinding:
     text: str
 
 
-def as_findings(found: Iterable[Finding]) -> tuple[AlertFinding, ...]:
+def as_findings(found: Iterable["Finding"]) -> tuple[AlertFinding, ...]:
     """Makes findings on sales fit for an alert."""
     severities: dict[str, Severity] = {"note": "info", "set_aside": "warning", "stop": "critical"}
     return tuple(AlertFinding(one.check, severities[one.level], one.sentence) for one in found)
@@ -73,30 +112,21 @@ class Alert:
 
 
 class Notifier:
-    """One channel of `monitoring.alerts`, with its address and the least severity that it takes."""
+    """One channel of `monitoring.alerts`, with its address."""
 
-    def __init__(self, channel: Channel, *, address: str = "", least: Severity = "info") -> None:
+    def __init__(self, channel: Channel, *, address: str = "") -> None:
         self.channel = channel
-        self._address, self._least = address, least
+        self._address = address
 
-    def send(self, alert: Alert) -> bool:
-        """Sends the alert; returns whether it was delivered, False where the channel does not take it.
-
-        Raises:
-            DeliveryError: It was not delivered, though the channel takes it.
-        """
-        if RANKS[alert.severity] < RANKS[self._least]:
-            return False
+    def send(self, alert: Alert) -> None:
+        """Sends the alert; raises DeliveryError where it was not delivered."""
         {"log": self._write, "webhook": self._post, "sns": self._publish}[self.channel](alert)
-        return True
 
     def _write(self, alert: Alert) -> None:
         _log.log(RANKS[alert.severity], "%s", alert.text.replace("\n", " | "))
 
     def _post(self, alert: Alert) -> None:
         """Posts one JSON object, the alert's fields and `text` for chat programs."""
-        from pricing.runtime.post import post  # noqa: PLC0415 - what serves prices has no HTTP client
-
         document = {**asdict(alert), "since": str(alert.since), "text": f"{alert.subject}\n{alert.text}"}
         post(self._address, document, what=f"webhook: the alert {alert.key}")
 
@@ -112,13 +142,34 @@ class Notifier:
             aws.client("sns").publish(**sent)
 
 
+def post(url: str, document: Mapping[str, Any], *, what: str) -> None:
+    """Posts JSON to an address that may hold a secret, again where that may help: the other side may see it twice.
+
+    Raises:
+        DeliveryError: It was not taken. Its words say `what` it was, and not the address.
+    """
+    import httpx2  # noqa: PLC0415 - what serves prices has no HTTP client
+    import stamina  # noqa: PLC0415
+
+    def may_pass(error: Exception) -> bool:
+        if isinstance(error, httpx2.HTTPStatusError):
+            return error.response.status_code in (408, 429) or error.response.status_code >= 500
+        return isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol)
+
+    try:
+        for attempt in stamina.retry_context(on=may_pass, attempts=ATTEMPTS, wait_initial=FIRST_WAIT, wait_max=5):
+            with attempt:
+                httpx2.post(url, json=document, timeout=SECONDS).raise_for_status()
+    except httpx2.HTTPStatusError as error:
+        raise DeliveryError(f"{what} was not taken: HTTP {error.response.status_code}") from error
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise DeliveryError(f"{what} was not taken: {type(error).__name__}") from error
+
+
 def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
     """Builds the channels listed in `monitoring.alerts`."""
     addresses = {"webhook": config.endpoints.webhook_url.get_secret_value(), "sns": config.endpoints.sns_topic}
-    return [
-        Notifier(name, address=addresses.get(name, ""), least=config.least_severity.get(name, "info"))
-        for name in config.alerts
-    ]
+    return [Notifier(name, address=addresses.get(name, "")) for name in config.alerts]
 
 
 def last_sent(key: str) -> dt.datetime | None:
@@ -152,7 +203,7 @@ def _memory() -> Iterator[sqlite3.Connection]:
 class Delivery:
     """The fate of an alert."""
 
-    failures: tuple[str, ...]  # the errors of channels that should have taken it and did not
+    failures: tuple[str, ...]  # the errors of channels that did not take it
     told: bool  # a channel that people are reached by took it, now or lately: any but the log
 
 
@@ -161,7 +212,7 @@ def deliver(
 ) -> Delivery:
     """Sends an alert through each channel that did not take the same one, as severe, within `every_hours`.
 
-    A channel that failed, or that did not take it, is tried again at the next occasion, whatever others did.
+    A channel that failed is tried again at the next occasion, whatever others did.
     """
     failures, told = [], False
     for notifier in notifiers:
@@ -170,12 +221,13 @@ def deliver(
         taken = before is not None and now - before < dt.timedelta(hours=every_hours)
         if not taken:
             try:
-                taken = notifier.send(alert)
+                notifier.send(alert)
             except DeliveryError as error:
                 failures.append(str(error))
                 _log.error("%s", error)
-            if taken:
+            else:
                 note_sent(key, now=now)
+                taken = True
         told = told or (taken and notifier.channel != "log")
     return Delivery(tuple(failures), told)
 
@@ -188,3 +240,84 @@ def run_page(run: str, *, experiment: str, pages: str, artifact: str = "") -> st
     parts = urlsplit(base)
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")  # without name and password
     return f"{bare}/#/experiments/{experiment}/runs/{run}" + (f"/artifacts/{artifact}" if artifact else "")
+
+
+def report_failure(invocation: Invocation, error: BaseException, *, status: int) -> list[str]:
+    """Sends an alert about a job that an error ended with an exit status; returns what went wrong in doing so.
+
+    Nothing is sent about a job that failed because one that it started did and said so (`of_child`), nor of an error
+    that is marked as `told`, of which an alert went out before. An error's `findings`, if any, are told by name.
+    """
+    job, known = invocation.job or "a job", isinstance(error, PricingError)
+    lines = [line.rstrip() for line in redact_text(str(error)).splitlines() if line.strip()] or [type(error).__name__]
+    found = (*as_findings(getattr(error, "findings", ())), *invocation.findings)
+    words = hashlib.sha256(re.sub(r"\d+", "#", lines[0]).encode()).hexdigest()[:8]  # figures change from night to night
+    alert = Alert(
+        key=f"failed-{job}-{'+'.join(sorted({one.name for one in found})) or f'{type(error).__name__}-{words}'}",
+        # The job that holds a lock does the work, and tells if it fails.
+        severity="warning" if isinstance(error, LockError) else "critical",
+        what=f"{job} failed: {lines[0]}"[:CHARACTERS],
+        since=dt.datetime.now(dt.UTC).date(),
+        how_bad=("" if known else f"{type(error).__name__}: ") + "\n".join(lines[:LINES])[:CHARACTERS],
+        done=_FAILED,
+        todo=_MEND if known else _REPORT,
+        job=job,
+        exit_status=status,
+        findings=found,
+    )
+    return _send(alert, invocation.config, error)
+
+
+def report_findings(invocation: Invocation, *, status: int = 0) -> list[str]:
+    """Sends an alert about what a job noticed although it did not fail; returns what went wrong in doing so.
+
+    Findings that only inform, severity "info", send nothing by themselves.
+    """
+    job, names = invocation.job or "a job", ", ".join(sorted({one.name for one in invocation.findings}))
+    what, done, todo = _ENDS.get(status, _ENDS[0])
+    alert = Alert(
+        key=f"findings-{job}-{names.replace(', ', '+')}",
+        severity=max((one.severity for one in invocation.findings), key=RANKS.__getitem__, default="info"),
+        what=f"{job} {what}: {names}",
+        since=dt.datetime.now(dt.UTC).date(),
+        how_bad=f"{len(invocation.findings)} finding(s)",
+        done=done,
+        todo=todo,
+        job=job,
+        exit_status=status or None,
+        findings=tuple(invocation.findings),
+    )
+    return [] if alert.severity == "info" else _send(alert, invocation.config)
+
+
+def _send(alert: Alert, path: str | None, error: BaseException | None = None) -> list[str]:
+    """Sends an alert, with what MLflow knows of this process's run, where alerts go further than the log."""
+    troubles, now, parent = list[str](), dt.datetime.now(dt.UTC), os.environ.get(PARENT_VARIABLE)
+    try:
+        config = load_config(path).monitoring
+    except ConfigError as trouble:
+        if path is not None and not Path(path).exists():  # a person mistyped its name, and the error says so
+            return []
+        return [f"the configuration cannot be read, so its alert channels are unknown: {trouble}"]
+    if set(config.alerts) <= {"log"}:  # which has the error already
+        return troubles
+    runs = sys.modules.get("pricing.runtime.mlflow_runs")  # absent where the job never loaded MLflow
+    run = None if runs is None else runs.last_run()
+    number = os.environ.get("MLFLOW_RUN_ID", "") if run is None else run.info.run_id
+    tags, experiment = ({}, "") if run is None else (run.data.tags, run.info.experiment_id)
+    try:
+        told = getattr(error, "told", False)
+        if getattr(error, "of_child", False) and last_sent(f"child-of-{number}"):
+            return troubles
+        if not told:
+            link = run_page(number, experiment=experiment, pages=config.endpoints.mlflow_url)
+            version = tags.get("version") or tags.get("champion") or ""
+            full = replace(alert, run=number, version=version, link=link)
+            delivery = deliver(full, alert_notifiers(config), now=now)
+            troubles += delivery.failures
+            told = delivery.told and alert.exit_status not in (None, EXIT_REFUSED)
+        if parent and told:
+            note_sent(f"child-of-{parent}", now=now)  # so that the job that started this one need not say it again
+    except (PricingError, ImportError) as trouble:
+        return [*troubles, str(trouble)]
+    return troubles

@@ -11,10 +11,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -29,7 +30,9 @@ from pricing.errors import (
     Terminated,
 )
 from pricing.paths import pricing_home
-from pricing.runtime.invocation import RUNNING, Invocation
+
+if TYPE_CHECKING:
+    from pricing.runtime.alerts import AlertFinding
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +42,26 @@ FILE = click.Path(path_type=Path)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 _WITHOUT_SALES = ("price", "promote", "history", "publish", "doctor", "serve")  # commands that need no sales
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@dataclass
+class Invocation:
+    """The job that this process runs, as far as it is known; filled in as it comes to be known."""
+
+    job: str = ""
+    config: str | None = None  # the configuration file that it was given
+    unattended: bool = False  # a schedule may run it, so that nobody reads what it prints
+    findings: list["AlertFinding"] = field(default_factory=list)  # that people should hear of, also where it ends well
+
+
+_RUNNING: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
+
+
+def notice(*findings: "AlertFinding") -> None:
+    """Notes what a job found; when it ends, well or not, alerts carry it (`monitoring.alerts`)."""
+    invocation = _RUNNING.get()
+    if invocation is not None:
+        invocation.findings.extend(findings)
 
 
 class Job(click.Command):
@@ -57,7 +80,7 @@ class Job(click.Command):
     def invoke(self, ctx: click.Context) -> int:
         """Runs the job and returns its exit code."""
         config = ctx.params.get("config")
-        invocation = RUNNING.get()
+        invocation = _RUNNING.get()
         if invocation is not None:
             invocation.job, invocation.config, invocation.unattended = str(self.name), config, self.unattended
         if ctx.get_parameter_source("config") is ParameterSource.ENVIRONMENT:
@@ -190,7 +213,7 @@ def run(
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))
     invocation = Invocation()
-    token = RUNNING.set(invocation)
+    token = _RUNNING.set(invocation)
     shown = command.name if command.name == "pricing" else f"pricing {command.name}"
     try:
         with _sigterm_raises():
@@ -224,7 +247,7 @@ def run(
         print("stopped by SIGTERM", file=sys.stderr)
         code = EXIT_TERMINATED
     finally:
-        RUNNING.reset(token)
+        _RUNNING.reset(token)
     return code
 
 
@@ -252,12 +275,12 @@ def _alert(invocation: Invocation, error: Exception | None = None, *, status: in
     if not invocation.unattended:
         return
     # Only a job that failed or noticed something reads the settings of alerts.
-    from pricing.runtime import failures  # noqa: PLC0415
+    from pricing.runtime import alerts  # noqa: PLC0415
 
     if error is None:
-        troubles = failures.report_findings(invocation, status=status)
+        troubles = alerts.report_findings(invocation, status=status)
     else:
-        troubles = failures.report_failure(invocation, error, status=status)
+        troubles = alerts.report_failure(invocation, error, status=status)
     for trouble in troubles:
         print(f"no alert: {trouble}", file=sys.stderr)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from pricing import __version__
 from pricing.errors import EXIT_KNOWN_ERROR, ConfigError, PricingError
 from pricing.fileio import redact_text
-from pricing.paths import CODE, SETTINGS, SQLITE, pricing_home, tracking_uri
+from pricing.paths import CODE, SETTINGS, SQLITE, given_database_url, pricing_home, tracking_uri
 from pricing.runtime.cli import job
-from pricing.runtime.shared_state import given_database_url
 
 
 @job("doctor")

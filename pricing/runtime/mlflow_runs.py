@@ -1,15 +1,21 @@
-"""Open the MLflow run around a job, under its experiment and parent, and always end it, FINISHED or FAILED.
+"""Open the MLflow run around a job with all that went into it, and always end it, FINISHED or FAILED.
 
 Also check that the tracking store is reachable (fails in seconds; MLflow itself retries for minutes). As a program it
 prints the option that lets `mlflow run` write into the jobs' experiment: by itself it takes `Default`, in ./mlruns.
 """
 
+import hashlib
+import importlib.metadata
 import logging
 import os
+import platform
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -17,7 +23,10 @@ from urllib.request import url2pathname
 import click
 import httpx2
 import mlflow
+import numpy as np
 from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
@@ -29,7 +38,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from pricing.config import Config
+from pricing import __version__
+from pricing.config import Config, leaves
+from pricing.data.panel import Panel
 from pricing.errors import PricingError, RegistryError, Terminated, first_line
 from pricing.fileio import redact_url
 from pricing.paths import (
@@ -40,12 +51,13 @@ from pricing.paths import (
     tracking_uri,
 )
 from pricing.runtime.cli import job
-from pricing.runtime.inputs import code_version, log_config, log_environment
 
 _log = logging.getLogger(__name__)
 
 EXPERIMENT = "pricing"  # of all jobs
 _FAILURE_CHARACTERS = 4000
+_PARAMETER_CHARACTERS = 6000  # of a parameter that MLflow stores
+_DIGEST_CHARACTERS = 36
 _SECONDS = 5
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_SECONDS)}
 _DATABASES = ("postgresql", "mysql", "mssql")  # those that MLflow supports, besides SQLite
@@ -64,16 +76,14 @@ def connect() -> str:
 
 
 @contextmanager
-def tracked_run(
-    job: str, *, config: Config | None = None, reason: str | None = None, measures_system: bool = False
-) -> Iterator[Run]:
+def tracked_run(job: str, *, config: Config | None = None, reason: str | None = None) -> Iterator[Run]:
     """Opens the MLflow run of a job and ends it FINISHED, or FAILED with the reason in its tag `failure`.
 
     The run is the one that `mlflow run` made (MLFLOW_RUN_ID), else a new one in `experiment_id`; it becomes the child
     of the run of the job that started this one, if any. The whole configuration, the code's version and the environment
     are recorded.
-    It is the active run meanwhile, so that mlflow.log_* write to it. One that `measures_system` has processor, memory
-    and disk as metrics (`system/…`).
+    It is the active run meanwhile, so that mlflow.log_* write to it. That of a training has processor, memory and disk
+    as metrics (`system/…`).
 
     Raises:
         RegistryError: The tracking store does not answer, or refuses what is written.
@@ -81,7 +91,7 @@ def tracked_run(
     connect()
     try:
         try:
-            run = _open(job, reason=reason, measures_system=measures_system)
+            run = _open(job, reason=reason)
         except (SQLAlchemyError, OSError) as error:
             shown = redact_url(tracking_uri())
             raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}") from error
@@ -182,40 +192,27 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _open(job: str, *, reason: str | None, measures_system: bool) -> Run:
+def _open(job: str, *, reason: str | None) -> Run:
     run_id, parent = os.environ.pop("MLFLOW_RUN_ID", None), os.environ.get(PARENT_VARIABLE)
     tags = {"job": job, "host": socket.gethostname(), "code_version": code_version(CODE)}
     tags |= {"reason": reason} if reason else {}
     tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent and run_id is None else {}
     tags |= {MLFLOW_RUN_NAME: job}
     number = experiment_id() if run_id is None else None
-    return mlflow.start_run(run_id, number, run_name=job, tags=tags, log_system_metrics=measures_system)
+    return mlflow.start_run(run_id, number, run_name=job, tags=tags, log_system_metrics=job == "train")
 
 
 def experiment_id() -> str:
     """The ID of the jobs' experiment, which is made where it is not there yet.
 
     It is that of MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else that of EXPERIMENT.
-
-    Raises:
-        RegistryError: It was deleted.
     """
     name, given = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
     if given and not name:
         return given
-    name = name or EXPERIMENT
-    client = MlflowClient()
+    name, client = name or EXPERIMENT, MlflowClient()
     found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.create_experiment(name, _artifacts(name))
-        except MlflowException:
-            found = client.get_experiment_by_name(name)  # another process made it between the two calls
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        raise RegistryError(f"experiment {name!r} was deleted; restore it, or set MLFLOW_EXPERIMENT_NAME to another")
-    return str(found.experiment_id)
+    return str(found.experiment_id) if found else client.create_experiment(name, _artifacts(name))
 
 
 def runs_of(which: str, *, model: str, most: int = 20) -> list[Run]:
@@ -243,6 +240,90 @@ def _end(status: str) -> None:
             mlflow.end_run(status)
     except MlflowException as error:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
+
+
+class _SalesDataset(MetaDataset):
+    """The sales as MLflow shows them among a run's inputs; the run's tags tell their size."""
+
+    @property
+    def profile(self) -> dict[str, object]:
+        """Returns nothing."""
+        return {}
+
+
+def log_config(config: Config) -> None:
+    """Records the whole configuration in the active run: each key a parameter, and all of it as config.yaml."""
+    values = config.model_dump(mode="json")
+    mlflow.log_params({name: str(value)[:_PARAMETER_CHARACTERS] for name, value in leaves(values).items()})
+    mlflow.log_dict(values, "config.yaml")
+
+
+def log_data(panel: Panel, *, sales: str) -> str:
+    """Records a panel as the active run's dataset input, without passwords of its source; returns its fingerprint."""
+    where = redact_url(sales)
+    digest = fingerprint(panel)
+    source = CodeDatasetSource({"sales": where})
+    mlflow.log_input(_SalesDataset(source, name=Path(where).name or where, digest=digest), context="training")
+    first, last = panel.dates[0], panel.dates[-1]
+    mlflow.set_tags(
+        {
+            "sales": where,
+            "data_fingerprint": digest,
+            "data": f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s, {first} to {last}",
+            **panel.lineage,
+        }
+    )
+    return digest
+
+
+def describe_data(panel: Panel, *, sales: str, fingerprint: str) -> dict[str, object]:
+    """Describes the data of a model version, with its rows' lineage, as stored in it; passwords are left out."""
+    return {
+        "fingerprint": fingerprint,
+        "source": redact_url(sales),
+        "rows": int(panel.present.sum()),
+        "first_date": str(panel.dates[0]),
+        "last_date": str(panel.dates[-1]),
+        **panel.lineage,
+    }
+
+
+def fingerprint(panel: Panel) -> str:
+    """Hashes every array of a panel: equal data, equal fingerprint, whatever file it came from."""
+    digest = hashlib.sha256(panel.period.encode())
+    for field in fields(panel):
+        value = getattr(panel, field.name)
+        if isinstance(value, np.ndarray):
+            digest.update(f"{field.name}{value.dtype}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()[:_DIGEST_CHARACTERS]
+
+
+def code_version(root: Path) -> str:
+    """Identifies the running code: its commit, with -dirty where files differ; without git, the package's version.
+
+    Args:
+        root: Folder of the packages. Where it is no checkout of this project, git would report the commit of whatever
+            repository the environment lies in, so it is not asked.
+    """
+    if (root / "MLproject").is_file() and shutil.which("git"):
+        words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return __version__
+
+
+def log_environment() -> None:
+    """Records the machine and every installed package's version in the active run."""
+    machine = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+    }
+    packages = sorted(f"{item.name}=={item.version}" for item in importlib.metadata.distributions())
+    mlflow.log_dict(machine, "environment/machine.json")
+    mlflow.log_text("\n".join(packages) + "\n", "environment/packages.txt")
 
 
 def check_reachable(uri: str) -> None:

@@ -19,6 +19,7 @@ from serving.api import Endpoint, Service, body_of, encode, refuse_twice, sent_b
 from serving.follower import Current, Served
 from serving.problems import ProblemBody, ProblemError, from_request_error, from_validation, refused
 
+BATCH_LIMIT = 1000  # requests in one POST /get_prices
 EXAMPLE: dict[str, Any] = {"product_id": "SKU12345", "current_stock": 150, "current_price": 22.9}
 EXAMPLE |= {"day_of_week": "Friday", "comp_price": 21.5, "is_promo": True}
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def get_price(service: Service) -> bytes:
 
 def get_prices(service: Service) -> bytes:
     """Prices a batch, in order; a bad item becomes an error in its place."""
-    dry, asked = _dry_run(), _batch(service, sent_body())
+    dry, asked = _dry_run(), _batch(sent_body())
     priced = iter(answers(service, [one for one in asked if isinstance(one, PriceRequest)], dry=dry))
     parts = [next(priced) if isinstance(one, PriceRequest) else one for one in asked]
     service.metrics.bad_items.inc(sum(isinstance(part, ProblemError) for part in parts))
@@ -160,18 +161,17 @@ def _each(
     return list(bodies)
 
 
-def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:
+def _batch(body: bytes) -> list[PriceRequest | ProblemError]:
     """Reads the body's requests; an invalid item becomes the error to return in its place.
 
     Raises ProblemError where the body as a whole is no batch, has too many items, or a name twice in one object.
     """
-    limit = service.settings.config.serving.batch_limit
     try:
         items: Sequence[object] = PriceRequests.model_validate_json(body, strict=True).requests
     except ValidationError as error:
         items = _as_sent(body, error)
-    if len(items) > limit:  # before items are validated one by one
-        text = f"{len(items)} requests in one batch, and {limit} is the most"
+    if len(items) > BATCH_LIMIT:  # before items are validated one by one
+        text = f"{len(items)} requests in one batch, and {BATCH_LIMIT} is the most"
         raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
     if body.count(b":") > 1 + sum(len(one.model_fields_set) for one in items if isinstance(one, PriceRequest)):
         refuse_twice(body)

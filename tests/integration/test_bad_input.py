@@ -67,7 +67,7 @@ def test_a_registry_that_does_not_answer_stops_every_job(
         (train.main, "--sales none.csv", "none.csv"),
         (promote.main, "--version champion --config none.yaml", "none.yaml"),
         (etl.main, "--sales ftp://", "ftp://"),
-        (tune.main, "--config tiny.yaml --sales sales.csv", "me:***@127.0.0.1:9/x"),
+        (tune.main, "--config tiny.yaml --sales sales.csv", "***@127.0.0.1:9/x"),
     ],
 )
 def test_what_is_not_there_or_makes_no_sense_changes_nothing(

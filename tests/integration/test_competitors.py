@@ -14,7 +14,7 @@ import pytest
 
 from etl.competitors import CompetitorSettings, Reading
 from etl.http import Limits
-from pricing.data.etl_output import read_etl_rows
+from pricing.data.source import read_etl_rows
 from tests.kit import price_api as kit
 from tests.kit.etl_runs import etl_run
 from tests.kit.price_api import PriceApi, price_api

@@ -18,8 +18,7 @@ import pytest
 from etl.extract import extract
 from etl.settings import TableSettings
 from pipelines.demo_shop import Shop, running_shop
-from pricing.data.etl_output import read_etl_rows
-from pricing.data.source import read_sales
+from pricing.data.source import read_etl_rows, read_sales
 from pricing.errors import SourceError
 from simulation.market import MarketConfig, simulate
 from simulation.shop_tables import shop_tables

@@ -18,8 +18,8 @@ from pipelines import parts
 from pipelines.parts import Pricing, Work, fit_part, partitioned_as, price_part, price_place, refresh_part
 from pricing.config import load_config
 from pricing.config_models import ScaleConfig
+from pricing.data.etl_output import sample_of
 from pricing.data.load import load_panel_from
-from pricing.data.partitions import sample_of
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import NO_CONTROL
 from pricing.errors import RegistryError

@@ -13,7 +13,6 @@ from pricing.config_models import Channel
 from pricing.decision.request import PriceRequest
 from pricing.errors import EXIT_REFUSED
 from pricing.registry.version import LoadedVersion
-from pricing.runtime import failures
 from pricing.runtime.alerts import Alert
 from tests.integration.test_promote import Shop, shop, whole
 from tests.integration.test_refresh import dear
@@ -39,7 +38,7 @@ def told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[Alert]:
     settings.write_text(yaml.safe_dump({"monitoring": doors, "registry": {"auto_promote": True}}))
     monkeypatch.setenv("PRICING_CONFIG", str(settings))
     monkeypatch.delenv("PRICING_PARENT_RUN_ID", raising=False)
-    monkeypatch.setattr(failures, "alert_notifiers", lambda _config: [Mailbox()])
+    monkeypatch.setattr("pricing.runtime.alerts.alert_notifiers", lambda _config: [Mailbox()])
     return alerts
 
 

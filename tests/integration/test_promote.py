@@ -24,11 +24,11 @@ from pricing.decision.switches import Control, Switch, Switches
 from pricing.demand.state import span
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError, UnknownProductError
 from pricing.objects import FolderStore
+from pricing.paths import database_url
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import Audit, AuditEntry
 from pricing.registry.published import Pointer, control_key, parse_pointer, pointer_key
 from pricing.registry.version import LoadedVersion, load
-from pricing.runtime.shared_state import database_url
 from tests.kit.control import put_control
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.promotions import packed

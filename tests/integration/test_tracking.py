@@ -12,13 +12,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pricing import __version__
-from pricing.config import load_config
+from pricing.config import leaves, load_config
 from pricing.errors import HistoryError, RegistryError
 from pricing.paths import ROOT
 from pricing.runtime import mlflow_runs
-from pricing.runtime.inputs import code_version
-from pricing.runtime.mlflow_runs import connect, tracked_run
-from pricing.served_config import leaves
+from pricing.runtime.mlflow_runs import code_version, connect, tracked_run
 from tests.kit.mlflow_jobs import place
 from tests.kit.price_api import Handler, price_api
 

@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import yaml
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
@@ -84,7 +85,7 @@ def test_each_trial_is_a_child_run_and_a_pruned_one_is_killed(here: JobFolder, c
     history = here.client.get_metric_history(runs[0].info.run_id, "fold/wape")
     assert [(entry.step, entry.value) for entry in history] == [(1, 0.4), (2, 0.5)]
     assert "after fold 1 of 2" in runs[2].data.tags["verdict"]
-    assert set(runs[1].data.params) == {"units", "steps", "context", "learning_rate", "recency_half_life"}
+    assert set(runs[1].data.params) == {"units", "steps", "context", "learning_rate"}
 
 
 def test_the_default_settings_are_never_pruned(here: JobFolder, config: Config) -> None:
@@ -136,7 +137,7 @@ def test_a_trial_whose_process_was_killed_is_ended_when_the_search_goes_on(here:
 
 
 def test_a_storage_that_is_none_is_refused_without_its_password(config: Config) -> None:
-    with pytest.raises(StudyError, match=r"postgresql\+psycopg2://me:\*\*\*@127\.0\.0\.1:9/x cannot be opened"):
+    with pytest.raises(StudyError, match=r"postgresql\+psycopg2://\*\*\*@127\.0\.0\.1:9/x cannot be opened"):
         open_study("postgresql+psycopg2://me:secret@127.0.0.1:9/x", name="s", tuning=config.tuning)
 
 
@@ -172,3 +173,21 @@ def test_a_search_never_sees_the_newest_fold_and_trains_the_better_settings(
     for module, given in trained:
         assert module == "train"
         assert load_config(given[1]).demand.learning_rate != default.learning_rate
+
+
+@pytest.mark.weekly
+@pytest.mark.filterwarnings("ignore")  # what Dask's own sockets leave at its end
+def test_trials_run_on_the_workers_of_a_scheduler(here: JobFolder) -> None:
+    from distributed import LocalCluster  # noqa: PLC0415 - takes a second
+
+    sales, storage = write_sales(here.folder / "sales.csv", moves=False), f"sqlite:///{here.folder / 'study.db'}"
+    settings = write_config(here.folder / "tiny.yaml")
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        scale = {"scale": {"scheduler": cluster.scheduler_address}}
+        settings.write_text(yaml.safe_dump({**yaml.safe_load(settings.read_text()), **scale}))
+        words = ["--sales", str(sales), "--config", str(settings), "--trials", "2"]
+        done = here.run("tune", *words, env=here.environment(**{tune.STORAGE_VARIABLE: storage}))
+
+    assert done.code == 0, done.err
+    assert {run.info.status for run in here.runs(job="trial")} <= {"FINISHED", "KILLED"}
+    assert len(here.runs(job="trial")) == 2

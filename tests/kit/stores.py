@@ -162,7 +162,7 @@ def chain_sample(*, seed: int = 1) -> tuple[EstimationSample, FeatureTable, Even
     )
     norms = replace(make_norms(panel), weekend=np.zeros(6, np.float32))
     table = build_table(panel, norms=norms, category=np.arange(6) % 2)
-    sample = select_sample(panel, table, tested=None, own=None, half_life=None)
+    sample = select_sample(panel, table, tested=None, own=None)
     sample = replace(sample, residual=table.log_price[sample.moves.product, sample.moves.at].astype(float))
     events = sample.everything
     expected = 30.0 * np.exp(-2.0 * table.log_price[events.product, events.at])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pricing.data.anchors import Anchors, matching_anchors, version_anchors
+from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
 from tests.unit.test_build import START, rows
@@ -166,25 +166,3 @@ def test_a_moved_anchor_holds_from_its_day_on_and_counts_as_seen() -> None:
     twice = moved.moved(np.array(["A"]), np.array([4.5]), date=day(8))
     assert twice.columns(np.array(["A"]))["list_price"] == [4.5]
     assert Anchors.from_arrays(moved.to_arrays()).digest() == moved.digest()
-
-
-def test_anchors_of_another_history_are_not_applied() -> None:
-    anchors = Anchors.from_panel(history())
-    frame = rows(list(range(LIVE + 4)), product="Z", price=[1.0] * LIVE + [9.0] * 4)
-
-    panel = build_panel(frame, CONFIG, anchors=anchors)
-
-    assert matching_anchors(anchors, panel.product_ids) is None
-    assert_array_equal(panel.list_price, build_panel(frame, CONFIG).list_price)
-    assert version_anchors(anchors, panel).product_ids.tolist() == ["Z"]
-
-
-def test_a_version_keeps_the_anchors_in_force_and_adds_new_products() -> None:
-    anchors = Anchors.from_panel(history())
-    panel = build_panel(charged({"A": {0: 4.0, 9: 40.0}, "B": {9: 7.0}}), CONFIG, anchors=anchors)
-
-    held = version_anchors(anchors, panel)
-
-    assert held.since == anchors.since
-    assert held.columns(np.array(["A", "B"]))["list_price"].tolist() == [4.0, 7.0]
-    assert version_anchors(None, panel).since == day(10)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from pricing.config_models import DataConfig
-from pricing.data.build import build_panel
+from pricing.data.build import LIST_PRICE_QUANTILE, build_panel
 from pricing.data.panel import SERIES
 from pricing.errors import ContractError
 
@@ -20,7 +20,6 @@ CONFIG = DataConfig(
     country="US",
     margin={"default": 0.5, "tea": 0.25},
     list_price_window=4,
-    list_price_quantile=0.7,
     promo_cut=0.1,
 )
 UNASKED = CONFIG.model_copy(update={"missing": "unknown", "zero_run": 0.05})
@@ -53,7 +52,7 @@ def test_an_absent_list_price_is_the_high_quantile_of_recent_prices(prices: list
     panel = build_panel(rows(list(range(len(prices))), price=prices), CONFIG)
 
     recent = [sorted(prices[max(0, day - 3) : day + 1]) for day in range(len(prices))]
-    expected = [window[math.ceil(0.7 * (len(window) - 1) - 1e-9)] for window in recent]
+    expected = [window[math.ceil(LIST_PRICE_QUANTILE * (len(window) - 1) - 1e-9)] for window in recent]
     assert panel.list_price[0].tolist() == expected
 
 

@@ -29,12 +29,6 @@ def days_after(days: int) -> dt.date:
     return MONDAY + dt.timedelta(days=days)
 
 
-@pytest.mark.parametrize(("weekday", "days"), [("Tuesday", 1), ("Sunday", 6), ("Monday", 7)])
-def test_without_a_date_it_is_the_first_such_weekday_after_today(weekday: str, days: int) -> None:
-    for state in (days_after(-1), None):
-        assert resolve(weekday, today=MONDAY, state=state) == (days_after(days), False)
-
-
 @pytest.mark.parametrize(
     ("weekday", "date", "today", "weekly", "expected"),
     [

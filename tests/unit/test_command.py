@@ -31,14 +31,6 @@ def test_every_entry_point_of_the_project_is_a_job_of_the_same_name() -> None:
     assert started == {name: name for name in started if name in JOBS}
 
 
-@pytest.mark.parametrize("word", ["-h", "--help"])
-def test_help_lists_every_job(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([word]) == 0
-
-    first = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
-    assert JOBS.keys() <= first
-
-
 def test_help_loads_nothing_that_a_job_needs() -> None:
     code = (
         "import sys\nfrom pricing.runtime.command import main\nmain(['--help'])\n"
@@ -74,21 +66,3 @@ def test_a_job_whose_packages_are_not_installed_says_which_and_what_to_do(
     error = capsys.readouterr().err
     assert "train needs the package no_such_library" in error
     assert "install pricing[training]" in error
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["trian", "--sales", "x"], "'train'"),
-        (["expriment"], "'experiment'"),
-        (["xyzzy"], "'xyzzy'"),
-        (["--sales", "x", "train"], "--sales"),
-        ([], "Build models"),
-    ],
-)
-def test_a_word_that_is_no_job_is_refused_with_the_nearest(
-    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(words) == 2
-
-    assert named in capsys.readouterr().err

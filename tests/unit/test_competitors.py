@@ -106,16 +106,10 @@ def test_a_file_of_ids_that_cannot_be_used_is_a_fault(tmp_path: Path, content: b
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [
-        ("37", 37),
-        ("Tue, 10 Mar 2026 12:00:50 GMT", 50),
-        ("Tue, 10 Mar 2026 11:00:00 GMT", 0),
-        ("9" * 400, 1e12 - 1),
-        *((text, None) for text in ("", "soon", "-1", "²", "Tue, 10 Mar 99999999999999999999 12:00:00 GMT")),
-    ],
+    [("37", 37), ("9" * 400, 1e12 - 1), *((text, None) for text in ("", "soon", "-1", "²", "Tue, 10 Mar 2026"))],
 )
-def test_a_wish_to_wait_is_read_as_seconds_or_as_a_date(value: str, seconds: float | None) -> None:
-    assert retry_after(value, now=NOW) == seconds
+def test_a_wish_to_wait_is_read_as_seconds(value: str, seconds: float | None) -> None:
+    assert retry_after(value) == seconds
 
 
 KEY = {"kind": "key", "variable": "RIVAL_KEY"}

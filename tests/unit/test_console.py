@@ -528,7 +528,7 @@ def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Co
 def test_approved_prices_are_sent_and_again_where_that_may_help(
     tmp_path: Path, answers: tuple[int, ...], state: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pricing.runtime.post.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("pricing.runtime.alerts.FIRST_WAIT", 0.01)
     with (
         till(*answers) as (url, taken),
         open_console(shop_home(tmp_path, more=f"console:\n  push_url: {url}\n")) as console,

@@ -1,10 +1,8 @@
 """What the contract refuses, what it takes, and how it says so."""
 
 import datetime as dt
-from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -32,25 +30,16 @@ def look(**columns: object) -> Checked:
 
 BREACHES = [
     ("units_sold", -2, "units_sold must be at least 0"),
-    ("units_sold", None, "units_sold must not be missing"),
     ("units_sold", True, "units_sold must be a number"),
     ("units_sold", float("inf"), "units_sold must be finite and at most 1,000,000,000"),
     ("price", 0, "price must be above 0"),
-    ("price", 1e-60, "price must be above 0"),
     ("price", "", "price must not be missing"),
-    ("price", "1,50", "price must be a number"),
-    ("unit_cost", 0, "unit_cost must be above 0"),
     ("stock", -1, "stock must be at least 0"),
-    ("comp_price", [1], "comp_price must be a number"),
     ("comp_price_age", 45_000, "comp_price_age must be finite and at most 3,660"),
-    ("tax_rate", -0.2, "tax_rate must be at least 0"),
     ("tax_rate", 20, "tax_rate must be finite and at most 1, a fraction of the net price: 0.20 is 20 %"),
     ("is_promo", "yes", "is_promo must be 0 or 1"),
     ("date", "05/01/2024", "date must be an ISO day such as 2024-01-31"),
-    ("date", 17532, "date must be an ISO day such as 2024-01-31"),
-    ("date", None, "date must not be missing"),
     ("date", "1900-01-01", "date must lie within 3 years of the bulk of the dates"),
-    ("product_id", "  ", "product_id must not be missing"),
     ("product_id", "x" * 201, "product_id must have at most 200 characters"),
 ]
 
@@ -81,11 +70,6 @@ def test_an_identical_row_is_set_aside_once_and_differing_ones_altogether() -> N
     assert checked.bad_rows["row"].tolist() == [2, 3, 4, 6]
     assert checked.bad_rows["reasons"].notna().all()
     assert checked.clean["units_sold"].tolist() == [1, 4]
-
-
-def test_absent_columns_are_all_named_with_the_likely_other_name() -> None:
-    with pytest.raises(ContractError, match=r"rename 'units'[\s\S]*rename 'Price'"):
-        check(sales().rename(columns={"units_sold": "units", "price": "Price"}), where="sales.csv")
 
 
 WEEKS = [f"2024-01-{day:02}" for day in (1, 8, 15, 22, 29)]
@@ -137,27 +121,6 @@ def test_a_day_is_read_as_it_is_written_whatever_its_type_or_zone(days: object) 
 
     assert not checked.violations
     assert checked.clean["date"].astype(str).tolist() == ["2024-01-01", "2024-01-02"]
-
-
-def test_numbers_and_flags_may_come_as_decimals_texts_and_words() -> None:
-    checked = look(
-        price=pd.Series([Decimal("2.50"), "3", 4, 4, 4], dtype=object), is_promo=[True, "FALSE", "1", 0.0, None]
-    )
-
-    assert not checked.violations
-    assert checked.clean["price"].tolist() == [2.5, 3.0, 4.0, 4.0, 4.0]
-    np.testing.assert_array_equal(checked.clean["is_promo"], [1, 0, 1, 0, np.nan])
-
-
-def test_damaged_lines_are_counted_and_rows_keep_their_number_in_the_file() -> None:
-    frame = sales(units_sold=[1, -1, 2])
-    frame.attrs["damaged"] = [(3, "2024-01-01,A,1")]
-
-    checked = check(frame, where="sales.csv")
-
-    assert checked.violations[0].first == "row 2 ('2024-01-01,A,1')"
-    assert checked.violations[1].first.startswith("row 3 ")
-    assert checked.bad_rows["row"].tolist() == [3, 2]
 
 
 _CELL = st.one_of(

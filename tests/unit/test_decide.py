@@ -178,7 +178,7 @@ def test_a_target_margin_draws_the_price_towards_it_within_reach_or_not() -> Non
         target_margin=np.array([0.25, np.nan, 0.55, 0.9, 0.05]), unit_cost=np.array([6, 6, 6, 9, 2])
     )
 
-    low, free, high, *out_of_reach = decided(context, demand(2.5), target_weight=20.0).best
+    low, free, high, *out_of_reach = decided(context, demand(2.5)).best
 
     assert low < free < high
     assert free == decided(pricing_context(), demand(2.5)).best[0]

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from pricing.config import load_config
-from pricing.data.contract import COLUMNS
-from pricing.decision.reasons import REASONS
 from pricing.runtime.command import JOBS
 
 ROOT = Path(__file__).parents[2]
@@ -58,31 +56,6 @@ def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
     links = LINK.findall(document.read_text(encoding="utf-8"))
 
     assert [link for link in links if not (document.parent / link).exists()] == []
-
-
-def test_the_document_and_the_data_contract_name_the_same_columns() -> None:
-    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    table = text[text.index("| column |") :].partition("\n\n")[0]
-
-    named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-
-    assert named == list(COLUMNS)
-
-
-def test_the_documents_list_every_reason_as_the_code_means_it() -> None:
-    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-    table = text[text.index("| code | means |") :].partition("\n\n")[0]
-
-    assert table.splitlines()[2:] == [f"| `{code}` | {meaning} |" for code, meaning in REASONS.items()]
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_jobs_are_called_by_commands_that_work_without_conda(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    started = re.findall(r"mlflow run \. [^`]*?(?=`|\n\$|\Z)", text)
-
-    assert [command for command in started if "--env-manager local" not in command] == []
-    assert "python -m pipelines." not in text
 
 
 def test_targets_of_make_and_jobs_that_the_documents_name_exist() -> None:

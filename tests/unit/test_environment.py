@@ -1,7 +1,6 @@
 """The programs of requirements/: a set-up that installs anew only what changed, and what slims an image's packages."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -50,16 +49,6 @@ def commands(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[l
     return ran
 
 
-@pytest.mark.parametrize(
-    ("version", "taken"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False), ((4, 0), False)]
-)
-def test_a_python_is_taken_that_is_neither_too_old_nor_too_new_and_can_make_environments(
-    environment: ModuleType, version: tuple[int, int], taken: bool
-) -> None:
-    assert (environment.complaint(version, ["venv", "ensurepip"]) is None) is taken
-    assert environment.complaint(version, ["venv"]) is not None
-
-
 def test_only_what_changed_is_installed_and_every_set_that_was_asked_for_is_kept_in_step(
     environment: ModuleType, commands: list[list[str]], tmp_path: Path
 ) -> None:
@@ -92,19 +81,6 @@ def test_an_interrupted_installation_is_not_taken_for_a_finished_one(
     assert not (tmp_path / ".venv" / "locked.json").exists()
 
 
-def test_an_environment_of_another_python_is_made_anew(
-    environment: ModuleType, commands: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environment.main(["training"])
-    monkeypatch.setattr(environment, "_version", lambda _: None)
-    (tmp_path / ".venv" / "old").touch()
-
-    environment.main(["training"])
-
-    assert not (tmp_path / ".venv" / "old").exists()
-    assert [sys.executable, "-m", "venv", str(tmp_path / ".venv")] in commands
-
-
 def test_the_command_pricing_runs_the_checkout_that_its_venv_is_called_in(
     environment: ModuleType, commands: list[list[str]], tmp_path: Path
 ) -> None:
@@ -124,30 +100,6 @@ def test_the_command_pricing_runs_the_checkout_that_its_venv_is_called_in(
     assert out == "['etl', 'my sales.csv']\n"
 
 
-def test_a_linked_environment_is_used_where_it_holds_what_is_needed_and_nothing_is_installed_through_it(
-    environment: ModuleType, commands: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environment.main(["training", "demo"])
-    other, locks = tmp_path / "other", tmp_path / "requirements"
-    (tmp_path / ".venv").rename(other)
-    (tmp_path / ".venv").symlink_to(other)
-    commands.clear()
-    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
-
-    held = environment.main(["demo"])
-    (locks / "training.txt").write_text("training==2\n")
-    lacking = environment.main(["training"])
-    after = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
-    (locks / "development.txt").write_text("training==2 ; python_version < '4'\ntests==1\n")
-    (other / "locked.json").write_text(json.dumps(environment.read_locks(["bootstrap", "development"])))
-    larger = environment.main(["training"])
-    monkeypatch.setattr(environment, "_version", lambda _: (3, 10))
-    old = environment.main(["training"])
-
-    assert (held, lacking, larger, old) == (0, 2, 0, 2)
-    assert (commands, after) == ([], before)
-
-
 def test_every_locked_package_carries_hashes_no_address_and_the_version_of_the_largest_set() -> None:
     pins: dict[str, dict[str, str]] = {}
     for lock in sorted((ROOT / "requirements").glob("*.txt")):
@@ -162,18 +114,3 @@ def test_every_locked_package_carries_hashes_no_address_and_the_version_of_the_l
     whole = pins["development"]
     for name in ("serving", "training", "tracking", "bootstrap", "notebook"):
         assert {key: value for key, value in pins[name].items() if whole.get(key, value) != value} == {}, name
-
-
-def test_slimming_leaves_modules_and_the_services_that_are_called(tmp_path: Path) -> None:
-    slim = program("slim")
-    kept = [*(f"botocore/data/{name}/service.json" for name in slim.SERVICES), "botocore/data/endpoints.json"]
-    kept += ["botocore/client.py", "numpy/linalg.py", "flask/tests/helpers.py"]
-    gone = ["botocore/data/ec2/service.json", "numpy/_core/tests/test_one.py"]
-    for name in (*kept, *gone):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("12")
-
-    removed = slim.slim(tmp_path)
-
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
-    assert removed == 2 * len(gone)

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.config import load_config
-from pricing.data.etl_output import plan_of, read_etl_rows
+from pricing.data.etl_output import plan_of
 from pricing.data.events import read_deliveries, read_promotions
 from pricing.data.load import load_panel_from
+from pricing.data.source import read_etl_rows
 from pricing.errors import SourceError
 from simulation.shop_tables import shop_tables
 from tests.kit.etl_runs import NOW, etl_run

@@ -54,7 +54,7 @@ def test_a_user_brings_events_of_his_own(tmp_path: Path) -> None:
         "date,name,last_date,category\n2024-03-05,Village fair,,\n2024-05-02,Garden week,2024-05-06,plants\n"
     )
 
-    fair, garden = events("2024-01-01", "2024-12-31", named_holidays=False, events=str(path))
+    fair, garden, *_ = events("2024-01-01", "2024-12-31", events=str(path))
 
     day = np.datetime64
     assert fair == Event("Village fair", day("2024-03-05"), day("2024-03-05"), "", 3, 1, overlay=False)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.data.ewma import TAIL_SIZE, Norms, demand_above, has_own_history
-from pricing.data.features import holiday_window, past_features, promo_effect_share
+from pricing.data.features import past_features, promo_effect_share
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.regression import expected_above
 from pricing.demand.state import encode_panel, span
@@ -52,17 +52,6 @@ def test_the_level_is_stated_at_usual_price() -> None:
     assert np.exp(past.level[0, -1]) == pytest.approx(2.0, rel=0.02)
 
 
-def test_one_mistyped_price_cannot_run_away_with_the_level() -> None:
-    panel = make_panel(products=1, periods=60)
-    price = panel.price.copy()
-    price[0, 40] *= 1000
-    slip = replace(panel, price=price)
-
-    past, _ = past_features(slip, norms=make_norms(panel))
-
-    assert past.level[0, -1] - past.level[0, 39] < 2.0
-
-
 def test_a_gap_in_the_history_is_neither_a_zero_nor_forgotten() -> None:
     panel = make_panel()
 
@@ -96,12 +85,6 @@ def test_few_units_at_a_high_price_do_not_lift_the_level() -> None:
     assert level.mean() == pytest.approx(4.0, rel=0.03)
     # Two thirds of the noise of equally weighted ratios, each of whose half at the high price is 20 times as noisy.
     assert level.std() < 0.5
-
-
-def test_the_holiday_window_looks_one_back_and_two_ahead() -> None:
-    window = holiday_window(np.asarray([[0, 0, 1, 0, 0]], np.float32))
-
-    assert window[0].T.tolist() == [[0, 0, 0, 1, 0], [0, 0, 1, 0, 0], [0, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
 
 
 def test_a_product_speaks_for_itself_by_the_rows_seen_of_it_not_by_its_age() -> None:

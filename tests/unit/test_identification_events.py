@@ -17,7 +17,6 @@ from pricing.demand.price_changes import (
     after_cuts,
     around_price_changes,
     find_price_changes,
-    recency_weights,
     select_sample,
 )
 from pricing.demand.regression import Shift
@@ -84,7 +83,7 @@ def test_moves_of_the_platform_itself_are_left_out() -> None:
     own = np.zeros(panel.present.shape, bool)
     own[:, 40:] = True
 
-    sample = select_sample(panel, table, tested=None, own=own, half_life=None)
+    sample = select_sample(panel, table, tested=None, own=own)
 
     assert sample.moves.at.tolist() == list(range(30, 40))
 
@@ -96,7 +95,7 @@ def test_a_price_test_is_no_ordinary_move() -> None:
     tested = np.full((1, 60), np.nan)
     tested[0, 30:37] = np.log(1.05)
 
-    sample = select_sample(panel, table, tested=tested, own=None, half_life=None)
+    sample = select_sample(panel, table, tested=tested, own=None)
 
     assert len(sample.moves) == 0
     assert sample.tests.at.tolist() == list(range(30, 37))
@@ -115,7 +114,7 @@ def moving(
     near = sum(np.roll(move, shift, axis=1) for shift in range(-SCORED_PERIODS, 7))
     mean = 30.0 * np.exp(truth * log_price + trend * near)
     panel, table = table_of(10.0 * np.exp(log_price), rng.poisson(mean).astype(float))
-    sample = select_sample(panel, table, tested=None, own=None, half_life=None)
+    sample = select_sample(panel, table, tested=None, own=None)
     residual = (table.log_price[sample.moves.product, sample.moves.at]).astype(float)
     events = sample.everything
     norms = replace(make_norms(panel), elasticity=np.full(PRODUCTS, offset, np.float32))
@@ -193,8 +192,3 @@ def test_draws_overrule_what_other_changes_say() -> None:
     np.testing.assert_allclose(found.value, -2.5, atol=0.15)
     np.testing.assert_allclose(found.error, 1 / np.hypot(1 / 0.3, 1 / 0.4))
     assert found.bias < 0.35
-
-
-def test_weights_halve_with_each_half_life_into_the_past() -> None:
-    np.testing.assert_allclose(recency_weights(5, half_life=2.0), [0.25, 0.5**1.5, 0.5, 0.5**0.5, 1.0])
-    assert (recency_weights(5, half_life=None) == 1).all()

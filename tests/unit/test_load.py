@@ -25,7 +25,7 @@ def test_sales_without_a_name_and_a_market_that_is_not_there_are_refused(name: s
 
 
 def test_bad_rows_stop_the_load_unless_they_can_be_set_aside(tmp_path: Path) -> None:
-    sales = write(tmp_path / "sales.csv", GOOD + "2024-01-03,A,-1,0\n2024-01-04,A,1\n")
+    sales = write(tmp_path / "sales.csv", GOOD + "2024-01-03,A,-1,0\n2024-01-04,A,1,\n")
 
     with pytest.raises(ContractError) as caught:
         load_panel_from(sales, CONFIG)

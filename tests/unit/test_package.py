@@ -18,16 +18,9 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
-# Requirement set → what of pyproject.toml is the same packages; a set has those of the one that it includes, too.
+# Requirement set → what of pyproject.toml is the same packages.
 BASE = "base"
 SETS = {"serving": (BASE, "serving"), "training": ("training",), "scale": ("scale",), "demo": ("demo",)}
-OF_MLFLOW_RUN = {"setuptools", "uv"}  # with which `mlflow run` builds environments of a checkout; nothing imports them
-
-
-def requirements(name: str) -> dict[str, Requirement]:
-    lines = (ROOT / "requirements" / f"{name}.in").read_text(encoding="utf-8").splitlines()
-    named = [Requirement(line) for line in lines if line.strip() and not line.startswith(("#", "-r"))]
-    return {canonicalize_name(line.name): line for line in named}
 
 
 def ranges(groups: tuple[str, ...]) -> dict[str, SpecifierSet]:
@@ -43,20 +36,6 @@ def locked(name: str) -> dict[str, set[str]]:
     for package, version in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE):
         found.setdefault(canonicalize_name(package), set()).add(version)
     return found
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_the_range_of_an_extra_is_that_of_its_requirement_set(name: str) -> None:
-    """A range is the same in both; a pin is the lower bound of a range, since newer ones are not refused."""
-    declared = ranges(SETS[name])
-    assert declared.keys() == requirements(name).keys() - OF_MLFLOW_RUN
-    for package, line in requirements(name).items():
-        (bound, *others) = [str(part) for part in line.specifier] or [""]
-        if package in declared and bound.startswith("=="):
-            assert not others
-            assert f">={bound[2:]}" in map(str, declared[package]), package
-        elif package in declared and bound:
-            assert declared[package] == line.specifier, package
 
 
 @pytest.mark.parametrize("name", SETS)

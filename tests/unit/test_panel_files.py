@@ -62,19 +62,13 @@ def test_saving_never_replaces_what_is_no_panel(panel: Panel, tmp_path: Path) ->
     assert (tmp_path / "photos" / "cat.jpg").read_text() == "meow"
 
 
-SHAPE = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1), }".ljust(127) + b"\n\0\0\0\0"
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("price.npy", b"\x93NUMPY"),
-        ("price.npy", SHAPE),
         ("panel.json", b"{"),
-        ("stock.npy", b""),
         ("parent_ids.npy", None),
         ("panel.json", None),
-        ("panel.json", {"format": 99}),
         ("panel.json", {"contract": 99}),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from etl.partition import partition
 from pricing.config_models import ScaleConfig
-from pricing.data.partitions import part_of, read_partitions, sample_of
+from pricing.data.etl_output import part_of, read_partitions, sample_of
 from pricing.data.source import read_sales
 from pricing.errors import SourceError
 

@@ -9,8 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pricing.config import load_config
-from pricing.data.calendar import WEEKDAYS
-from pricing.data.plans import Deliveries
+from pricing.data.calendar import WEEKDAYS, Deliveries
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.plans import Promotions
+from pricing.data.calendar import Promotions
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import REASONS

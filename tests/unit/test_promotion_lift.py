@@ -71,13 +71,6 @@ def test_a_sold_out_promotion_counts_with_the_demand_beyond_the_shelf() -> None:
     np.testing.assert_allclose(known[rows], TRUE["b"], atol=0.3)
 
 
-def test_what_a_promotion_seems_to_take_away_is_none() -> None:
-    panel = promoted_panel()
-    fewer = np.where(panel.is_promo > 0, np.floor(panel.units_sold / 6), panel.units_sold).astype(np.float32)
-
-    assert (learn(replace(panel, units_sold=fewer)) == 0).all()
-
-
 def test_a_promotion_does_not_raise_the_level_of_the_days_after_it() -> None:
     panel = promoted_panel(weeks=2, periods=200)
     ordinary = np.log(20.0)

@@ -1,8 +1,14 @@
 from pathlib import Path
 from typing import Any
 
-from pricing.config import ConfigFile, ModelConfig, load_config, parse_model_config, read_config_file
-from pricing.served_config import Difference, kept_settings, served_config
+from pricing.config import (
+    ConfigFile,
+    ModelConfig,
+    load_config,
+    parse_model_config,
+    read_config_file,
+    served_config,
+)
 
 
 def packed(**guardrails: Any) -> ModelConfig:
@@ -33,7 +39,7 @@ def test_what_the_file_leaves_out_of_decision_stays_the_versions_own(tmp_path: P
     served = served_config(own, given(tmp_path, "decision: {guardrails: {band: [0.9, 1.1]}}"), name="3")
 
     assert served.config.decision.guardrails == own.decision.guardrails.model_copy(update={"band": (0.9, 1.1)})
-    assert served.replaced == {"decision.guardrails.band": Difference([0.7, 1.35], [0.9, 1.1])}
+    assert served.replaced == {"decision.guardrails.band": {"version": [0.7, 1.35], "file": [0.9, 1.1]}}
 
 
 def test_what_a_version_was_trained_with_stays_and_what_the_file_says_of_it_is_told(tmp_path: Path) -> None:
@@ -43,14 +49,7 @@ def test_what_a_version_was_trained_with_stays_and_what_the_file_says_of_it_is_t
 
     assert served.config == packed()
     assert served.ignored == {
-        "data.country": Difference("US", "DE"),
-        "data.margin.toys": Difference(None, 0.4),
-        "demand.horizon": Difference(28, 14),
+        "data.country": {"version": "US", "file": "DE"},
+        "data.margin.toys": {"version": None, "file": 0.4},
+        "demand.horizon": {"version": 28, "file": 14},
     }
-
-
-def test_a_job_that_touches_no_setting_of_a_version_says_which_ones_it_keeps(tmp_path: Path) -> None:
-    file = given(tmp_path, "decision: {guardrails: {max_move: 0.2, min_days: 0}}\nregistry: {auto_promote: true}")
-
-    assert "decision.guardrails.max_move" in kept_settings(packed(), file, name="3")
-    assert kept_settings(packed(max_move=0.2), file, name="3") == ""

@@ -1,7 +1,6 @@
 """Today is the shop's day, wherever the machine stands."""
 
 import datetime as dt
-import time
 from pathlib import Path
 
 import pytest
@@ -59,13 +58,3 @@ def test_what_is_no_time_zone_is_refused(name: str, tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="time_zone"):
         load_config(path)
-
-
-def test_without_a_setting_the_machine_s_own_zone_counts() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "Asia/Tokyo")
-        time.tzset()
-        found = f"{load_config().now():%z}"
-    time.tzset()
-
-    assert found == "+0900"

@@ -1,14 +1,12 @@
 """The pipelines on GitHub: what linters find, and what they call exists."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -37,9 +35,6 @@ def steps() -> Iterator[tuple[str, dict[str, Any]]]:
         yield from ((path.parent.name, step) for step in read(path)["runs"]["steps"])
 
 
-SCRIPTS = [(where, step["run"]) for where, step in steps() if "run" in step]
-
-
 def lint(*command: str | Path) -> subprocess.CompletedProcess[str]:
     program, *words = command
     return subprocess.run([PROGRAMS / program, *words], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -60,14 +55,6 @@ def test_zizmor_finds_nothing() -> None:
     assert all(f"completed {path.relative_to(ROOT)}" in done.stderr.replace(f"{ROOT}/", "") for path in BOTH)
 
 
-def test_a_job_has_no_right_that_it_does_not_name_and_an_end() -> None:
-    assert [path.name for path in WORKFLOWS if read(path)["permissions"] != {}] == []
-    for name, job in jobs():
-        assert job["permissions"], name
-        assert "uses" in job or job["timeout-minutes"] <= 240, name
-        assert "write-all" not in str(job["permissions"]), name
-
-
 def test_no_job_that_may_reach_aws_runs_the_code_of_a_pull_request() -> None:
     pull_requests = {path.name for path in WORKFLOWS if "pull_request" in str(read(path)[True])}  # `on` is YAML's True
 
@@ -82,22 +69,6 @@ def test_production_is_reached_by_way_of_its_environment_alone() -> None:
             assert job["environment"], name
     assert read(GITHUB / "workflows" / "deploy.yml")["jobs"]["production"]["needs"] == "staging"
     assert read(GITHUB / "workflows" / "promote.yml")["jobs"]["promote"]["needs"] == "check"
-
-
-def test_the_suite_runs_only_on_a_tree_that_no_run_has_tried() -> None:
-    jobs = read(GITHUB / "workflows" / "deploy.yml")["jobs"]
-
-    assert jobs["ci"]["if"] == "needs.tried.outputs.run == ''"
-    assert "push" not in read(GITHUB / "workflows" / "ci.yml")[True]
-
-
-@pytest.mark.parametrize(("where", "script"), SCRIPTS)
-def test_what_a_script_calls_exists(where: str, script: str) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-
-    assert set(re.findall(r"\bmake ([a-z-]+)", script)) <= targets, where
-    for module in re.findall(r"-m ((?:deploy|pipelines)\.\w+)", script):
-        assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file(), where
 
 
 # The scripts that sign and copy images, run with programs that write down how they are called. A registry is a folder
@@ -159,18 +130,3 @@ def test_a_deployment_ends_before_it_copies_what_it_should_not(tmp_path: Path) -
         code, calls = run_script("Copy images", here, tags, **given)
 
         assert (code != 0, [call for call in calls if " create " in call or "words=" in call]) == (True, []), number
-
-
-@pytest.mark.parametrize(
-    ("tags", "said", "builds", "signs"),
-    [(BASE, "not found", 1, 1), (BUILT, "not found", 0, 1), (BASE, "503 Service Unavailable", 0, 0)],
-    ids=["new", "built before", "no answer"],
-)
-def test_an_image_is_built_once_and_signed(
-    tmp_path: Path, tags: dict[str, str], said: str, builds: int, signs: int
-) -> None:
-    code, calls = run_script("Build and push", tmp_path, tags, SAID=said, DOCKERFILE="Dockerfile.serve")
-
-    assert (code == 0) is bool(signs)
-    assert sum(f"BASE=python:3.11-slim@{OTHER} " in call for call in calls if " build " in call) == builds
-    assert [call for call in calls if "cosign" in call] == signs * [f"cosign sign --yes {OURS}/serving@{DIGEST}"]

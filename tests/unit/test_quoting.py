@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.decisions import write
-from pricing.csv_text import quote_formulas, unquote_formulas
 from pricing.data.source import read_sales
+from pricing.quoting import quote_formulas, unquote_formulas
 
 HOSTILE = ['=HYPERLINK("http://x","y")', "+1", "-2+3", "@SUM(A1)", "\tx", "'=1", "P1", "O'Neil"]
 

@@ -1,5 +1,7 @@
-"""Text in CSV files that people open in a spreadsheet: what would run there as a formula is quoted, and read back."""
+"""Texts of a shop's data where they would be more than text: CSV in a spreadsheet, Markdown in MLflow's pages."""
 
+import html
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,6 +10,8 @@ if TYPE_CHECKING:
 # A cell that begins so is a formula to Excel, LibreOffice and Google Sheets (OWASP, CSV injection).
 _FORMULA = r"^('*[=+\-@\t\r])"
 _QUOTED = r"^'('*[=+\-@\t\r])"
+# An underscore inside a word is none (CommonMark 0.31, 6.2); what follows a bracket needs none itself.
+_MARKUP = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])|^#")
 
 
 def quote_formulas(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -15,7 +19,7 @@ def quote_formulas(frame: "pd.DataFrame") -> "pd.DataFrame":
 
     Example:
         >>> import pandas as pd
-        >>> from pricing.csv_text import quote_formulas
+        >>> from pricing.quoting import quote_formulas
         >>> quote_formulas(pd.DataFrame({"product_id": ["=1+1", "P1"], "move": [-0.5, 0.5]}))["product_id"].tolist()
         ["'=1+1", 'P1']
     """
@@ -28,12 +32,20 @@ def unquote_formulas(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _replaced(frame: "pd.DataFrame", pattern: str, by: str) -> "pd.DataFrame":
-    texts = [name for name in frame.columns if not _is_number(frame[name])]
+    texts = [name for name in frame.columns if frame[name].dtype.kind not in "biufcmM"]
     changed = {name: frame[name].astype(object).replace(pattern, by, regex=True) for name in texts}
     found = frame.assign(**changed)
     found.attrs = frame.attrs
     return found
 
 
-def _is_number(column: "pd.Series") -> bool:
-    return bool(column.dtype.kind in "biufcmM")
+def escape_markdown(text: str) -> str:
+    r"""Escapes a text so that it is shown as it is, in a sentence or in a table's cell.
+
+    Example:
+        >>> from pricing.quoting import escape_markdown
+        >>> print(escape_markdown("a|b <img src=x>"))
+        a\|b &lt;img src=x&gt;
+    """
+    line = " ".join(text.splitlines())  # a line's end would end the row
+    return _MARKUP.sub(r"\\\g<0>", html.escape(line, quote=False))
