@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from monitoring.business import line
+from monitoring.report import line
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin, unit_profit, with_tax
