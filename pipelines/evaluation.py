@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import evaluation
-from pricing.demand.baselines import NAMES, baseline_words, baselines_of, sales_rows
+from pricing.demand.baselines import baseline_words, baselines_of, sales_rows
 
 SPAN = 7  # days scored together, as in a monitoring window
-_BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline", "wape_hindsight")
+_BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline")
 _COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
 _TOTALS = ("wape", "crps", "bias", "coverage_80", "coverage_95")
 
@@ -112,7 +112,7 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def score_lines(figures: Mapping[str, Any]) -> list[str]:
     """Returns the walk-forward scores beside the baselines as text: a line per fold, one for all, and remarks."""
-    gain, best = figures["against_baseline"], NAMES[figures["baseline_hindsight"]]
+    gain = figures["against_baseline"]
     more = [
         f"{label} {shown(gain[name], '+.3f')} (90 % interval {shown(gain[f'{name}_low'], '+.3f')} to "
         f"{shown(gain[f'{name}_high'], '+.3f')})"
@@ -128,7 +128,6 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
         *(_score_line(str(fold["cutoff"]), fold, names=[fold["baseline"]]) for fold in figures["folds"]),
         _score_line("all folds", figures, names=baselines_of(figures)),
         f"the model's error less the baseline's: {', '.join(more)}",
-        f"best baseline in hindsight: {best}, WAPE {shown(figures['wape_hindsight'], '.3f')}",
         *([f"the level is a mean of forecasters, weighed by earlier folds: {'; '.join(weights)}"] if weights else []),
         *figures.get("history", []),
         *_shelf_lines(figures),

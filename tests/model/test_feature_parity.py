@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pricing.demand import forward
+from pricing.demand import state as forward
 from pricing.demand.batches import baseline, build_table, gather_known
 from pricing.demand.state import span
 from tests.kit.demand_fakes import make_model, make_panel

@@ -12,7 +12,7 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.features import AGE, KNOWN, PAST
 from pricing.data.panel import Panel
-from pricing.demand import forward
+from pricing.demand import state as forward
 from pricing.demand.backtest import Backtest, backtest
 from pricing.demand.baselines import better
 from pricing.demand.folds import walk_forward

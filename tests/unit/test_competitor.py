@@ -72,13 +72,6 @@ def test_competitors_that_move_together_tell_no_effect_from_what_all_share() -> 
     assert np.isnan(found.mean).all()
 
 
-def test_where_no_competitor_price_is_known_the_effect_is_unknown() -> None:
-    found = estimate_from(sales())
-
-    assert np.isnan([found.mean[0], found.sd[0]]).all()
-    assert found.moves[0] == 0
-
-
 @pytest.mark.parametrize("column", ["stock", "is_promo"])
 def test_days_that_sold_out_or_were_advertised_do_not_count(column: str) -> None:
     frame = sales()

@@ -1,16 +1,14 @@
-"""Walk-forward folds and the figures of an evaluation frame."""
+"""Walk-forward folds."""
 
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.data.panel import Period
-from pricing.demand import evaluation
 from pricing.demand.folds import fitting, walk_forward
 from pricing.errors import HistoryError
 
@@ -81,33 +79,3 @@ def test_a_history_that_tells_no_level_or_no_fold_is_refused(period: Period, per
         fitting(config, periods, period=period)
     with pytest.raises(HistoryError):
         walk_forward(DATES[:periods], config=config, period=period)
-
-
-def test_figures_leave_censored_rows_out_and_count_them() -> None:
-    frame = pd.DataFrame(
-        {
-            "product_id": ["a", "a", "b", "b"],
-            "volume_class": ["low", "low", "high", "high"],
-            "cutoff": np.datetime64("2024-01-01"),
-            "step": [1, 8, 1, 8],
-            "actual": [2.0, 0.0, 10.0, 30.0],
-            "censored": [False, False, False, True],
-            "forecast": [1.0, 1.0, 12.0, 1.0],
-            "q50": [2.0, 0.0, 8.0, 1.0],
-            "crps": [0.5, 0.2, 1.1, 9.0],
-            "naive": [0.0, 0.0, 10.0, 10.0],
-            "flat": [1.0, 1.0, 10.0, 10.0],
-            "baseline": "naive",
-            "pit_low": [0.4, 0.0, 0.5, 0.9],
-            "pit_high": [0.6, 0.2, 0.7, 1.0],
-        }
-    )
-
-    figures = evaluation.figures(frame)
-
-    assert (figures["rows"], figures["censored"], figures["left_out"]) == (3, 1, 1)
-    names = ("wape", "wape_mean", "wape_naive", "crps", "bias")
-    assert [figures[name] for name in names] == pytest.approx([2 / 12, 4 / 12, 2 / 12, 1.8 / 12, 2 / 12])
-    assert figures["by_volume"]["low"]["crps"] == pytest.approx(0.35)
-    assert figures["by_volume"]["high"]["wape"] == pytest.approx(0.2)
-    assert set(figures["by_step"]) == {"1-7", "8-14"}

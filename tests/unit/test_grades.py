@@ -9,7 +9,6 @@ from pricing.data.panel import Panel, Period
 from pricing.demand.endogeneity import UNTESTED, FalsificationTest, FalsificationTests
 from pricing.demand.grades import (
     CATEGORY,
-    GRADES,
     KINDS_DISAGREE,
     OWN_HISTORY,
     PRIOR_ONLY,
@@ -118,17 +117,6 @@ def test_a_grade_is_what_the_moves_earn(products: list[tuple[int, int, int]], ex
 
     assert told == [*expected, PRIOR_ONLY]  # no other category lends anything
     assert doubtful == told  # falsification tests change no grade
-
-
-def test_a_history_earns_its_grade_from_prices_alone() -> None:
-    often, seldom = prices(20, 40, 60, 80), prices(30)
-    panel = replace(panel_of(often, seldom, often, often), categories=np.array(["a"] * 4))
-    drawn = np.full((4, DAYS), np.nan)
-    drawn[3, 42:98] = 0.02
-
-    found = grade_products(gather_evidence(panel, tested=drawn), panel)
-
-    assert [GRADES[grade] for grade in found] == ["own_history", "category", "own_history", "tested"]
 
 
 @pytest.mark.parametrize(("parents", "expected"), [("QQQR", PRIOR_ONLY), ("QRSR", CATEGORY)])
