@@ -139,7 +139,6 @@ class Guardrails(Section):
     comp_band: tuple[Ratio, Ratio] | None
     endings: list[Annotated[float, Field(ge=0, le=1e6)]]
     ending_unit: Annotated[float, Field(gt=0, le=1e6)]
-    ladder: list[Money]
 
     @model_validator(mode="after")
     def _agree(self) -> "Guardrails":
@@ -150,8 +149,6 @@ class Guardrails(Section):
             raise ValueError(
                 f"min_advertised {self.min_advertised} lies above band's high end {self.band[1]}; both × list_price"
             )
-        if self.endings and self.ladder:
-            raise ValueError("endings and ladder both say which prices are allowed; give one of them")
         if self.endings and max(self.endings) >= self.ending_unit:
             raise ValueError(f"endings: {max(self.endings)} is not below ending_unit {self.ending_unit}")
         return self
@@ -265,9 +262,9 @@ class DecisionConfig(Section):
                 raise ValueError(
                     f"target_margin {target} of {category} is below guardrails.min_margin {self.guardrails.min_margin}"
                 )
-        for ending in (*self.guardrails.endings, *self.guardrails.ladder):
+        for ending in self.guardrails.endings:
             if abs(ending / self.price_step - round(ending / self.price_step)) > 1e-6:
-                raise ValueError(f"guardrails.endings, ladder: {ending} is no multiple of price_step {self.price_step}")
+                raise ValueError(f"guardrails.endings: {ending} is no multiple of price_step {self.price_step}")
         return self
 
 

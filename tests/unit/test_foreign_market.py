@@ -80,15 +80,6 @@ def test_dearer_never_sells_more_to_the_same_shoppers(
     assert (dear <= cheap).all()
 
 
-def test_the_heavy_tail_s_elasticity_grows_by_the_power_of_its_bend() -> None:
-    ratio = np.array([0.999, 1.001, 1.299, 1.301])
-
-    slope = log_slope(expected(market("heavy_tail"), 250, ratio), ratio)
-
-    on_sale = market("heavy_tail").truth.launch <= 250
-    np.testing.assert_allclose((slope[:, 2] / slope[:, 0])[on_sale], 1.3**1.2, rtol=1e-3)
-
-
 @pytest.mark.parametrize("kind", WITHOUT_MEMORY)
 def test_where_shoppers_remember_nothing_the_finite_difference_is_the_closed_form(kind: str) -> None:
     truth = market(kind).truth
@@ -111,26 +102,6 @@ def test_in_a_nest_the_own_elasticity_is_the_closed_form_of_the_nested_logit() -
     closed *= 1 - units / category * (1 - (1 - nest) * (1 - share_inside))
 
     np.testing.assert_allclose(log_slope(expected(one, day, ratio), ratio)[:, 0], closed, rtol=1e-5)
-
-
-def test_in_a_nest_a_dearer_product_sends_some_shoppers_to_its_category_and_some_away() -> None:
-    one, day = market("logit"), 250
-    truth, everyone = one.truth, np.arange(SIZE["products"])
-    list_price = truth.list_price[day]
-    dearer = list_price.copy()
-    dearer[0] *= 1.2
-
-    def sold(prices: np.ndarray) -> np.ndarray:
-        shoppers = Shoppers(np.zeros(len(prices)), list_price)
-        return quiet(one).expected_demand(everyone, day, prices, shoppers=shoppers, others=prices)
-
-    change = sold(dearer) - sold(list_price)
-
-    rivals = (truth.category == truth.category[0]) & (everyone != 0) & (truth.launch <= day)
-    assert change[0] < 0
-    assert (change[rivals] > 0).all()
-    assert change[rivals].sum() < -change[0]
-    np.testing.assert_allclose(change[truth.category != truth.category[0]], 0, atol=1e-12)
 
 
 def test_what_a_price_sends_to_others_is_what_they_earn_there() -> None:
@@ -220,17 +191,6 @@ def test_at_the_end_of_a_season_demand_falls_while_prices_are_cut_and_nothing_is
     assert ratio[late].max() <= 0.81
     assert set(np.unique(cut)) == {np.float32(step) for step in (0.0, 0.10, 0.20, 0.30)}
     assert not (one.supply.delivers[:days] & ~buying).any()
-
-
-@pytest.mark.parametrize(("kind", "least", "most"), [("no_prices", 0, 0), ("few_prices", 1, 2)])
-def test_prices_move_as_seldom_as_the_kind_says(kind: str, least: int, most: int) -> None:
-    one = market(kind)
-
-    changes = (np.diff(one.ledger.price, axis=0) != 0).sum(axis=0)
-
-    assert changes.min() == least
-    assert changes.max() == most
-    assert not one.frame()["is_promo"].any()
 
 
 def test_plain_rules_take_the_median_gap_between_deliveries_where_none_is_announced() -> None:
