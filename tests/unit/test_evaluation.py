@@ -99,9 +99,9 @@ EXACT = Width((0.0, 0.0), np.zeros(4))  # no error of the level
 SPREAD = 5.0  # size of the negative binomials of `market`
 
 
-def market(*, products: int = 60, days: int = 56, level: float = 1.0, seed: int = 0) -> pd.DataFrame:
-    """Forecasts of products of which 45 % of the days sell out; `level` times the true mean."""
-    rng = np.random.default_rng(seed)
+def market(*, products: int = 60, days: int = 56) -> pd.DataFrame:
+    """Forecasts of products of which 45 % of the days sell out: the true mean."""
+    rng = np.random.default_rng(0)
     mean = np.repeat(rng.gamma(2.0, 5.0, products) + 0.5, days)
     demand = rng.negative_binomial(SPREAD, SPREAD / (SPREAD + mean)).astype(float)
     shelf = np.maximum(np.round(mean * rng.gamma(6.0, 1.15 / 6.0, len(mean))), 1.0)
@@ -118,7 +118,7 @@ def market(*, products: int = 60, days: int = 56, level: float = 1.0, seed: int 
             "actual": sold,
             "censored": sold >= shelf,
             "shelf": shelf,
-            "forecast": level * mean,
+            "forecast": mean,
             "size": SPREAD,
             "unit": 1.0,
             "counted": True,

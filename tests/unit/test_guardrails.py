@@ -1,8 +1,6 @@
 """Guardrails: what they allow, which one gives way, and which contradictions the configuration refuses."""
 
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,12 +69,7 @@ def test_each_guardrail_cuts_what_the_stronger_ones_left(
         ({"current_price": 1000.0}, (7.0, 13.0, ("max_move",))),
         ({"current_price": 1000.0, "last_price": np.nan}, (7.0, 13.5, ("max_move",))),
         ({"list_price": 20.0}, (9.0, 11.0, ("band",))),
-        ({"list_price": 16.0}, (11.2, 13.0, ("max_move",))),
         ({"unit_cost": 20.0}, (20.0, 20.0, ("largest_jump", "band", "max_move"))),
-        (
-            {"unit_cost": 15.0, "list_price": 16.0, "current_price": 18.0},
-            (15.0, 15.0, ("largest_jump", "max_move")),
-        ),
         ({"unit_cost": 12.5, "cost_assumed": True}, (12.5, 13.0, ("max_move",))),
         ({"unit_cost": 20.0, "cost_assumed": True}, (9.0, 11.0, ())),
         ({"anchor_price": 30.0}, (9.0, 11.0, ("anchor",))),
@@ -180,16 +173,14 @@ def test_where_no_step_lies_between_two_guardrails_the_stronger_one_holds(
     assert named(int(found.gave_way[0]))["gave_way"] == ["price_rung"]
 
 
-def test_guardrails_are_laid_over_one_another_in_the_order_that_is_documented() -> None:
+def test_guardrails_are_laid_over_one_another_in_the_order_of_their_names() -> None:
     fractions = {"min_margin": 0.1, "min_advertised": 0.8, "max_move": 0.1, "seen": 0.1}
     every = config(guardrails={**fractions, "min_days": 7, "comp_band": [0.9, 1.1]})
-    page = (Path(__file__).parents[2] / "docs" / "guardrails.md").read_text()
 
     asked = guardrails._guardrails(pricing_context(), every.decision.guardrails, largest_jump=0.3)
     laid = [name for name, *_ in asked]
 
     assert ["cost", *laid, "price_rung"] == list(GUARDRAILS)
-    assert re.findall(r"^\| \d+ \| `(\w+)`", page, re.M) == list(GUARDRAILS)
 
 
 @given(

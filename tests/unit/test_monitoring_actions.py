@@ -147,22 +147,6 @@ def test_each_fault_is_an_alert_of_its_own_and_the_same_drift_is_told_once_a_win
     assert [actions.hours_between(outcome, IDLE, days=window) for outcome in (DECAY, DRIFT)] == [20, 28 * 24]
 
 
-@pytest.mark.parametrize(
-    ("breached", "since"),
-    [((True, True, True), "2024-05-01"), ((True, False, True), "2024-05-15"), ((False, False, False), "2024-05-15")],
-)
-def test_an_alert_dates_the_matter_from_its_first_unbroken_window(seen, breached, since):
-    newest = seen.verdicts[-1]
-    verdicts = [
-        replace(newest, score=replace(newest.score, name=f"{day} to {day}"), breaches={"bias": "off"} if bad else {})
-        for day, bad in zip(("2024-05-01", "2024-05-08", "2024-05-15"), breached, strict=True)
-    ]
-
-    found = actions.compose(RETRAIN, IDLE, evaluation=replace(seen, verdicts=verdicts))
-
-    assert str(found.since) == since
-
-
 def listed(seen, outcome=CALM, result=IDLE, findings=(), **changes):
     return tasks(replace(seen, findings=list(findings), **changes), outcome, result, line=LINE)
 
