@@ -109,7 +109,6 @@ class DemandConfig(Section):
     horizon: int = Field(ge=1, le=366)
     step: int = Field(ge=1, le=366)
     folds: int = Field(ge=1, le=100)
-    gap: int = Field(ge=0, le=366)
     min_history: int = Field(ge=14, le=3_660)
     checkpoint: Periods
     context: int = Field(ge=8, le=3_660)
