@@ -265,8 +265,8 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
 
 
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:
-    """Describes decay and drift in one or two sentences."""
-    newest, names = verdicts[-1], ", ".join(drifted or ())
+    """Describes decay and drift in two sentences."""
+    newest = verdicts[-1]
     if not newest.judged:
         decay = f"Whether the model has decayed is unknown: {newest.note}."
     elif newest.breaches:
@@ -274,13 +274,8 @@ def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) ->
     else:
         decay = "The model has not decayed: its error is what the backtest promised."
     if drifted is None:
-        return decay + " Whether inputs have drifted is unknown: none could be compared."
-    if not drifted:
-        return decay + " No input has drifted."
-    if newest.breaches:
-        return f"{decay} Inputs have drifted as well ({names}), which may be why."
-    says = ": the world looks different, but forecasts still hold" if newest.judged else ", so forecasts deserve a look"
-    return f"{decay} Inputs have drifted ({names}){says}."
+        return f"{decay} Whether inputs have drifted is unknown: none could be compared."
+    return f"{decay} Inputs have drifted: {', '.join(drifted)}." if drifted else f"{decay} No input has drifted."
 
 
 def _spread(values: Sequence[float], standard_errors: Sequence[float] = ()) -> float:
