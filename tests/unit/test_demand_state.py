@@ -162,20 +162,6 @@ def test_a_product_launched_at_any_time_is_carried_forward_as_if_encoded_from_sc
     assert_same(model.encoded.state, scratch.state)
 
 
-def test_arrays_and_meta_give_the_same_model_again() -> None:
-    arrays = MODEL.to_arrays()
-
-    again = DemandModel.from_arrays(arrays, MODEL.meta())
-
-    assert again.to_arrays().keys() == arrays.keys()
-    for name, values in again.to_arrays().items():
-        np.testing.assert_array_equal(values, arrays[name])
-        assert values.dtype != object
-    assert again.meta() == MODEL.meta()
-    assert again.weights_hash() == MODEL.weights_hash()
-    assert again.state_date == MODEL.state_date
-
-
 @pytest.mark.parametrize("name", ["encoded/state/hidden", "norms/promotion", "grade", "evidence/fortnights"])
 def test_a_missing_array_is_named(name: str) -> None:
     arrays = MODEL.to_arrays()

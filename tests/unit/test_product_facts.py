@@ -107,17 +107,6 @@ def test_typical_units_leave_out_days_that_stock_cut_short() -> None:
     assert found[0] == pytest.approx(8.0)
 
 
-def test_facts_survive_being_taken_apart_and_put_together() -> None:
-    facts = ProductFacts.from_panel(panel(products=3))
-
-    again = ProductFacts.from_arrays(facts.to_arrays(), facts.meta())
-
-    assert again.meta() == facts.meta()
-    for name, array in facts.to_arrays().items():
-        np.testing.assert_array_equal(getattr(again, name), array)
-        assert array.dtype != object
-
-
 def test_prices_are_the_decimals_that_were_written_not_what_single_precision_makes_of_them() -> None:
     facts = ProductFacts.from_panel(panel(price=6.74, list_price=7.3, unit_cost=0.94, comp_price=123456.78))
 
