@@ -30,7 +30,6 @@ from pricing.demand.out_of_fold import (
     with_measured_width,
     with_quantiles,
 )
-from tests.kit.demand_fakes import make_model, make_panel
 
 EQUAL = prior_weights(200, context=120)
 
@@ -172,17 +171,6 @@ def test_the_combined_level_is_the_weighted_mean_of_the_forecasters(shares: list
     expected = np.einsum("f,fph->ph", weights[0], levels)
     np.testing.assert_allclose(levels[0] * np.exp(factor[:, 1:]), expected, rtol=1e-5)
     np.testing.assert_array_equal(factor[:, 0], factor[:, 1])
-
-
-def test_a_models_levels_are_the_combined_ones_and_beyond_the_horizon_the_last_step_stands() -> None:
-    model = make_model(make_panel(products=4, periods=80))
-    factor = np.random.default_rng(3).normal(0, 0.4, (4, 29)).astype(np.float32)
-    moved = replace(model, combination=replace(model.combination, factor=factor))
-
-    added = moved.table().levels - model.table().levels
-
-    np.testing.assert_allclose(added[:4], np.hstack([factor[:, 1:], np.repeat(factor[:, -1:], 7, axis=1)]), atol=1e-5)
-    assert not added[4:].any()
 
 
 def test_a_new_product_has_no_factor_and_the_weights_of_all() -> None:
