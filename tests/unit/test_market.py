@@ -16,7 +16,7 @@ from pricing.data.contract import check
 from pricing.errors import ConfigError
 from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, KINDS
 from simulation.market import Market, MarketConfig, simulate
-from simulation.policies import DeliveryGaps, Oracle, RulePolicy, static
+from simulation.policies import Oracle, RulePolicy, static
 from simulation.rollforward import Requests, roll_forward
 from simulation.truth import ForeignTruth, Shoppers, poisson_quantile
 
@@ -152,22 +152,6 @@ def test_elasticities_match_numerical_derivatives_averaged_over_a_week(kind: str
     np.testing.assert_allclose(slope, truth.elasticity, rtol=1e-3)
 
 
-def test_an_advertisement_draws_nobody_at_list_price_and_fully_from_a_tenth_below() -> None:
-    truth = market().truth
-    product, day = np.flatnonzero(truth.launch == 0), 100
-    price = truth.list_price[day, product]
-    quiet = replace(truth, is_promo=np.zeros_like(truth.is_promo))
-    loud = replace(truth, is_promo=np.ones_like(truth.is_promo))
-
-    def lift(share: float) -> np.ndarray:
-        ends = [t.expected_demand(product, day, share * price, comp_price=price) for t in (quiet, loud)]
-        return np.log(ends[1] / ends[0])
-
-    np.testing.assert_allclose(lift(1.0), 0, atol=1e-12)
-    np.testing.assert_allclose(lift(0.9), truth.lift[product], rtol=1e-6)
-    np.testing.assert_allclose(lift(0.8), truth.lift[product], rtol=1e-6)
-
-
 @given(low=st.floats(0, 400), extra=st.floats(0, 200), chance=st.floats(1e-6, 1 - 1e-6))
 def test_a_higher_mean_never_sells_less_to_the_same_shoppers(low: float, extra: float, chance: float) -> None:
     uniform = np.array([chance])
@@ -203,19 +187,6 @@ def test_dearer_never_sells_more_on_any_day() -> None:
 def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         MarketConfig(**wrong)
-
-
-def test_a_regime_change_moves_half_of_the_categories_and_nothing_before_it() -> None:
-    torn = simulate(MarketConfig(**SIZE, regime_change=True))
-    turn = torn.config.regime_day
-
-    calm, changed = (one.frame()[lambda rows: rows["date"] < torn.truth.dates[turn]] for one in (market(), torn))
-
-    assert turn == DAYS - 45
-    pd.testing.assert_frame_equal(changed.reset_index(drop=True), calm.reset_index(drop=True))
-    moved = torn.truth.elasticity_on(turn) != torn.truth.elasticity_on(turn - 1)
-    hit = {name: moved[torn.category_names == name].mean() for name in np.unique(torn.category_names)}
-    assert sum(share > 0.5 for share in hit.values()) == 2
 
 
 def test_blind_prices_do_not_follow_hidden_shocks() -> None:
@@ -254,17 +225,6 @@ def expected(one: Market, day: int, ratio: np.ndarray, shoppers: Shoppers | None
 
 def log_slope(units: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     return np.diff(np.log(units), axis=1) / np.diff(np.log(ratio))
-
-
-def first_requests(one: Market) -> Requests:
-    seen: list[Requests] = []
-
-    def policy(requests: Requests) -> np.ndarray:
-        seen.append(requests)
-        return requests.list_price
-
-    roll_forward(one, policy, days=1)
-    return seen[0]
 
 
 @given(
@@ -362,54 +322,3 @@ def test_a_promotion_lays_in_stock_and_a_dip_follows_it() -> None:
     np.testing.assert_allclose(shoppers.household_stock, 0, atol=0.1)
     excess = (ratio[:7, on_sale] / used - 1).sum(axis=0)  # days of use that were laid in; they come back as the dip
     np.testing.assert_allclose(excess + (ratio[7:, on_sale] - 1).sum(axis=0), 0, atol=0.1)
-
-
-def test_a_price_above_the_remembered_one_hurts_more_than_one_below_it_helps_and_both_are_forgotten() -> None:
-    one, day = market("reference_price"), 250
-    truth, list_price = one.truth, one.truth.list_price[day]
-    on_sale = truth.launch <= day
-
-    def at(memory: float, price: float = 1.0) -> np.ndarray:
-        shoppers = Shoppers(np.zeros((SIZE["products"], 1)), list_price[:, None] * memory)
-        return np.log(expected(one, day, np.array([price]), shoppers))[on_sale, 0]
-
-    gain, loss = at(1.1) - at(1.0), at(1.0) - at(1 / 1.1)
-    ones = np.ones(len(list_price))
-    shoppers = Shoppers(0 * ones, 2 * ones)
-    for _ in range(90):
-        shoppers = truth.next_shoppers(shoppers, ones, list_price=ones, served=1.0)
-
-    assert (gain > 0).all()
-    np.testing.assert_allclose(loss, 2 * gain)
-    np.testing.assert_allclose(shoppers.memory, 1.0, atol=0.01)
-
-
-def test_at_the_end_of_a_season_demand_falls_while_prices_are_cut_and_nothing_is_delivered() -> None:
-    one = market("clearance")
-    days = DAYS
-    cut, buying = one.promo_cut[:days], one.supply.buying[:days]
-    on_sale = one.truth.launch <= np.arange(days)[:, None]
-    level = one.truth.level[:days] - one.truth.shock[:days]
-    ratio = one.ledger.price / one.truth.list_price[:days]
-
-    late = on_sale & (cut >= 0.2)
-    full = on_sale & (cut == 0) & buying
-    own = np.where(on_sale, level, np.nan)
-    fall = np.nanmean(np.where(full, own, np.nan), axis=0) - np.nanmean(np.where(late, own, np.nan), axis=0)
-
-    assert np.median(fall) > 0.3
-    assert ratio[late].max() <= 0.81
-    assert set(np.unique(cut)) == {np.float32(step) for step in (0.0, 0.10, 0.20, 0.30)}
-    assert not (one.supply.delivers[:days] & ~buying).any()
-
-
-def test_plain_rules_take_the_median_gap_between_deliveries_where_none_is_announced() -> None:
-    one = market("heavy_tail")
-    history = one.frame()
-    requests = first_requests(one)
-
-    left = DeliveryGaps(history).days_left(requests)
-
-    assert np.corrcoef(left, one.supply.gap)[0, 1] > 0.8
-    announced = replace(requests, next_delivery=np.full(len(requests), requests.date + 3))
-    np.testing.assert_array_equal(DeliveryGaps(history).days_left(announced), 3.0)
