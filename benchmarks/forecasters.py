@@ -182,7 +182,7 @@ def _search(history: _History, end: int, horizon: int) -> tuple[dict[str, Any], 
         "date": np.repeat(panel.dates[end + 1 : end + horizon + 1], shape[1]).astype("datetime64[s]"),
         "actual": y,
         "censored": panel.censored[:, end + 1 : end + horizon + 1].T.ravel(),
-        baselines.NAIVE: baselines.seasonal_naive(past, steps=horizon, skip=0).T.ravel(),
+        baselines.NAIVE: baselines.seasonal_naive(past, steps=horizon).T.ravel(),
         baselines.FLAT: np.broadcast_to(baselines.flat_median(past), shape).ravel(),
         LIGHTGBM: best[2],
     }

@@ -11,7 +11,7 @@ from console.words import STEP, UNTIL, money
 from pricing.arrays import Floats
 from pricing.data.panel import Panel
 from pricing.decision.explanation import Explanation
-from pricing.decision.simulation import Simulation
+from pricing.decision.request import Simulation
 
 HISTORY = 180  # periods that are shown
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 480.0, 52.0, 12.0, 14.0, 24.0

@@ -146,7 +146,7 @@ class Jobs(Stack):
         )
 
     def _on_event(self, job: str, *, options: Sequence[str]) -> None:
-        """Starts a job for events of `launchers.EventBridgeLauncher`, with the sales and options that they name.
+        """Starts a job for events of `actions.EventBridgeLauncher`, with the sales and options that they name.
 
         An event without sales starts nothing: a path that leads nowhere would become an empty word.
         """

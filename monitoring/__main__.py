@@ -14,12 +14,11 @@ import click
 import numpy as np
 import pandas as pd
 
-from monitoring import actions, evaluate, launchers, performance, tracking
-from monitoring.business import Week, newest_week
+from monitoring import actions, evaluate, performance, tracking
 from monitoring.decisions import join
 from monitoring.evaluate import Evaluation
 from monitoring.policy import JobHistory, PolicyOutcome, decide
-from monitoring.report import page
+from monitoring.report import Week, newest_week, page
 from monitoring.store import MonitoringStore
 from pricing.config import load_config
 from pricing.data.etl_output import read_partitions, sample_of
@@ -77,7 +76,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) 
             state_dates=champion.seen,
             only=panel.product_ids if partitioned else None,
         )
-        launcher = launchers.job_launcher(
+        launcher = actions.job_launcher(
             watched, parameters=given, folder=folder / "jobs", experiment=run.info.experiment_id
         )
         lost = actions.lost_jobs(store, now=now, lock_hours=watched.lock_hours, gives_up=act)
@@ -118,7 +117,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) 
         print("\n".join(_lines(evaluation, outcome=outcome, done=result.text, todo=todo, page=shown)))
         if act:
             # The report is written by now, so a failed delivery loses nothing else.
-            failures = [*result.failures, *launchers.send_metrics(figures, watched, model=model, now=now)]
+            failures = [*result.failures, *actions.send_metrics(figures, watched, model=model, now=now)]
             alert = actions.compose(outcome, result, evaluation=evaluation, todo=[task.text for task in todo])
             if alert is not None:
                 number, place, pages = run.info.run_id, run.info.experiment_id, watched.endpoints.mlflow_url

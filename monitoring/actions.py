@@ -1,17 +1,23 @@
 """Carry out the monitoring decision: start the due job once, track how it ended, say what is left to a person."""
 
 import datetime as dt
-from collections.abc import Sequence
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 
-from monitoring.evaluate import CATEGORY, Evaluation
-from monitoring.launchers import JobLauncher
+from monitoring.evaluate import Evaluation
 from monitoring.policy import JOB_LOST, Finding, PolicyOutcome
 from monitoring.store import MonitoringStore
-from pricing.config_models import Severity
+from pricing.config_models import MonitoringConfig, Severity
 from pricing.errors import DeliveryError
 from pricing.fileio import utc_stamp
+from pricing.paths import ROOT
 from pricing.runtime.alerts import REPEAT_HOURS, Alert, AlertFinding
 from pricing.runtime.cli import CommandLine
 
@@ -19,8 +25,91 @@ CRITICAL_OFF = 0.5  # from so far off an alert of decay is critical, from half o
 MEND_SALES = (
     "Until then nothing is retrained and no states are carried forward: prices go on from the last good version."
 )
-# Findings that go out as an alert although they ask the rules for nothing.
-TOLD = frozenset({CATEGORY, "scored_few"})
+TOLD = "scored_few"  # the finding that goes out as an alert although it asks the rules for nothing
+_log = logging.getLogger(__name__)
+
+
+class LocalLauncher:
+    """Runs `mlflow run . -e ACTION -P reason=…` on this machine, or `pricing ACTION` where there is no MLproject.
+
+    The job survives the monitoring run being killed; then nobody learns how it ended.
+    """
+
+    def __init__(
+        self, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None, root: Path = ROOT
+    ) -> None:
+        """Takes what jobs are started with, the folder for their output, and the MLflow experiment's ID."""
+        self._parameters, self._experiment = dict(parameters), experiment
+        self._folder, self._root = folder, root
+
+    def run(self, action: str, *, reason: str) -> tuple[bool, str]:
+        """Runs the entry point to its end; returns that it ended well, and its log. A retraining is told why."""
+        command = self._command(action, self._parameters | ({"reason": reason} if action == "retrain" else {}))
+        # With MLFLOW_RUN_ID set, the job would write into the monitoring run instead of a new one.
+        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+        if self._experiment is not None:
+            environment.pop("MLFLOW_EXPERIMENT_NAME", None)
+            environment["MLFLOW_EXPERIMENT_ID"] = self._experiment
+        self._folder.mkdir(parents=True, exist_ok=True)
+        log = self._folder / f"{action}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}.log"
+        try:
+            with log.open("wb") as output:
+                job = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        except OSError as error:
+            raise DeliveryError(f"local: {action} could not be started: {error}") from error
+        _log.info("started %s as process %d; its output goes to %s", action, job.pid, log)
+        return job.wait() == 0, str(log)
+
+    def _command(self, action: str, parameters: Mapping[str, str]) -> list[str]:
+        if not (self._root / "MLproject").is_file():
+            options = [word for name, value in parameters.items() for word in (f"--{name}", value)]
+            return [sys.executable, "-m", "pricing.runtime.command", action, *options]
+        options = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+        run = ("mlflow", "run", str(self._root), "-e", action, "--env-manager", "local")
+        return [sys.executable, "-m", *run, *options]
+
+
+class EventBridgeLauncher:
+    """Jobs asked for by an event on an EventBridge bus; whoever has a rule for it starts them."""
+
+    def __init__(self, bus: str, *, parameters: Mapping[str, str]) -> None:
+        """Takes the bus's name and what goes into each event's detail, for whoever starts the job to hand on."""
+        self._bus, self._parameters = bus, parameters
+
+    def run(self, action: str, *, reason: str) -> tuple[bool, str]:
+        """Puts an event of source `pricing.monitoring` and type `pricing ACTION`; returns True, and its id.
+
+        The job counts as done once its event is taken: an event tells nothing about its job.
+        """
+        from pricing.runtime import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
+
+        detail = {**self._parameters, "action": action, "reason": reason}
+        entry = {
+            "Source": "pricing.monitoring",
+            "DetailType": f"pricing {action}",
+            "Detail": json.dumps(detail),
+            "EventBusName": self._bus,
+        }
+        with aws.translated_errors("events", "put_events"):
+            answer = aws.client("events").put_events(Entries=[entry])
+        if answer.get("FailedEntryCount"):
+            raise DeliveryError(f"events put_events: refused: {answer['Entries'][0].get('ErrorMessage')}")
+        return True, str(answer["Entries"][0]["EventId"])
+
+
+JobLauncher = LocalLauncher | EventBridgeLauncher
+
+
+def job_launcher(
+    config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None
+) -> JobLauncher | None:
+    """Builds the launcher set by `monitoring.trigger`; None for "none"."""
+    if config.trigger == "local":
+        return LocalLauncher(parameters=parameters, folder=folder, experiment=experiment)
+    if config.trigger == "event":
+        return EventBridgeLauncher(config.endpoints.event_bus, parameters=parameters)
+    return None
 
 
 @dataclass(frozen=True)
@@ -86,7 +175,7 @@ def compose(
     outcome: PolicyOutcome, result: ActionResult, *, evaluation: Evaluation, todo: Sequence[str] = ()
 ) -> Alert | None:
     """Builds the alert for an outcome and what a person has to do about it; None when there is nothing to report."""
-    told = [finding for finding in evaluation.findings if finding.code in TOLD]
+    told = [finding for finding in evaluation.findings if finding.code == TOLD]
     calm = outcome.action == "none" and outcome.cause == "nothing"
     if calm and not result.failures and not told:
         return None
@@ -94,8 +183,8 @@ def compose(
     if outcome.cause == "drift":
         key += f"-{'+'.join(evaluation.drift.drifted('input') or ())}"
     if calm and told:
-        key, what = "+".join(sorted({one.kind for one in told})), "; ".join(one.text for one in told)
-    named = [one for one in evaluation.findings if one.level == "breach" or one.code in TOLD]
+        key, what = TOLD, told[0].text
+    named = [one for one in evaluation.findings if one.level == "breach" or one.code == TOLD]
     moved = [column.text for column in evaluation.drift.watched if column.drifted]
     newest = evaluation.verdicts[-1]
     since = newest.score  # of the first of the windows that are in breach without a break, or else of the newest
@@ -168,13 +257,11 @@ _WHAT: dict[str, tuple[str, ...]] = {  # code of a fault or finding: what to do,
     "column_emptier": ("Look at the source of this column in the sales",),
     "champion_unknown": ("Train and promote a version, or mend the way to the registry", "train", "promote"),
     "log_damaged": ("Look at the first damaged line, which the job's log names",),
-    **dict.fromkeys(("clock_ahead", "clock_back"), ("Set the clock of the machine that decides",)),
-    "truth_partial": ("Look again when that day's sales are complete", "monitor"),
+    "clock_ahead": ("Set the clock of the machine that decides",),
     "elasticity_unidentified": ("Test prices on products whose elasticity is unknown", "experiment plan"),
     "job_lost": (
         "Look at the job where it ran, a local one's log in PRICING_HOME/monitoring/jobs: is there a version?",
     ),
-    "category_decayed": ("Look at what changed in this category; where it lasts, train a new model", "retrain"),
     "scored_few": ("Find out why decisions meet no sales, or have no forecast at the price charged",),
 }
 _OPTIONS = {
@@ -208,3 +295,25 @@ def tasks(evaluation: Evaluation, outcome: PolicyOutcome, result: ActionResult, 
         why = f"{evaluation.joined.waiting:,} decision(s) wait for their sales, and nothing else can be compared yet"
         todo.append(task(f"Look again when the sales of {evaluation.joined.waiting_for} are in", why, "monitor"))
     return todo
+
+
+def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, model: str, now: dt.datetime) -> list[str]:
+    """Sends metrics to CloudWatch where `monitoring.metrics` lists it, under the names that MLflow and the alarms know.
+
+    Returns:
+        What went wrong.
+    """
+    if "cloudwatch" not in config.metrics:
+        return []
+    from pricing.runtime import aws  # noqa: PLC0415
+
+    data = [
+        {"MetricName": name, "Value": value, "Timestamp": now, "Dimensions": [{"Name": "Model", "Value": model}]}
+        for name, value in metrics.items()  # some sixty; a call takes a thousand
+    ]
+    try:
+        with aws.translated_errors("cloudwatch", "put_metric_data"):
+            aws.client("cloudwatch").put_metric_data(Namespace=config.endpoints.namespace, MetricData=data)
+    except DeliveryError as error:
+        return [str(error)]
+    return []

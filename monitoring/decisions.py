@@ -30,14 +30,12 @@ _QUERY = """
     made AS (
         SELECT *, CAST(floor((date - CAST($first AS DATE)) / $days) * $days AS INTEGER) AS begun,
             CAST($first AS DATE) + begun AS period,
-            "at" >= date + to_days(CAST($days AS INTEGER)) AS late, "at" > $latest AS ahead,
-            "at" < lag("at") OVER (PARTITION BY worker ORDER BY sequence) - to_seconds($clock) AS back
+            "at" >= date + to_days(CAST($days AS INTEGER)) AS late, "at" > $latest AS ahead
         FROM decisions WHERE $only IS NULL OR product_id IN $only
         QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY "at", sequence) = 1),
     in_force AS (
         SELECT *, NOT late AND NOT ahead AS live, count(*) OVER () AS decisions,
-            count(*) FILTER (late) OVER () AS lates, count(*) FILTER (ahead) OVER () AS aheads,
-            count(*) FILTER (back) OVER () AS backs
+            count(*) FILTER (late) OVER () AS lates, count(*) FILTER (ahead) OVER () AS aheads
         FROM made QUALIFY row_number() OVER
             (PARTITION BY product_id, period ORDER BY live DESC, "at" DESC, worker DESC, sequence DESC) = 1),
     met AS (
@@ -60,7 +58,7 @@ _QUERY = """
         current_price, comp_price, comp_price_age, current_stock AS stock, unit, "at", date, period, live, met, known,
         CAST($end AS DATE) - period AS age,
         units_sold, charged, cost, tax, opening_stock, censored, earlier_weeks_error,
-        decisions, lates, aheads, backs,
+        decisions, lates, aheads,
         CASE WHEN NOT list_contains(reasons, 'demand_unknown') THEN
             exp((1 - w) * ln(greatest(lower, 1e-9 + 0 * lower)) + w * ln(greatest(upper, 1e-9))) END AS demand,
         (1 - w) * candidate_size[i] + w * coalesce(candidate_size[i + 1], candidate_size[i]) AS size,
@@ -76,7 +74,6 @@ _QUERY = """
 TEXTS: dict[str, tuple[Level, str]] = {
     "log_damaged": ("warning", "{count} line(s) of the decision log are cut, or of another format"),
     "clock_ahead": ("warning", "{count} decision(s) claim to come from the future: a clock is wrong"),
-    "clock_back": ("warning", "{count} time(s) a worker's clock was set back"),
     "decided_late": ("note", "{count} decision(s) were made after the days they price: a replay"),
     "superseded": ("note", "{count} decision(s) were replaced by a later one for the same product and day"),
     "product_unknown": ("warning", "{count} decision(s) are for products that the sales do not know"),
@@ -155,7 +152,7 @@ def join(
     days, first = STEP_DAYS[panel.period], panel.dates[0].astype("datetime64[D]").astype(dt.date)
     end = first + dt.timedelta(days=days * len(panel.dates))
     given = {
-        **{"first": first, "end": end, "days": days, "clock": CLOCK_SECONDS},
+        **{"first": first, "end": end, "days": days},
         "only": None if only is None else only.tolist(),
         **{"latest": now + dt.timedelta(seconds=CLOCK_SECONDS), "no_model": NO_MODEL, "switched": sorted(SWITCHED)},
     }
@@ -170,11 +167,10 @@ def join(
     frame = rows[rows["met"]].reset_index(drop=True)
     counts = _score(frame, state_dates=state_dates or {})
     sold = panel.product_ids[panel.present[:, -28:].any(axis=1)]
-    told = rows[["aheads", "backs", "lates", "decisions"]].max().fillna(0).astype(int)  # the same in every row
+    told = rows[["aheads", "lates", "decisions"]].max().fillna(0).astype(int)  # the same in every row
     counts = {
         "log_damaged": damaged,
         "clock_ahead": told["aheads"],
-        "clock_back": told["backs"],
         "decided_late": told["lates"],
         "superseded": told["decisions"] - len(rows),
         "product_unknown": int((~rows["known"]).sum()),
@@ -185,7 +181,6 @@ def join(
         **counts,
     }
     findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
-    findings += _partial(frame, rows[covered & rows["known"]], panel)
     if rows.empty and (known or damaged):  # a fault only where there were decisions before
         findings.append(Finding("log_empty", "breach", "the log has lost its decisions: nothing can be scored"))
     elif rows.empty:
@@ -194,7 +189,7 @@ def join(
     due = rows.loc[waiting, "date"]
     decided = rows[["at", "date", "period", "live"]]
     return Joined(
-        frame.drop(columns=["met", "known", "tax", "size", "decisions", "lates", "aheads", "backs"]),
+        frame.drop(columns=["met", "known", "tax", "size", "decisions", "lates", "aheads"]),
         findings,
         decided,
         counts["waiting"],
@@ -254,18 +249,3 @@ def _score(out: pd.DataFrame, *, state_dates: Mapping[str, np.datetime64]) -> di
         "fixed": int(fixed.sum()),
         "interval_absent": int((out["scored"] & out["inside"].isna()).sum()),
     }
-
-
-def _partial(out: pd.DataFrame, due: pd.DataFrame, panel: Panel) -> list[Finding]:
-    """Finds a newest period with incomplete sales: its share of known outcomes is well below the month before."""
-    newest = pd.Timestamp(panel.dates[-1])
-    asked = due.groupby("period").size()
-    share = (out.groupby("period").size() / asked).fillna(0.0)
-    before = share[share.index < newest].tail(28)
-    if newest not in share.index or before.empty or share[newest] >= 0.8 * before.mean():
-        return []
-    text = (
-        f"sales of {newest:%Y-%m-%d} are in for {share[newest]:.0%} of its decisions, usually {before.mean():.0%}: "
-        "that day's figures are provisional"
-    )
-    return [Finding("truth_partial", "warning", text, int(asked[newest]))]

@@ -28,7 +28,6 @@ SHARES = {
     "comp_price_stale": "{share:.0%} of the answers that knew a competitor's price did not use it, since it was older "
     "than decision.comp_price_max_age: look at where competitors' prices come from",
 }
-CATEGORY = "category_decayed"
 LOOKED_BACK = 28  # days whose decisions tell on which weekdays a shop decides
 
 
@@ -106,9 +105,6 @@ def evaluate_decisions(
     if share_scored < SCORED_SHARE:
         text = f"only {share_scored:.0%} of the newest decisions could be scored by sales: error is about these alone"
         findings.append(Finding("scored_few", "warning", text))
-    if not replay:
-        decayed = performance.decayed_categories(own_frame, last=end, days=days, config=config, rng_seed=SEED)
-        findings += [Finding(CATEGORY, "warning", verdict.text, verdict.score.rows, name) for name, verdict in decayed]
     if (idle or 0) > config.silent_days or 0 < config.undecided_days <= undecided:
         text = f"sales go on, the newest decision is {max(idle or 0, undecided)} days older; {look_at(log)}"
         findings.append(Finding(STOPPED, "warning", text))

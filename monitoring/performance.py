@@ -11,12 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from monitoring.policy import BREACHES
-from pricing.config_models import SCORE_WINDOWS, MonitoringConfig
+from pricing.config_models import MonitoringConfig
 from pricing.decision.experiment_results import Interval
 
 RESAMPLES = 500
-MORE_RESAMPLES = 2000  # where intervals are wider than 95 %
 CONFIDENCE = 0.95
 COVERAGE_TOLERANCE = 0.10  # of outcomes, by which intervals may hold fewer than in the backtest: what 100 rows can tell
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
@@ -58,26 +56,23 @@ class DecisionScores:
         return _quotient(self.wape.value, self.earlier_weeks)
 
 
-def score(
-    frame: pd.DataFrame, *, name: str, rng: np.random.Generator, confidence: float = CONFIDENCE
-) -> DecisionScores:
+def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> DecisionScores:
     """Scores joined decisions (`Joined.frame`, or rows of it) as the set `name`.
 
     Intervals come from a bootstrap clustered by product, since a product's days are not independent. Fewer than
     FEW_PRODUCTS are no sample to draw from: the figure is then about just these products, and what varies is their
-    weeks, so clusters are a product's weeks. Few clusters make the interval wider (see `_tail`). More resamples are
-    drawn for a `confidence` above 95 %.
+    weeks, so clusters are a product's weeks. Few clusters make the interval wider (see `_tail`).
     """
     scored = frame[frame["scored"]]
     error, sold = (scored["forecast"] - scored["units_sold"]).to_numpy(), scored["units_sold"].to_numpy()
     earlier, inside = scored["earlier_weeks_error"].to_numpy(), scored["inside"].to_numpy()
     known, logged = np.isfinite(earlier), np.isfinite(inside)
-    ratio = _resampled(scored, rng=rng, confidence=confidence)
+    ratio = _resampled(scored, rng=rng)
     # A held-out product keeps its price by rule: only its forecast is scored, not its price. Nor is one that is fixed.
     priced = frame[~frame["held_out"] & (frame["pricing"] != "fixed")]
     followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
     profit = (followed["earned"] * followed["units_sold"]).to_numpy()
-    of_profit = _resampled(followed, rng=rng, confidence=confidence)
+    of_profit = _resampled(followed, rng=rng)
     return DecisionScores(
         name=name,
         rows=len(scored),
@@ -133,7 +128,7 @@ def groups(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, most: 
 
 
 def _resampled(
-    frame: pd.DataFrame, *, rng: np.random.Generator, confidence: float
+    frame: pd.DataFrame, *, rng: np.random.Generator
 ) -> Callable[[NDArray[np.floating], NDArray[np.floating]], Interval]:
     """Draws clusters of rows, and returns the function of the ratio of two columns' sums, with its interval."""
     group = pd.factorize(frame["product_id"])[0]
@@ -141,8 +136,7 @@ def _resampled(
         week = (frame["period"] - _MONDAY) // _WEEK
         group = np.asarray(frame.groupby([frame["product_id"], week], sort=False).ngroup())
     size = int(group.max(initial=-1)) + 1
-    resamples = RESAMPLES if confidence <= CONFIDENCE else MORE_RESAMPLES
-    weights = rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float) if size else np.empty(0)
+    weights = rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(float) if size else np.empty(0)
 
     def ratio(above: NDArray[np.floating], below: NDArray[np.floating]) -> Interval:
         value = _quotient(above.sum(), below.sum())
@@ -150,21 +144,21 @@ def _resampled(
             return Interval(value, math.nan, math.nan)
         numerator, denominator = (weights @ np.bincount(group, each, size) for each in (above, below))
         draws = numerator[denominator > 0] / denominator[denominator > 0]
-        tail = _tail(size, confidence=confidence)
+        tail = _tail(size)
         low, high = np.quantile(draws, (tail, 1 - tail))
         return Interval(value, float(low), float(high))
 
     return ratio
 
 
-def _tail(clusters: int, *, confidence: float) -> float:
-    """The share of resamples to leave out at each end: at 95 % 2.5 % of many clusters', less of few clusters'.
+def _tail(clusters: int) -> float:
+    """The share of resamples to leave out at each end: 2.5 % of many clusters', less of few clusters'.
 
     Resamples of few clusters vary too little: by (n − 1) / n in variance, and since a standard deviation that is
     estimated from n values calls for Student's t instead of the normal distribution. This is the expanded percentile
     interval of Hesterberg (2015), What teachers should know about the bootstrap, The American Statistician 69(4).
     """
-    student = -stdtrit(clusters - 1, (1 - confidence) / 2)
+    student = -stdtrit(clusters - 1, (1 - CONFIDENCE) / 2)
     return float(ndtr(-student * math.sqrt(clusters / (clusters - 1))))
 
 
@@ -183,7 +177,6 @@ class Band:
     skill_most: float  # of the WAPE as a fraction of the naive forecast's
     coverage: float = math.nan  # fraction of outcomes in the backtest's 80 % intervals
     coverage_least: float = math.nan
-    of: str = "the backtest's"  # whose figures they are, for texts
 
 
 @dataclass(frozen=True)
@@ -253,7 +246,7 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
         return WindowVerdict(score, False, {}, NO_BACKTEST)
     breaches, note, off = dict[str, str](), "", 0.0
     if score.wape.low > band.wape_most:
-        grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), {band.of} was {band.wape:.2f}"
+        grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), the backtest's was {band.wape:.2f}"
         if score.skill <= band.skill_most:
             note = f"{grown}, but the naive forecast's grew as much: that is noisier demand, not decay"
         else:
@@ -271,54 +264,9 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
     return WindowVerdict(score, True, breaches, note, off)
 
 
-def decayed_categories(
-    frame: pd.DataFrame, *, last: np.datetime64, days: int, config: MonitoringConfig, rng_seed: int
-) -> list[tuple[str, WindowVerdict]]:
-    """Finds categories whose forecasts have decayed, the largest by units first, each with its newest window's verdict.
-
-    A backtest tells one band for the whole shop, while categories differ in how well they can be forecast. So the
-    newest windows of a category, of as many `days` as those of the whole and as many, are held against its own
-    decisions before them. `frame` holds decisions by the champion's weights up to the `last` day. As many windows must
-    be in breach, the newest among them. So that more categories do not mean more false alarms, their intervals are as
-    much wider as one for all of them together would be (Bonferroni).
-    """
-    newest = list(windows(frame, last=last, days=days, count=SCORE_WINDOWS))
-    start = pd.Timestamp(last) - pd.Timedelta(days=days * SCORE_WINDOWS - 1)
-    before, recent = frame[(frame["period"] < start) & frame["scored"]], frame[frame["period"] >= start]
-    known = before.groupby("category", observed=True).size()
-    sold = recent[recent["scored"]].groupby("category", observed=True)["units_sold"].sum()
-    judged = [name for name in sold.sort_values(ascending=False).index if known.get(name, 0) >= config.min_rows]
-    if len(judged) < 2:  # one category is the whole
-        return []
-    confidence = 1 - (1 - CONFIDENCE) / len(judged)
-    found = []
-    for name in judged:
-        past = score(before[before["category"] == name], name="before", rng=np.random.default_rng(rng_seed))
-        if not past.wape.value > 0:
-            continue
-        band, verdicts = _own_band(past, config), []
-        for dates, rows in newest:
-            mine, rng = rows[rows["category"] == name], np.random.default_rng(rng_seed)
-            scores = score(mine, name=f"{name}, {dates}", rng=rng, confidence=confidence)
-            verdicts.append(judge(scores, band, min_rows=config.min_rows))
-        if verdicts[-1].breaches and sum(bool(each.breaches) for each in verdicts) >= BREACHES:
-            found.append((str(name), verdicts[-1]))
-    return found
-
-
-def _own_band(past: DecisionScores, config: MonitoringConfig) -> Band:
-    """The band of a set of decisions around its own earlier figures, whose doubt widens it."""
-    wape, bias = past.wape, past.bias
-    doubt = (wape.high - wape.value if math.isfinite(wape.high) else 0.0) + config.error_tolerance * wape.value
-    above, below = (abs(end - bias.value) if math.isfinite(end) else 0.0 for end in (bias.high, bias.low))
-    least, most = bias.value - below - config.bias_tolerance, bias.value + above + config.bias_tolerance
-    skill = past.skill * (1 + config.error_tolerance)
-    return Band(wape.value, wape.value + doubt, least, most, skill, of="before it")
-
-
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:
-    """Describes decay and drift in one or two sentences."""
-    newest, names = verdicts[-1], ", ".join(drifted or ())
+    """Describes decay and drift in two sentences."""
+    newest = verdicts[-1]
     if not newest.judged:
         decay = f"Whether the model has decayed is unknown: {newest.note}."
     elif newest.breaches:
@@ -326,13 +274,8 @@ def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) ->
     else:
         decay = "The model has not decayed: its error is what the backtest promised."
     if drifted is None:
-        return decay + " Whether inputs have drifted is unknown: none could be compared."
-    if not drifted:
-        return decay + " No input has drifted."
-    if newest.breaches:
-        return f"{decay} Inputs have drifted as well ({names}), which may be why."
-    says = ": the world looks different, but forecasts still hold" if newest.judged else ", so forecasts deserve a look"
-    return f"{decay} Inputs have drifted ({names}){says}."
+        return f"{decay} Whether inputs have drifted is unknown: none could be compared."
+    return f"{decay} Inputs have drifted: {', '.join(drifted)}." if drifted else f"{decay} No input has drifted."
 
 
 def _spread(values: Sequence[float], standard_errors: Sequence[float] = ()) -> float:

@@ -16,7 +16,7 @@ from pricing.arrays import Floats
 from pricing.config import leaves
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand import evaluation
-from pricing.demand.baselines import FLAT_PERIODS, NAMES, baseline_words, baselines_of
+from pricing.demand.baselines import FLAT_PERIODS, baseline_words, baselines_of
 from pricing.demand.ensemble import CLASSES
 from pricing.demand.grades import GRADES
 from pricing.registry.version import (
@@ -101,7 +101,7 @@ def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
 
 def score_lines(figures: Mapping[str, Any]) -> list[str]:
     """Returns the walk-forward scores beside the baselines as text: a line per fold, one for all, and remarks."""
-    gain, best = figures["against_baseline"], NAMES[figures["baseline_hindsight"]]
+    gain = figures["against_baseline"]
     more = [
         f"{label} {shown(gain[name], '+.3f')} (90 % interval {shown(gain[f'{name}_low'], '+.3f')} to "
         f"{shown(gain[f'{name}_high'], '+.3f')})"
@@ -112,7 +112,6 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
         *(_score_line(str(fold["cutoff"]), fold, names=[fold["baseline"]]) for fold in figures["folds"]),
         _score_line("all folds", figures, names=baselines_of(figures)),
         f"the model's error less the baseline's: {', '.join(more)}",
-        f"best baseline in hindsight: {best}, WAPE {shown(figures['wape_hindsight'], '.3f')}",
         *figures.get("history", []),
         *_shelf_lines(figures),
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held {shown(figures['coverage_80'], '.1%')} of the "

@@ -113,12 +113,12 @@ def without_newest_fold(panel: Panel, config: DemandConfig) -> Panel:
     Raises:
         HistoryError: The rest is too short for one fold.
     """
-    held = config.horizon + config.gap
-    dates = panel.dates[: max(len(panel.dates) - held, 0)]
+    dates = panel.dates[: max(len(panel.dates) - config.horizon, 0)]
     try:
         fitting(config, len(dates), period=panel.period)
     except HistoryError as error:
-        raise HistoryError(f"tuning holds the last {held} {panel.period}s back, and on the others {error}") from error
+        held = f"{config.horizon} {panel.period}s"
+        raise HistoryError(f"tuning holds the last {held} back, and on the others {error}") from error
     past = panel.through(dates[-1])
     return past.select(np.flatnonzero(past.present.any(axis=1)))
 

@@ -106,7 +106,6 @@ class DemandConfig(Section):
     horizon: int = Field(ge=1, le=366)
     step: int = Field(ge=1, le=366)
     folds: int = Field(ge=1, le=100)
-    gap: int = Field(ge=0, le=366)
     min_history: int = Field(ge=14, le=3_660)
     checkpoint: Periods
     context: int = Field(ge=8, le=3_660)
@@ -135,7 +134,6 @@ class Guardrails(Section):
     comp_band: Band | None
     endings: list[Annotated[float, Field(ge=0, le=1e6)]]
     ending_unit: Annotated[float, Field(gt=0, le=1e6)]
-    ladder: list[Money]
 
     @model_validator(mode="after")
     def _agree(self) -> "Guardrails":
@@ -143,8 +141,6 @@ class Guardrails(Section):
             raise ValueError(
                 f"min_advertised {self.min_advertised} lies above band's high end {self.band[1]}; both × list_price"
             )
-        if self.endings and self.ladder:
-            raise ValueError("endings and ladder both say which prices are allowed; give one of them")
         if self.endings and max(self.endings) >= self.ending_unit:
             raise ValueError(f"endings: {max(self.endings)} is not below ending_unit {self.ending_unit}")
         return self
@@ -232,9 +228,9 @@ class DecisionConfig(Section):
                 raise ValueError(
                     f"target_margin {target} of {category} is below guardrails.min_margin {self.guardrails.min_margin}"
                 )
-        for ending in (*self.guardrails.endings, *self.guardrails.ladder):
+        for ending in self.guardrails.endings:
             if abs(ending / self.price_step - round(ending / self.price_step)) > 1e-6:
-                raise ValueError(f"guardrails.endings, ladder: {ending} is no multiple of price_step {self.price_step}")
+                raise ValueError(f"guardrails.endings: {ending} is no multiple of price_step {self.price_step}")
         return self
 
 

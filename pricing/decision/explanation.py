@@ -85,8 +85,7 @@ def explain(
     """
     (decided,) = pricer.price_detailed([request], today=today, experiments=experiments, switches=switches)
     if quantity == "demand":
-        priced = request.model_copy(update={"list_price": decided.list_price})  # an override's price stands in for one
-        terms = pricer.terms(priced, decided.decision.recommended_price, today=today)
+        terms = pricer.terms(request, decided.decision.recommended_price, today=today)
         start = math.exp(terms.pop("level"))
         end = start * math.exp(sum(terms.values()))
         mean = start if math.isclose(start, end) else (end - start) / math.log(end / start)

@@ -3,7 +3,6 @@
 A guardrail that does not meet what the stronger ones left gives way; those at which a price stands are named.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,7 +46,7 @@ class PricingContext:
     comp_price: Floats  # the competitor's price; NaN where unknown or too old
     stock: Floats  # units on hand; infinite where unknown, so that they set no limit
     supply: Floats  # the same where it is known when the next delivery comes; infinite elsewhere
-    last_price: Floats  # charged last, says the sales history (`last_price.last_prices`); NaN where unknown
+    last_price: Floats  # charged last, says the sales history (`product_facts.last_prices`); NaN where unknown
     anchor_price: Floats  # regular price that a person last set; NaN where unknown
     anchor: Floats  # the same moved by what costs have done since, else list price: steps start from it
     seen_low: Floats  # lowest price that a person has ever charged; NaN where unknown
@@ -165,59 +164,27 @@ def _ends(low: float, high: float) -> Floats:
     return ends
 
 
-class PricePoints(ABC):
-    """A set of allowed prices, ascending without end on both sides."""
-
-    @abstractmethod
-    def above(self, prices: Floats) -> Floats:
-        """The lowest price point at or above each price; infinite where there is none."""
-
-    @abstractmethod
-    def below(self, prices: Floats) -> Floats:
-        """The highest price point at or below each price; minus infinite, or not above 0, where there is none."""
-
-    def nearest(self, prices: Floats) -> Floats:
-        """The price point nearest to each price; ascending prices give price points that do not descend."""
-        below, above = self.below(prices), self.above(prices)
-        return np.where((prices - below <= above - prices) & (below > 0), below, above)
-
-
-class PriceGrid(PricePoints):
-    """Whole multiples of the smallest step of price, `per_unit` of which make a currency unit."""
+class PriceGrid:
+    """Prices that are whole multiples of the smallest step, `per_unit` of which make a currency unit."""
 
     def __init__(self, step: float) -> None:
         self.per_unit = 1.0 / step if abs(1.0 / step - round(1.0 / step)) > SLACK else float(round(1.0 / step))
 
     def above(self, prices: Floats | float) -> Floats:
-        """See PricePoints."""
+        """The lowest price point at or above each price, above 0."""
         return np.asarray(np.maximum(np.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit)
 
     def below(self, prices: Floats | float) -> Floats:
-        """See PricePoints."""
+        """The highest price point at or below each price; not above 0 where there is none."""
         return np.asarray(np.floor(prices * self.per_unit + SLACK) / self.per_unit)
 
     def nearest(self, prices: Floats | float) -> Floats:
-        """See PricePoints; at least one step."""
+        """The price point nearest to each price, above 0; ascending prices give price points that do not descend."""
         return np.asarray(np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit)
 
 
-class PriceLadder(PricePoints):
-    """A given list of prices."""
-
-    def __init__(self, prices: list[float]) -> None:
-        self._prices = np.concatenate([[-np.inf], np.unique(prices), [np.inf]])
-
-    def above(self, prices: Floats) -> Floats:
-        """See PricePoints."""
-        return np.asarray(self._prices[np.searchsorted(self._prices, prices * (1 - SLACK))])
-
-    def below(self, prices: Floats) -> Floats:
-        """See PricePoints."""
-        return np.asarray(self._prices[np.searchsorted(self._prices, prices * (1 + SLACK), side="right") - 1])
-
-
-class PriceEndings(PricePoints):
-    """Prices that end in one of a few amounts within a unit, such as .49 and .99 within 1."""
+class PriceEndings:
+    """Prices that end in one of a few amounts within a unit, such as .49 and .99 within 1; methods as of PriceGrid."""
 
     def __init__(self, endings: list[float], *, unit: float, step: float) -> None:
         self._endings = np.unique(endings)
@@ -225,16 +192,21 @@ class PriceEndings(PricePoints):
         self._per_unit = PriceGrid(step).per_unit
 
     def above(self, prices: Floats) -> Floats:
-        """See PricePoints."""
+        """See PriceGrid."""
         base = np.floor(prices / self._unit)
         place = np.searchsorted(self._endings, prices - base * self._unit - SLACK)
         point = self._point(base, place)
         return np.where(point > 0, point, self._point(base, place + 1))
 
     def below(self, prices: Floats) -> Floats:
-        """See PricePoints."""
+        """See PriceGrid."""
         base = np.floor(prices / self._unit)
         return self._point(base, np.searchsorted(self._endings, prices - base * self._unit + SLACK, side="right") - 1)
+
+    def nearest(self, prices: Floats) -> Floats:
+        """See PriceGrid."""
+        below, above = self.below(prices), self.above(prices)
+        return np.where((prices - below <= above - prices) & (below > 0), below, above)
 
     def _point(self, base: Floats, place: NDArray[np.integer]) -> Floats:
         carry, place = np.divmod(place, len(self._endings))
@@ -249,10 +221,8 @@ class AllowedPrices:
         """Prepares the price points; `largest_jump` is as in `guardrails.limits`."""
         given, self.grid, self.largest_jump = config.guardrails, PriceGrid(config.price_step), largest_jump
         self._guardrails, self._bands = given, given.model_copy(update=SOFT_OFF)
-        self._points: PricePoints = self.grid
-        if given.ladder:
-            self._points = PriceLadder(given.ladder)
-        elif given.endings:
+        self._points: PriceGrid | PriceEndings = self.grid
+        if given.endings:
             self._points = PriceEndings(given.endings, unit=given.ending_unit, step=config.price_step)
 
     def candidates(self, context: PricingContext) -> Floats:

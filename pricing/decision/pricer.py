@@ -21,14 +21,14 @@ from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
 from pricing.decision.guardrails import CANDIDATES, EDGE, SOFT_OFF, PricingContext
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, named
-from pricing.decision.request import Decision, DetailedDecision, PriceRequest, Source, Spread
+from pricing.decision.request import Decision, DetailedDecision, PriceRequest, Simulation, Source, Spread
 from pricing.decision.resolve import ResolvedBatch, Resolver, take
-from pricing.decision.simulation import REACH, Simulation, Tried, outcomes
+from pricing.decision.stock import Tried, outcomes
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches, as_waiting, with_price
 from pricing.demand.curve import Demand, DemandAt, DemandGrid
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.table import DemandTable
-from pricing.errors import RequestError, UnknownProductError
+from pricing.errors import RequestError
 
 PASS = 250  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
 _SUMMARY = np.linspace(0, CANDIDATES - 1, 9).astype(np.intp)  # candidates that the decision log keeps
@@ -39,6 +39,7 @@ STEEPEST = 6.0
 LUMP = 0.1  # share of a period's sales that counts as one unit, since sales may be in any unit
 SIZE = 2.0  # of the negative binomial of one period: the level is little more than a guess
 FURTHEST = 5.0  # largest |log(price / list price)|; beyond it powers would overflow
+REACH = 100.0  # times the list price, up or down, within which prices can be tried
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 WEIGHT = _WEIGHTS / _WEIGHTS.sum()
 _SOURCES: tuple[Source, ...] = get_args(Source)
@@ -109,7 +110,7 @@ class Pricer:
         asking = [requests[place] for place in free]
         parts = [(free, self._approved(asking, self._together(asking, today, experiments), switches, today))]
         if taken := {place: switch for place, switch in enumerate(of) if switch is not None}:
-            asked = [self._priceable(requests[place], switch, today) for place, switch in taken.items()]
+            asked = [requests[place] for place in taken]
             kept = zip(asked, taken.values(), self._frozen._together(asked, today), strict=True)
             parts.append(([*taken], [self._given(*each, today) for each in kept]))
         return _in_order(parts)
@@ -125,21 +126,11 @@ class Pricer:
         A current price beyond the largest jump is taken for a fault: what stays is the last price charged.
         """
         found, config = copy.copy(self), self.policy.config
-        guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": [], "ladder": []})
+        guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": []})
         hard = config.model_copy(update={"guardrails": guardrails})
         found.policy = Policy(hard, largest_jump=self.policy.allowed.largest_jump)
         found._freezes = True
         return found
-
-    def _priceable(self, request: PriceRequest, switch: Switch, today: dt.date) -> PriceRequest:
-        """The request; its list price is the one that a person gave where nothing else says how dear the product is."""
-        try:
-            self._resolver.resolve([request], today=today)
-        except UnknownProductError:
-            if switch.price is None or request.strict:
-                raise
-            return request.model_copy(update={"list_price": switch.price})
-        return request
 
     def _approved(
         self, requests: Sequence[PriceRequest], answers: list[DetailedDecision], switches: Switches, today: dt.date

@@ -1,4 +1,4 @@
-"""A price request and the decision that answers it: one schema for serving, batch pricing, the pyfunc and the log."""
+"""A price request, the decision that answers it and the what-if beside it: one schema for serving, jobs and log."""
 
 import datetime as dt
 import math
@@ -162,6 +162,54 @@ class Decision(BaseModel):
         description="Days from when the competitor's price was seen to the day priced, also of one that was too old to "
         "be used; null without any.",
     )
+
+
+class Outcome(BaseModel):
+    """What one price is expected to lead to until the next delivery. Money in the currency of the sales history."""
+
+    model_config = ConfigDict(frozen=True)
+
+    price: float
+    strategy: str | None = Field(description="The strategy that chose the price; null where the price was given.")
+    allowed: bool = Field(description="Whether the guardrails allow the price.")
+    demand: Spread = Field(description="Units that shoppers would buy if stock were ample.")
+    units: Spread = Field(description="Units sold, no more than the stock where it is known.")
+    revenue: Spread = Field(description="Net of tax.")
+    margin: Spread = Field(description="Profit over the cost of the units sold, net of tax.")
+    stock_out: float | None = Field(
+        description="Chance that the stock is gone before the next delivery; null where it is unknown."
+    )
+
+
+class Simulation(BaseModel):
+    """A what-if: the same product, day and stock at several prices."""
+
+    model_config = ConfigDict(frozen=True)
+
+    product_id: str
+    date: dt.date = Field(description="First day of the first period.")
+    periods: int = Field(
+        description="Periods until the next delivery, over which everything is counted; where that is uncertain, the "
+        "median of the equally likely times over which it is."
+    )
+    current_price: float | None
+    list_price: float
+    unit_cost: float
+    tax_rate: float = Field(description="Tax that prices include, a fraction of the net price.")
+    comp_price_used: float | None = Field(description="The competitor's price that counted; null where none did.")
+    comp_price_age: float | None = Field(description="Its age in days, also of one that was too old to be used.")
+    experiment: str | None = Field(
+        default=None,
+        description="The experiment and arm that the product is in that day, such as holdout/keep or spring/draw: what "
+        "it asks of /get_price is not tried here; null where it is in none.",
+    )
+    switch: Literal["freeze", "override"] | None = Field(
+        default=None, description="Whether a person has frozen or given the product's price: /get_price answers that."
+    )
+    price_limits: tuple[float, float] = Field(description="The lowest and highest price that the guardrails allow.")
+    source: Source
+    model_version: str
+    outcomes: list[Outcome]
 
 
 class DetailedDecision(NamedTuple):

@@ -1,12 +1,17 @@
 """What sells when stock may run out: expected sales of a negative binomial demand, in closed form and NumPy only."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.demand.curve import DemandGrid
+from pricing.data.counting_units import in_steps
+from pricing.data.net_price import net_price, unit_profit
+from pricing.decision.request import Outcome, Spread
+from pricing.demand.curve import DemandAt, DemandGrid
 
 LARGEST_SIZE = 1e6  # beyond it a negative binomial is Poisson to six digits
 TABLE = 40  # means at which a request's expected sales are worked out before interpolating
@@ -18,6 +23,8 @@ SHORT = 0.98  # expected sales below this fraction of expected demand mean that 
 _LEAST_MEAN = 1e-12  # of demand, in what counts as one, that a table begins at
 _ODD = (1.59543566, 7.35965074e-02, -6.31612787e-04)  # of z, z³ and z⁵ in `normal_chance`
 _RANGE = 9.0  # log units of demand below the largest that a table covers
+INTERVAL = (0.1, 0.9)  # ends of what outcomes may be
+_HALVINGS = 60
 
 
 def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
@@ -169,3 +176,71 @@ def _constants(size: float, units: float) -> tuple[float, ...]:
         1 / (trials + 1 / 6),  # inverse of what its spread is divided by
         (size + units + 1) / (size + 1),  # ratio of A to its neighbour
     )
+
+
+class Tried(NamedTuple):
+    """A price to try, the strategy that chose it or None where it was given, and whether the guardrails allow it."""
+
+    price: float
+    strategy: str | None
+    allowed: bool
+
+
+def outcomes(
+    tried: Sequence[Tried], demand_at: DemandAt, *, stock: float, unit_cost: float, tax_rate: float
+) -> list[Outcome]:
+    """Computes the outcome of each price, in order.
+
+    The intervals cover parameter uncertainty and chance together: quantiles of the mixture of the nodes' negative
+    binomials. Demand is that of one request at prices (1, candidate); stock is infinite where unknown.
+    """
+    prices = np.unique([one.price for one in tried])
+    grid = demand_at(prices[None])
+    unit = float(np.broadcast_to(grid.unit, 1)[0])  # the amount that the negative binomial counts as one
+    mean = np.maximum(grid.until[0] / unit, 1e-9)  # (node, candidate)
+    size = np.broadcast_to(grid.until_size[0], mean.shape)
+    low, high = (unit * _quantile(mean, size, grid.weight, level) for level in INTERVAL)
+    wanted = unit * (grid.weight @ mean)
+    sold, gone = np.minimum(wanted, stock), np.ones(len(prices))
+    if 0 < stock < np.inf:
+        there = np.full_like(mean, in_steps(np.array([stock]), np.array([unit]))[0])
+        sold = np.minimum(unit * (grid.weight @ expected_sales(mean, size=size, stock=there)), stock)
+        last = np.maximum(np.ceil(there) - 1, 0.0)  # sold out: demand exceeds all units but the last
+        gone = grid.weight @ chance_above(mean, size=size, units=last)
+    made = []
+    for one in tried:
+        place = int(np.searchsorted(prices, one.price))
+        demand = Spread(mean=float(wanted[place]), low=float(low[place]), high=float(high[place]))
+        units = Spread(mean=float(sold[place]), low=min(demand.low, stock), high=min(demand.high, stock))
+        made.append(
+            Outcome(
+                price=one.price,
+                strategy=one.strategy,
+                allowed=one.allowed,
+                demand=demand,
+                units=units,
+                revenue=_times(units, net_price(one.price, tax_rate)),
+                margin=_times(units, unit_profit(one.price, unit_cost, tax_rate=tax_rate)),
+                stock_out=float(gone[place]) if stock < np.inf else None,
+            )
+        )
+    return made
+
+
+def _times(units: Spread, worth: float) -> Spread:
+    ends = sorted((units.low * worth, units.high * worth))
+    return Spread(mean=units.mean * worth, low=ends[0], high=ends[1])
+
+
+def _quantile(mean: Floats, size: Floats, weight: Floats, level: float) -> Floats:
+    """(candidate,) the least whole number of units that demand exceeds with probability ≤ 1 − level; by bisection."""
+    below = np.full(mean.shape[1], -1.0)
+    above = np.ceil(mean.max(axis=0) * 20 + 60 / np.minimum(size[0], 1.0))
+    for _ in range(_HALVINGS):
+        middle = np.floor((below + above) / 2)
+        exceeded = weight @ chance_above(mean, size=size, units=np.broadcast_to(np.maximum(middle, 0.0), mean.shape))
+        passed = (exceeded <= 1 - level) & (middle >= 0)
+        above, below = np.where(passed, middle, above), np.where(passed, below, middle)
+        if ((above - below) <= 1).all():
+            break
+    return np.asarray(above)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Floats, Ints
+from pricing.arrays import Bools, Floats
 from pricing.config_models import DemandConfig
 from pricing.data.counting_units import Units, find_units
 from pricing.data.ewma import Norms
 from pricing.data.panel import Panel
 from pricing.demand.competitor import estimate_competitor_effects
-from pricing.demand.ensemble import network_only, volume_rows
+from pricing.demand.ensemble import network_only, volume_of
 from pricing.demand.grades import CATEGORY
 from pricing.demand.identification import identify
 from pricing.demand.levels import row_median, typical
@@ -102,9 +102,3 @@ def initial_norms(panel: Panel, *, units: Units, level: Floats) -> Norms:
 def own_prices(panel: Panel, live_since: np.datetime64 | None) -> Bools | None:
     """(product, period) where prices may be the platform's own; None if people set all."""
     return None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
-
-
-def volume_of(panel: Panel) -> Ints:
-    """(product,) thirds by mean units; see `ensemble.volume_rows`."""
-    sold = np.where(panel.present, panel.units_sold, 0.0).sum(axis=1)
-    return volume_rows(sold / np.maximum(panel.present.sum(axis=1), 1))

@@ -128,7 +128,7 @@ def evaluate(
     begin, end = (int(np.searchsorted(panel.dates, day)) for day in (fold.first, fold.last))
     rows = np.searchsorted(panel.product_ids, past.product_ids)
     classes = evaluation.volume_class(np.nanmean(np.where(past.present, past.units_sold, np.nan), axis=1))
-    naive = baselines.seasonal_naive(past, steps=end - begin + 1, skip=begin - len(past.dates))
+    naive = baselines.seasonal_naive(past, steps=end - begin + 1)
     flat = baselines.flat_median(past)
     parts = []
     for at in range(begin, end + 1):
@@ -186,9 +186,8 @@ def _direct(past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> Floa
     if not config.booster_rows:
         return None
     rows = np.searchsorted(panel.product_ids, past.product_ids)
-    first, last = (int(np.searchsorted(panel.dates, day)) for day in (fold.first, fold.last))
-    until = span(panel.select(rows), 0, last + 1)
-    return direct_forecast(until, known=len(past.dates), first=first, rows=config.booster_rows, seed=config.seed)
+    until = span(panel.select(rows), 0, int(np.searchsorted(panel.dates, fold.last)) + 1)
+    return direct_forecast(until, known=len(past.dates), rows=config.booster_rows, seed=config.seed)
 
 
 def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.DataFrame]:
@@ -198,7 +197,7 @@ def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.Dat
     """
     period = np.timedelta64(STEP_DAYS[panel.period], "D")
     first = fold.cutoff - (config.horizon - 1) * period
-    block = Fold(cutoff=first - (config.gap + 1) * period, first=first, last=fold.cutoff)
+    block = Fold(cutoff=first - period, first=first, last=fold.cutoff)
     past = _known(panel, block)
     if len(past.dates) < config.horizon:
         return []
@@ -207,7 +206,7 @@ def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.Dat
     ahead = span(panel.select(rows), begin, begin + config.horizon)
     seen = ahead.present
     every = {
-        baselines.NAIVE: baselines.seasonal_naive(past, steps=config.horizon, skip=config.gap),
+        baselines.NAIVE: baselines.seasonal_naive(past, steps=config.horizon),
         baselines.FLAT: np.broadcast_to(baselines.flat_median(past)[:, None], seen.shape),
         baselines.DIRECT: _direct(past, panel, block, config),
     }

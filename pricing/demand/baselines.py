@@ -23,11 +23,8 @@ RESAMPLES = 1000
 LEVEL = 0.90  # of the interval of `paired_difference`
 
 
-def seasonal_naive(past: Panel, *, steps: int, skip: int) -> Floats:
-    """(product, step) the last units sold on the same weekday; on weeks the last week's; 0 where there is none.
-
-    `skip` is the number of periods between the history and the first step.
-    """
+def seasonal_naive(past: Panel, *, steps: int) -> Floats:
+    """(product, step) the last units sold on the same weekday; on weeks the last week's; 0 where there is none."""
     season = 7 if past.period == "day" else 1
     periods = len(past.dates)
     last = np.zeros((len(past.product_ids), season))
@@ -36,7 +33,7 @@ def seasonal_naive(past: Panel, *, steps: int, skip: int) -> Floats:
         newest = np.where(seen, np.arange(seen.shape[1]), -1).max(axis=1)
         units = np.take_along_axis(past.units_sold[:, phase::season], np.maximum(newest, 0)[:, None], axis=1)[:, 0]
         last[:, phase] = np.where(newest >= 0, units, 0.0)
-    return last[:, (periods + skip + np.arange(steps)) % season]
+    return last[:, (periods + np.arange(steps)) % season]
 
 
 def flat_median(past: Panel) -> Floats:

@@ -69,6 +69,12 @@ def volume_rows(mean_units: Floats) -> NDArray[np.int8]:
     return np.minimum(rank * len(CLASSES) // max(len(mean_units), 1), len(CLASSES) - 1).astype(np.int8)
 
 
+def volume_of(panel: Panel) -> Ints:
+    """(product,) thirds by mean units; see `volume_rows`."""
+    sold = np.where(panel.present, panel.units_sold, 0.0).sum(axis=1)
+    return volume_rows(sold / np.maximum(panel.present.sum(axis=1), 1))
+
+
 def prior_weights(periods: int, *, context: int, trees: bool = True) -> Floats:
     """(class, forecaster) weights before any fold is scored: equal, but none for trees where there are none.
 
@@ -242,14 +248,14 @@ def predict_trees(text: bytes, inputs: Floats) -> Floats:
     return bounded(np.log(np.maximum(factor, 1e-9)))
 
 
-def direct_forecast(panel: Panel, *, known: int, first: int, rows: int, seed: int) -> Floats | None:
+def direct_forecast(panel: Panel, *, known: int, rows: int, seed: int) -> Floats | None:
     """(product, step) units forecast by LightGBM alone: the baseline that a practitioner would try first.
 
     Recent units, calendar, price, promotion and competitor are features and the absolute error is minimised, so that
     forecasts are medians. Its price response is unusable: trees are constant outside the observed prices.
 
-    The panel is the history, `known` periods, and what comes after, of which all but units and stock is read; forecast
-    are the periods from `first` on.
+    The panel is the history, `known` periods, and what comes after and is forecast, of which all but units and stock is
+    read.
 
     Returns:
         None if there are too few product-periods or nothing was sold.
@@ -303,8 +309,8 @@ def direct_forecast(panel: Panel, *, known: int, first: int, rows: int, seed: in
     leaf = _least_in_leaf(len(some), outcomes, parts=1000)
     settings = _SETTINGS | {"objective": "l1", "min_data_in_leaf": leaf, "seed": seed}
     trees = lightgbm.train(settings, data, num_boost_round=2 * _ROUNDS)
-    who = np.repeat(np.arange(products), end - first)
-    inputs, level = read(who, np.full(len(who), known - 1), np.tile(np.arange(first, end) - known + 1, products))
+    who = np.repeat(np.arange(products), horizon)
+    inputs, level = read(who, np.full(len(who), known - 1), np.tile(np.arange(1, horizon + 1), products))
     forecast = np.maximum(np.asarray(trees.predict(inputs)), 0.0) * level
     return np.asarray(forecast.reshape(products, -1))
 

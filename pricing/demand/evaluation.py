@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from pricing.arrays import Floats
-from pricing.demand.baselines import MIXED, NAIVE, NAMES, baseline_forecast, better, sales_rows
+from pricing.demand.baselines import MIXED, NAIVE, NAMES, baseline_forecast, sales_rows
 from pricing.demand.ensemble import CLASSES, volume_rows
 
 LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is numerically a Poisson distribution
@@ -230,17 +230,14 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     """Score an evaluation frame, on sales given the opening stock (`baselines.sales_rows`), in total and by part.
 
     `censored` counts sold-out rows, `left_out` rows not scored, `always_sold_out` products that sold out in every row:
-    their demand forecasts cannot be judged. `baseline` is `naive`, `flat`, `direct` or, over folds, `mixed`;
-    `baseline_hindsight` is the best one in hindsight. `by_step` is per 7 steps.
+    their demand forecasts cannot be judged. `baseline` is `naive`, `flat`, `direct` or, over folds, `mixed`. `by_step`
+    is per 7 steps.
     """
     scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])
-    total, best = scores(scored), better(scored)
     return {
-        **total,
+        **scores(scored),
         "baseline": MIXED if len(names) > 1 else names.pop(),
-        "baseline_hindsight": best,
-        "wape_hindsight": total[f"wape_{best}"],
         "rows": len(scored),
         "censored": int(frame["censored"].sum()),
         "left_out": len(frame) - len(scored),
@@ -250,7 +247,6 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
                 "cutoff": str(pd.Timestamp(str(cutoff)).date()),
                 **scores(part),
                 "baseline": str(part["baseline"].iloc[0]),
-                "baseline_hindsight": better(part),
             }
             for cutoff, part in scored.groupby("cutoff", sort=True)
         ],

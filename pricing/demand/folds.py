@@ -17,7 +17,7 @@ YEARS = 2  # of history needed to estimate yearly events
 
 @dataclass(frozen=True)
 class Fold:
-    """Train on periods up to `cutoff`; score `first` … `last`, which come `gap` periods after it."""
+    """Train on periods up to `cutoff`; score `first` … `last`, which follow it."""
 
     cutoff: np.datetime64
     first: np.datetime64
@@ -41,31 +41,30 @@ def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[F
         train to 2025-11-05, score 2025-11-06 to 2025-12-03
         train to 2025-12-03, score 2025-12-04 to 2025-12-31
     """
-    need = config.min_history + config.gap + config.horizon
+    need = config.min_history + config.horizon
     if len(dates) < need:
         raise HistoryError(
-            f"walk-forward validation needs demand.min_history + demand.gap + demand.horizon = {need} {period}s for "
-            f"one fold, the panel has {len(dates)}; give more history, or lower one of these"
+            f"walk-forward validation needs demand.min_history + demand.horizon = {need} {period}s for one fold, the "
+            f"panel has {len(dates)}; give more history, or lower one of these"
         )
     day = np.timedelta64(STEP_DAYS[period], "D")
     folds: list[Fold] = []
     for back in range(config.folds):
         end = len(dates) - 1 - back * config.step
-        cutoff = end - config.horizon - config.gap
+        cutoff = end - config.horizon
         if cutoff + 1 < config.min_history:
             break
-        folds.append(Fold(dates[cutoff], dates[cutoff] + (config.gap + 1) * day, dates[end]))
+        folds.append(Fold(dates[cutoff], dates[cutoff] + day, dates[end]))
     return folds[::-1]
 
 
-def check_length(periods: int, *, period: Period, gap: int = 0) -> None:
-    """Raise HistoryError where a history has fewer than `LEAST` periods, not counting `gap`."""
-    need = LEAST[period] + gap
-    if periods < need:
+def check_length(periods: int, *, period: Period) -> None:
+    """Raise HistoryError where a history has fewer than `LEAST` periods."""
+    if (need := LEAST[period]) > periods:
         raise HistoryError(
-            f"the sales cover {periods} {period}s, a model needs at least {need} to tell a product's level"
-            f"{f' ({gap} of them for demand.gap)' if gap else ''}: {need - periods} more are missing; wait for them. "
-            "Until then serving prices by rule, from list price, cost and stock, without any model"
+            f"the sales cover {periods} {period}s, a model needs at least {need} to tell a product's level: "
+            f"{need - periods} more are missing; wait for them. Until then serving prices by rule, from list price, "
+            "cost and stock, without any model"
         )
 
 
@@ -81,15 +80,14 @@ def fitting(config: DemandConfig, periods: int, *, period: Period) -> tuple[Dema
     Raises:
         HistoryError: As `check_length`.
     """
-    check_length(periods, period=period, gap=config.gap)
-    room = periods - config.gap
+    check_length(periods, period=period)
     said = []
-    if config.min_history + config.horizon + (config.folds - 1) * config.step > room:
-        horizon = min(config.horizon, max(room // QUARTER, SHORTEST[period]))
-        least = min(config.min_history, room // 2)
+    if config.min_history + config.horizon + (config.folds - 1) * config.step > periods:
+        horizon = min(config.horizon, max(periods // QUARTER, SHORTEST[period]))
+        least = min(config.min_history, periods // 2)
         step = min(config.step, horizon)
-        folds = min(config.folds, 1 + (room - least - horizon) // step)
-        first = room - horizon - (folds - 1) * step
+        folds = min(config.folds, 1 + (periods - least - horizon) // step)
+        first = periods - horizon - (folds - 1) * step
         shorter = config.model_copy(
             update={"horizon": horizon, "step": step, "folds": folds, "min_history": min(config.min_history, first)}
         )

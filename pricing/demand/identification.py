@@ -17,14 +17,14 @@ from pricing.config_models import DemandConfig
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand import batches, forward
+from pricing.demand import batches
 from pricing.demand.batches import FeatureTable
 from pricing.demand.endogeneity import FalsificationTest, FalsificationTests, control_function, fit_price_change_mixture
-from pricing.demand.forward import NUISANCE_FOLDS, Networks, Weights
 from pricing.demand.grades import Evidence, Grades, category_of_parents, gather_evidence, grade_products
 from pricing.demand.price_changes import AFTER, SCORED_PERIODS, EstimationSample, ScoredPeriods, select_sample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import START, PosteriorElasticities, shrink
+from pricing.demand.state import NUISANCE_FOLDS, Networks, Weights, blank_state, encode, prepare, respond
 
 if TYPE_CHECKING:
     from pricing.demand.network import Shape, Trainer
@@ -85,11 +85,8 @@ class Estimates:
 
     def describe(self) -> str:
         """Summarise the figures in a sentence."""
-        checks = {"before moves": self.checks.before, "later": self.checks.later, "after cuts": self.checks.dip}
-        named = {name: f"{test.value:+.2f} ± {test.error:.2f}" for name, test in (checks | self.checks.kinds).items()}
-        told = ", ".join(f"{name} {words}" for name, words in named.items())
         level = f"{self.level:+.2f} ± {self.level_error:.2f}"
-        return f"level {level}, shared doubt {self.bias:.2f}, control {self.shift.control:+.2f}, {told}"
+        return f"level {level}, shared doubt {self.bias:.2f}, control {self.shift.control:+.2f}"
 
 
 def identify(
@@ -387,10 +384,10 @@ def read_events(
     for begin in range(0, len(table.category), chunk):  # all products' states may not fit in RAM
         some = slice(begin, begin + chunk)
         inputs = table.past.inputs[some]
-        states, _ = forward.encode(weights, inputs, state=forward.blank_state(weights, len(inputs)))
+        states, _ = encode(weights, inputs, state=blank_state(weights, len(inputs)))
         at = np.flatnonzero((events.product >= begin) & (events.product < begin + chunk))
         rows, cutoff = events.product[at], events.cutoff[at]
-        prepared = forward.prepare(weights, states[rows - begin, cutoff], table.category[rows])
+        prepared = prepare(weights, states[rows - begin, cutoff], table.category[rows])
         known = batches.gather_known(table, rows, cutoff, events.step[at], flag=True, prices=price)
-        value[at], _, size[at] = forward.respond(weights, prepared, known)
+        value[at], _, size[at] = respond(weights, prepared, known)
     return value, size

@@ -13,10 +13,9 @@ from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.data import features
 from pricing.data.ewma import Norms, ewma_features, smoothed_price
 from pricing.data.panel import STEP_DAYS, Period
-from pricing.demand import ensemble, forward
+from pricing.demand import ensemble
 from pricing.demand.ensemble import Combination
-from pricing.demand.forward import Weights
-from pricing.demand.state import Encoded
+from pricing.demand.state import Encoded, Weights, heads, prepare
 
 # Row of the network's `known` input: before it `features.known_features` lays out 8 waves, 4 holidays, gap, known and
 # step, after it the summary follows.
@@ -120,7 +119,7 @@ def row_parameters(model: Learnt) -> RowParameters:
         level=stack(level, np.log(np.maximum(priors.level, 1e-3))) + np.log(unit).astype(np.float32),
         profile=stack(profile),
         summary=stack(summary),
-        prepared=stack(forward.prepare(model.weights, state.hidden, model.category)),
+        prepared=stack(prepare(model.weights, state.hidden, model.category)),
         elasticity=stack(norms.elasticity, priors.elasticity),
         weekend=stack(norms.weekend),
         recent_price=stack(recent, np.zeros(count)),
@@ -147,7 +146,7 @@ def network_forecast(model: Learnt, parameters: RowParameters, *, periods: int) 
         profile = parameters.profile[rows][:, weekday]
         hidden = _known(model, gap[rows], step=step) @ kernel[:PROFILE_ROW]
         hidden += own[rows][:, None] + profile[..., None] * kernel[PROFILE_ROW]
-        found[:, rows] = forward.heads(model.weights, hidden)
+        found[:, rows] = heads(model.weights, hidden)
     lift, log_size = (each[:, : FIRST[model.period]].mean(axis=1) for each in found[1:])
     return NetworkForecast(found[0], lift, log_size)
 

@@ -16,7 +16,6 @@ from pricing.data.lifts import EventLifts
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.ensemble import Combination, combined_factor, extend_combination, own_noise
-from pricing.demand.forward import Networks
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
 from pricing.demand.levels import (
     Learnt,
@@ -29,7 +28,7 @@ from pricing.demand.levels import (
     row_parameters,
     typical,
 )
-from pricing.demand.state import Encoded, State, add_blank_states, carry, encode_panel, expand
+from pricing.demand.state import Encoded, Networks, State, add_blank_states, carry, encode_panel, expand
 from pricing.demand.table import WEEK, DemandTable
 from pricing.errors import HistoryError, VersionError
 

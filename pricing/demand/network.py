@@ -22,7 +22,7 @@ from keras import ops
 from pricing.arrays import Floats
 from pricing.data.features import launched
 from pricing.demand.batches import Batch
-from pricing.demand.forward import LOG_SIZE_LIMITS
+from pricing.demand.state import LOG_SIZE_LIMITS
 from pricing.errors import TrainingError
 
 Weights = dict[str, Floats]

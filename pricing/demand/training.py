@@ -11,19 +11,18 @@ from pricing.config_models import DemandConfig
 from pricing.data.counting_units import Units, find_units, in_steps, typical_unit
 from pricing.data.features import KNOWN, PAST, restated_units
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand.adoption import initial_norms, own_prices, volume_of
+from pricing.demand.adoption import initial_norms, own_prices
 from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches
 from pricing.demand.competitor import estimate_competitor_effects
-from pricing.demand.ensemble import network_only, prior_weights, train_trees
-from pricing.demand.event_lifts import learn_lifts
+from pricing.demand.ensemble import network_only, prior_weights, train_trees, volume_of
 from pricing.demand.folds import check_length
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells, parents_of
 from pricing.demand.identification import Identified, identify
 from pricing.demand.levels import LevelForecasts, Priors
+from pricing.demand.lifts import learn_lifts, learn_promotion_lift
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Progress, Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
-from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.shrinkage import elasticity_of
 from pricing.demand.state import encode_panel
 from pricing.errors import HistoryError

@@ -18,7 +18,7 @@ from pricing.registry.price_moves import PriceMoves, beyond_most
 # the rows. For the baseline's also where the difference may be chance.
 NAIVE_ROOM, CHAMPION_ROOM = 0.1, 0.03
 # The settings that say which periods a backtest trains on and scores.
-FOLDS = ("horizon", "step", "folds", "gap", "min_history")
+FOLDS = ("horizon", "step", "folds", "min_history")
 PARITY = 1e-5  # largest relative difference between states carried forward and encoded anew: rounding is 1e-7
 _NAMED = 3  # products that a refusal names
 HOLDS_ONLY = "holds_only"
@@ -215,7 +215,7 @@ def comparable(
 
     Each has `data` with the panel's `fingerprint`; equal cutoffs do not imply equal scored periods.
     """
-    if len({(demand.gap, demand.horizon) for demand in settings}) > 1:
+    if len({demand.horizon for demand in settings}) > 1:
         return False
     prints, others = ((backtest.get("data") or {}).get("fingerprint") for backtest in (one, other))
     cutoffs = [[str(fold.get("cutoff")) for fold in backtest.get("folds") or []] for backtest in (one, other)]

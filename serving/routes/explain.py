@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field
 
 from pricing.decision.explanation import Driver, Explanation, explain, unit_digits
 from pricing.decision.reasons import meanings
-from pricing.decision.request import Decision, Money, PriceRequest, Spread, Text
-from pricing.decision.simulation import Simulation
+from pricing.decision.request import Decision, Money, PriceRequest, Simulation, Spread, Text
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, Service, body_of

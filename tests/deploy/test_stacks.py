@@ -30,8 +30,8 @@ from deploy.pipeline import ISSUER, STACKS
 from deploy.tasks import SETTINGS_FILE
 from deploy.watch import FOLDER, ROLLBACK, TABLE
 from monitoring import evaluate
+from monitoring.actions import EventBridgeLauncher, send_metrics
 from monitoring.evaluate import evaluate_decisions
-from monitoring.launchers import EventBridgeLauncher, send_metrics
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import load_config
 from serving.__main__ import GRACE_SECONDS

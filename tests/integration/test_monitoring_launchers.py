@@ -6,7 +6,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from monitoring.launchers import LocalLauncher, job_launcher, send_metrics
+from monitoring.actions import LocalLauncher, job_launcher, send_metrics
 from pricing.config import load_config
 from pricing.errors import DeliveryError
 from pricing.runtime.alerts import Alert, Notifier, alert_notifiers

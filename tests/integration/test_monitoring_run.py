@@ -104,7 +104,7 @@ def test_a_regime_change_is_decay_and_asks_for_a_retraining(home):
     document = report(home)
     assert document["outcome"]["cause"] == "decay"
     assert "has decayed" in document["explanation"]
-    assert "Inputs have drifted as well (the competitor's prices)" in document["explanation"]  # and not our own
+    assert "Inputs have drifted: the competitor's prices." in document["explanation"]  # and not our own
     assert last_run().data.tags["outcome"] == "retrain"
 
 

@@ -169,7 +169,7 @@ def test_a_search_never_sees_the_newest_fold_and_trains_the_better_settings(
 
     assert len(here.runs(job="trial")) == 3  # the second command found the study searched
     newest = np.datetime64(pd.read_csv(sales)["date"].max(), "D")
-    assert last == {newest - default.horizon - default.gap}
+    assert last == {newest - default.horizon}
     for module, given in trained:
         assert module == "train"
         assert load_config(given[1]).demand.learning_rate != default.learning_rate

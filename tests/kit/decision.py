@@ -11,7 +11,9 @@ from pricing.config import Config, load_config
 from pricing.data.lifts import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
 from pricing.decision.guardrails import PricingContext
+from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import Decision, PriceRequest
 from pricing.demand.curve import DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, TESTED
 
@@ -70,6 +72,16 @@ class ConstantElasticity:
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
         """Returns no event."""
         return ()
+
+
+def ask(product_id: str = "apple", **fields: Any) -> PriceRequest:
+    """A request for a Friday with ample stock; some fields replaced."""
+    return PriceRequest(**({"product_id": product_id, "current_stock": 1000.0, "day_of_week": "Friday"} | fields))
+
+
+def answer(request: PriceRequest, by: Pricer, today: dt.date = TODAY) -> Decision:
+    """The decision of one request."""
+    return by.price([request], today=today)[0]
 
 
 def demand(
@@ -155,6 +167,6 @@ def pricing_context(**columns: Any) -> PricingContext:
 
 def without_guardrail(guardrails: dict[str, Any], name: str) -> dict[str, Any]:
     """A configuration of guardrails without the one that a reason names so; an anchor is no configuration's."""
-    off = {"min_margin": 0.0, "min_days": 0, "endings": [], "ladder": []}
-    names = ("endings", "ladder") if name == "price_rung" else (name,)
-    return guardrails | {each: off.get(each) for each in names if each in guardrails}
+    off = {"min_margin": 0.0, "min_days": 0, "endings": []}
+    known = "endings" if name == "price_rung" else name
+    return guardrails | ({known: off.get(known)} if known in guardrails else {})

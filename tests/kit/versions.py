@@ -51,8 +51,6 @@ GAIN = {"wape": -0.06, "wape_low": -0.08, "wape_high": -0.04, "crps": -0.15, "cr
 FIGURES: dict[str, Any] = {
     **SCORES,
     "bias": 0.01,
-    "baseline_hindsight": "flat",
-    "wape_hindsight": 0.36,
     "against_baseline": GAIN,
     "folds": [{"cutoff": "2024-01-01", **SCORES, "baseline": "naive"}],
     "by_volume": {"low": SCORES, "high": SCORES},

@@ -123,12 +123,12 @@ def test_the_direct_baseline_reads_nothing_of_what_it_forecasts() -> None:
     units, stock = (np.where(later, value, one) for value, one in ((99.0, sales.units_sold), (0.0, sales.stock)))
     hidden = replace(sales, units_sold=units.astype(np.float32), stock=stock.astype(np.float32))
 
-    forecast, again = (direct_forecast(one, known=130, first=132, rows=4000, seed=1) for one in (sales, hidden))
+    forecast, again = (direct_forecast(one, known=130, rows=4000, seed=1) for one in (sales, hidden))
 
     assert forecast is not None
-    assert forecast.shape == (12, 12)
+    assert forecast.shape == (12, 14)
     np.testing.assert_array_equal(forecast, again)
-    assert direct_forecast(span(sales, 0, 20), known=14, first=14, rows=100, seed=1) is None  # too few rows
+    assert direct_forecast(span(sales, 0, 20), known=14, rows=100, seed=1) is None  # too few rows
 
 
 def test_the_direct_baseline_learns_levels_and_weekdays() -> None:
@@ -137,7 +137,7 @@ def test_the_direct_baseline_learns_levels_and_weekdays() -> None:
     units = np.float32(10.0) * np.arange(1, 13)[:, None] * (1.0 + weekday).astype(np.float32)
     steady = replace(sales, units_sold=np.where(sales.present, units, np.nan), stock=np.full_like(sales.stock, np.nan))
 
-    forecast = direct_forecast(span(steady, 0, 144), known=130, first=130, rows=4000, seed=1)
+    forecast = direct_forecast(span(steady, 0, 144), known=130, rows=4000, seed=1)
 
     actual = steady.units_sold[:, 130:144]
     assert np.nansum(np.abs(forecast - actual)) < 0.1 * np.nansum(actual)

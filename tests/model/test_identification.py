@@ -3,10 +3,10 @@
 import numpy as np
 
 from pricing.demand.batches import build_table
-from pricing.demand.forward import Networks
 from pricing.demand.grades import gather_evidence, grade_products
 from pricing.demand.identification import _identified, learn, read_events
 from pricing.demand.price_changes import after_price_changes, find_price_changes
+from pricing.demand.state import Networks
 from tests.kit.demand_fakes import make_norms, make_panel, make_weights
 from tests.kit.stores import chain_sample
 

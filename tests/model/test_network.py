@@ -12,7 +12,7 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.features import AGE, KNOWN, PAST
 from pricing.data.panel import Panel
-from pricing.demand import forward
+from pricing.demand import state
 from pricing.demand.backtest import Backtest, backtest
 from pricing.demand.baselines import better
 from pricing.demand.folds import walk_forward
@@ -105,9 +105,9 @@ def test_the_numpy_forward_pass_equals_keras() -> None:
     category = np.asarray([0, 1, 2, 3, 0], np.int32)
 
     ours = named_weights(network)
-    states, _ = forward.encode(ours, past, state=forward.blank_state(ours, 5))
-    prepared = forward.prepare(ours, states[:, 3:], category)[:, :, None]
-    mean, lift, size = forward.respond(ours, prepared, known)
+    states, _ = state.encode(ours, past, state=state.blank_state(ours, 5))
+    prepared = state.prepare(ours, states[:, 3:], category)[:, :, None]
+    mean, lift, size = state.respond(ours, prepared, known)
     theirs = np.asarray(network([past, known, draw, category]))
 
     np.testing.assert_allclose(mean + lift * draw, theirs[..., 0], atol=1e-5)

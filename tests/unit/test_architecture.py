@@ -33,7 +33,6 @@ INWARD = (
 OF_BENCHMARKS = {
     "tests.unit.test_demand_tables",
     "tests.unit.test_forecast_benchmark",
-    "tests.unit.test_foreign_market",
     "tests.unit.test_judged_confidence",
 }
 # Heavy library → the modules that may import it; a name that ends in a dot stands for all below it.

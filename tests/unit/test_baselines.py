@@ -7,13 +7,7 @@ import pandas as pd
 import pytest
 
 from pricing.demand import evaluation
-from pricing.demand.baselines import (
-    FLAT_PERIODS,
-    against_baseline,
-    chosen,
-    flat_median,
-    seasonal_naive,
-)
+from pricing.demand.baselines import FLAT_PERIODS, against_baseline, chosen, flat_median, seasonal_naive
 from tests.kit.demand_fakes import make_panel
 
 
@@ -30,10 +24,10 @@ def test_seasonal_naive_is_the_last_sale_on_the_same_weekday(period: str, season
     whole = make_panel()
     past = replace(whole.through(whole.dates[periods - 1]), period=period)
 
-    found = seasonal_naive(past, steps=10, skip=3)
+    found = seasonal_naive(past, steps=10)
 
     for product, step in np.ndindex(found.shape):
-        at = periods + 3 + step
+        at = periods + step
         slow = slow_naive(past.units_sold[product], past.present[product], season=season, at=at)
         assert found[product, step] == slow
 
@@ -110,11 +104,23 @@ def test_figures_hold_each_fold_against_its_own_baseline() -> None:
     figures = evaluation.figures(pd.concat([first, second], ignore_index=True))
 
     assert [one["wape_baseline"] for one in figures["folds"]] == pytest.approx([0.5, 0.2])
-    assert [one["baseline_hindsight"] for one in figures["folds"]] == ["flat", "naive"]
     assert figures["baseline"] == "mixed"
     assert figures["wape_baseline"] == figures["by_volume"]["mid"]["wape_baseline"] == pytest.approx(0.35)
     assert (figures["wape_naive"], figures["wape_flat"]) == (pytest.approx(0.3), pytest.approx(0.25))
-    assert (figures["baseline_hindsight"], figures["wape_hindsight"]) == ("flat", pytest.approx(0.25))
+
+
+def test_figures_leave_sold_out_rows_out_and_count_them() -> None:
+    frame = fold("2024-01-01", naive=5, flat=3)
+    frame.loc[frame["product_id"] == "p0", "volume_class"] = "low"
+    frame.loc[frame["step"] == 14, ["censored", "q50", "crps"]] = [True, 99.0, 99.0]
+
+    figures = evaluation.figures(frame)
+
+    assert (figures["rows"], figures["censored"], figures["left_out"]) == (52, 4, 4)
+    names = ("wape", "wape_mean", "wape_naive", "crps", "bias")
+    assert [figures[name] for name in names] == pytest.approx([0.1, 0.1, 0.5, 0.07, -0.1])
+    assert figures["by_volume"]["low"]["crps"] == pytest.approx(0.07)
+    assert set(figures["by_step"]) == {"1-7", "8-14"}
 
 
 def test_the_gain_is_paired_and_certain_where_every_row_says_the_same() -> None:

@@ -59,12 +59,6 @@ def test_regular_deliveries_are_known_to_the_day(interval: int, phase: int) -> N
         assert table[day].tolist() == [ahead] * DELIVERIES
 
 
-def test_a_delivery_that_is_skipped_now_and_then_may_be_skipped_again() -> None:
-    table = next_deliveries(gaps_of([7, 7, 7, 14]), np.array([0.0]))[0]
-
-    assert table[0].tolist() == [6, 6, 6, 13]
-
-
 def simulated(lengths: list[int], since: int, day: int, *, rng: np.random.Generator) -> int:
     while True:
         first = int(rng.choice(lengths))

@@ -34,7 +34,7 @@ def test_every_setting_that_counts_periods_has_a_weekly_value() -> None:
     weekly = yaml.safe_load(WEEKLY_PATH.read_text())
     text = "".join(path.read_text().partition("\ndecision:")[0] for path in (DEFAULT_PATH, EXPERT_PATH))
     counting = set(re.findall(r"^  (\w+): [^#\n]+# .*\bperiods\b", text, re.MULTILINE))
-    counting -= {"period", "gap"}  # the choice itself, and none
+    counting -= {"period"}  # the choice itself
 
     assert len(counting) == 7
     assert counting - {*weekly["data"], *weekly["demand"]} == set()

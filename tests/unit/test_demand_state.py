@@ -1,4 +1,4 @@
-"""States: carried forward equals encoded from scratch, whatever happened on the way."""
+"""The model that learns: carried forward equals encoded from scratch, whatever happened on the way."""
 
 from dataclasses import replace
 
@@ -7,11 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.carry import parity
+from pricing.config import load_config
+from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
 from pricing.demand import state
-from pricing.demand.state import State, encode_panel, span
-from pricing.errors import HistoryError
+from pricing.demand.model import DemandModel, add_products
+from pricing.demand.state import State, encode_panel, expand, span
+from pricing.errors import HistoryError, VersionError
+from simulation.config import MarketConfig
+from simulation.market import simulate
+from tests.kit import versions
 from tests.kit.demand_fakes import make_model, make_norms, make_panel, make_weights
+
+MODEL = make_model(make_panel())
 
 
 def leaves(state: State) -> list[np.ndarray]:
@@ -151,3 +160,76 @@ def test_a_product_launched_at_any_time_is_carried_forward_as_if_encoded_from_sc
     ours = panel.select(np.isin(panel.product_ids, model.product_ids))
     scratch = encode_panel(weights, ours, norms=model.norms, tail=tail)
     assert_same(model.encoded.state, scratch.state)
+
+
+@pytest.mark.parametrize("name", ["encoded/state/hidden", "norms/promotion", "grade", "evidence/fortnights"])
+def test_a_missing_array_is_named(name: str) -> None:
+    arrays = MODEL.to_arrays()
+    del arrays[name]
+
+    with pytest.raises(VersionError, match=name.rsplit("/", maxsplit=1)[-1]):
+        DemandModel.from_arrays(arrays, MODEL.meta())
+
+
+def test_a_panel_of_another_grain_is_refused() -> None:
+    with pytest.raises(HistoryError, match="one row a day"):
+        MODEL.refresh(replace(make_panel(), period="week"))
+
+
+def test_a_product_leaves_its_category_when_its_own_rows_say_enough() -> None:
+    assert replace(MODEL, own_periods=60).table().own.tolist() == [True, False, True, True, True]
+
+
+def test_new_products_have_what_promotions_draw_in_their_category() -> None:
+    panel = make_panel()
+    category = np.array([ord(name) for name in panel.categories])
+    drawn = replace(MODEL, norms=replace(MODEL.norms, promotion=np.where(category == category[0], 0.4, 1.2)))
+    ids = np.array([f"{product}x" for product in panel.product_ids])
+    more = np.concatenate([panel.product_ids, ids])
+
+    grown = add_products(drawn, replace(expand(panel, more), categories=np.tile(panel.categories, 2)))
+
+    np.testing.assert_allclose(grown.norms.promotion, np.repeat(drawn.norms.promotion, 2), rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def panel() -> Panel:
+    return versions.make_panel(products=10, days=150)
+
+
+@pytest.mark.parametrize("first", [0, 140])
+def test_a_state_that_is_wrong_anywhere_is_found(panel: Panel, first: int) -> None:
+    rows = span(panel, first, 150)
+    model = versions.make_demand(panel.through(panel.dates[139])).refresh(rows)
+    hidden = model.encoded.state.hidden.copy()
+    hidden[-1, 0] += 0.01
+    encoded = replace(model.encoded, state=replace(model.encoded.state, hidden=hidden))
+
+    assert parity(replace(model, encoded=encoded), rows).difference == pytest.approx(0.01, rel=0.01)
+
+
+def with_long_memory(model: DemandModel, panel: Panel) -> DemandModel:
+    """The model with an LSTM that forgets next to nothing in a day, as a trained one may."""
+    bias = model.weights["lstm_cell/bias"].copy()
+    bias[len(bias) // 4 : len(bias) // 2] += 4.0
+    weights = model.weights | {"lstm_cell/bias": bias}
+    return replace(model, weights=weights, encoded=encode_panel(weights, panel, norms=model.norms, tail=35))
+
+
+@pytest.mark.parametrize("missing", ["zero", "unknown"])
+def test_nights_of_new_rows_carry_states_as_the_whole_history_does(missing: str) -> None:
+    config = load_config().data.model_copy(update={"missing": missing})
+    frame = simulate(MarketConfig(products=10, days=150, seed=3)).frame().drop(columns="stock")
+    frame = frame[(frame["units_sold"] > 0) | (missing == "unknown")]
+    days = np.sort(frame["date"].unique())
+    history = build_panel(frame[frame["date"] <= days[139]], config)
+    model = with_long_memory(versions.make_demand(history), history)
+
+    for day in days[140:]:
+        model = model.refresh(build_panel(frame[frame["date"] == day], config, past=model.encoded.tail))
+
+    whole = build_panel(frame, config)
+    assert not whole.present[:, -35:].all()
+    checked = parity(model, whole)
+    assert checked.from_scratch
+    assert checked.difference < 1e-5

@@ -1,16 +1,14 @@
-"""Walk-forward folds and the figures of an evaluation frame."""
+"""Walk-forward folds."""
 
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.data.panel import Period
-from pricing.demand import evaluation
 from pricing.demand.folds import fitting, walk_forward
 from pricing.errors import HistoryError
 
@@ -21,17 +19,14 @@ DATES = np.datetime64("2023-01-01") + np.arange(400)
 @given(
     horizon=st.integers(1, 40),
     step=st.integers(1, 40),
-    gap=st.integers(0, 10),
     folds=st.integers(1, 8),
     history=st.integers(14, 50),
     period=st.sampled_from(["day", "week"]),
 )
 def test_no_fold_sees_the_days_it_is_scored_on(
-    horizon: int, step: int, gap: int, folds: int, history: int, period: Period
+    horizon: int, step: int, folds: int, history: int, period: Period
 ) -> None:
-    config = CONFIG.model_copy(
-        update={"horizon": horizon, "step": step, "gap": gap, "folds": folds, "min_history": history}
-    )
+    config = CONFIG.model_copy(update={"horizon": horizon, "step": step, "folds": folds, "min_history": history})
     one = np.timedelta64(1 if period == "day" else 7, "D")
     dates = DATES[0] + one * np.arange(110)
 
@@ -40,7 +35,7 @@ def test_no_fold_sees_the_days_it_is_scored_on(
     assert 1 <= len(made) <= folds
     assert made[-1].last == dates[-1]
     for fold in made:
-        assert fold.first == fold.cutoff + (gap + 1) * one
+        assert fold.first == fold.cutoff + one
         assert fold.last == fold.first + (horizon - 1) * one
         assert fold.cutoff - dates[0] + one >= history * one
     assert all(b.cutoff - a.cutoff == step * one for a, b in itertools.pairwise(made))
@@ -60,54 +55,21 @@ def test_a_short_history_has_shorter_folds_that_end_with_it(days: int, horizon: 
     assert len(said) == 2  # shorter folds, and less than two years
 
 
-@given(days=st.integers(28, 800), horizon=st.integers(1, 60), gap=st.integers(0, 60), folds=st.integers(1, 8))
-def test_every_history_that_tells_a_level_has_a_fold(days: int, horizon: int, gap: int, folds: int) -> None:
-    asked = CONFIG.model_copy(update={"horizon": horizon, "step": horizon, "gap": gap, "folds": folds})
-    assume(days - gap >= 28)
+@given(days=st.integers(28, 800), horizon=st.integers(1, 60), folds=st.integers(1, 8))
+def test_every_history_that_tells_a_level_has_a_fold(days: int, horizon: int, folds: int) -> None:
+    asked = CONFIG.model_copy(update={"horizon": horizon, "step": horizon, "folds": folds})
 
     config, _ = fitting(asked, days, period="day")
 
     made = walk_forward(np.datetime64("2022-01-01") + np.arange(days), config=config, period="day")
     assert 1 <= len(made) <= folds
-    assert config.min_history >= min(asked.min_history, (days - gap) // 2)
-    assert config == asked or config.horizon <= max((days - gap) // 4, 7)
+    assert config.min_history >= min(asked.min_history, days // 2)
+    assert config == asked or config.horizon <= max(days // 4, 7)
 
 
-@pytest.mark.parametrize(("period", "periods", "gap"), [("day", 27, 0), ("week", 7, 0), ("day", 40, 20)])
-def test_a_history_that_tells_no_level_or_no_fold_is_refused(period: Period, periods: int, gap: int) -> None:
-    config = CONFIG.model_copy(update={"gap": gap})
-
+@pytest.mark.parametrize(("period", "periods"), [("day", 27), ("week", 7)])
+def test_a_history_that_tells_no_level_or_no_fold_is_refused(period: Period, periods: int) -> None:
     with pytest.raises(HistoryError):
-        fitting(config, periods, period=period)
+        fitting(CONFIG, periods, period=period)
     with pytest.raises(HistoryError):
-        walk_forward(DATES[:periods], config=config, period=period)
-
-
-def test_figures_leave_censored_rows_out_and_count_them() -> None:
-    frame = pd.DataFrame(
-        {
-            "product_id": ["a", "a", "b", "b"],
-            "volume_class": ["low", "low", "high", "high"],
-            "cutoff": np.datetime64("2024-01-01"),
-            "step": [1, 8, 1, 8],
-            "actual": [2.0, 0.0, 10.0, 30.0],
-            "censored": [False, False, False, True],
-            "forecast": [1.0, 1.0, 12.0, 1.0],
-            "q50": [2.0, 0.0, 8.0, 1.0],
-            "crps": [0.5, 0.2, 1.1, 9.0],
-            "naive": [0.0, 0.0, 10.0, 10.0],
-            "flat": [1.0, 1.0, 10.0, 10.0],
-            "baseline": "naive",
-            "pit_low": [0.4, 0.0, 0.5, 0.9],
-            "pit_high": [0.6, 0.2, 0.7, 1.0],
-        }
-    )
-
-    figures = evaluation.figures(frame)
-
-    assert (figures["rows"], figures["censored"], figures["left_out"]) == (3, 1, 1)
-    names = ("wape", "wape_mean", "wape_naive", "crps", "bias")
-    assert [figures[name] for name in names] == pytest.approx([2 / 12, 4 / 12, 2 / 12, 1.8 / 12, 2 / 12])
-    assert figures["by_volume"]["low"]["crps"] == pytest.approx(0.35)
-    assert figures["by_volume"]["high"]["wape"] == pytest.approx(0.2)
-    assert set(figures["by_step"]) == {"1-7", "8-14"}
+        walk_forward(DATES[:periods], config=CONFIG, period=period)

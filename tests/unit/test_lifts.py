@@ -16,7 +16,6 @@ from pricing.data.panel import Event
 from pricing.demand.curve import Offers
 from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel, span
-from pricing.demand.table import DemandTable
 from tests.kit.demand_fakes import make_model, make_panel
 
 START = np.datetime64("2024-01-01")
@@ -163,15 +162,6 @@ def test_an_event_pulls_no_level_up() -> None:
     # The same restated units, but more of them were sold on the event's days, which therefore weigh more.
     assert_allclose(restated.level, plain.level, atol=0.01)
     assert np.abs(pulled.level - plain.level).max() > 0.1
-
-
-def test_a_model_and_its_table_come_back_from_their_arrays_with_their_lifts() -> None:
-    again = DemandModel.from_arrays(LIFTED.to_arrays(), LIFTED.meta())
-    table = DemandTable.from_arrays(TABLE.to_arrays(), TABLE.meta())
-
-    for found, lifts in ((again.norms.lifts, LIFTED.norms.lifts), (table.lifts, TABLE.lifts)):
-        for name, values in vars(lifts).items():
-            assert_array_equal(getattr(found, name), values)
 
 
 def test_states_carried_forward_across_events_equal_those_encoded_from_scratch() -> None:

@@ -1,7 +1,9 @@
-"""The laws of every kind of market: reproducible, conserved, monotone; and the truth of the default one."""
+"""The laws of every kind of market: reproducible, conserved, monotone; and the truth of each, which is what it says."""
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pricing.arrays import weekday_of
 from pricing.data.contract import check
 from pricing.errors import ConfigError
 from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, KINDS
 from simulation.market import Market, MarketConfig, simulate
 from simulation.policies import Oracle, RulePolicy, static
 from simulation.rollforward import Requests, roll_forward
-from simulation.truth import poisson_quantile
+from simulation.truth import ForeignTruth, Shoppers, poisson_quantile
 
 SIZE = {"products": 20, "days": 300, "future": 60, "seed": 5, "categories": 4}
 DAYS = SIZE["days"]
@@ -62,6 +63,13 @@ def test_no_market_changes_from_one_version_to_the_next(
     assert frame["units_sold"].sum() == units
     assert (frame["units_sold"] * frame["price"]).sum() == pytest.approx(revenue)
     assert market(kind).truth.elasticity.mean() == pytest.approx(elasticity, rel=1e-5)
+
+
+def test_the_sample_that_the_readme_trains_on_is_what_a_market_sold() -> None:
+    sold = simulate(MarketConfig(products=6, days=200, seed=1)).frame()
+    kept = pd.read_csv(Path(__file__).parents[2] / "docs" / "sample_sales.csv", parse_dates=["date"])
+
+    pd.testing.assert_frame_equal(kept, sold, check_dtype=False, rtol=1e-9)
 
 
 @every_kind
@@ -130,19 +138,6 @@ def test_no_seed_belongs_to_two_pools() -> None:
     assert len(set().union(*pools)) == sum(len(pool) for pool in pools)
 
 
-def test_options_out_of_range_are_all_named() -> None:
-    with pytest.raises(ConfigError, match=r"kind must be .*products.*mean_elasticity.*only the default"):
-        MarketConfig("sale", products=0, mean_elasticity=2.5)
-
-
-def test_the_grocer_never_prices_outside_the_band_unless_cost_asks_for_it() -> None:
-    frame = market().frame()
-    ratio = frame["price"] / frame["list_price"]
-
-    assert ((ratio >= 0.695) | (frame["price"] == frame["unit_cost"])).all()
-    assert (ratio <= 1.355).all()
-
-
 @pytest.mark.parametrize("kind", [name for name, features in KINDS.items() if features.family != "foreign"])
 def test_elasticities_match_numerical_derivatives_averaged_over_a_week(kind: str) -> None:
     one, step = market(kind), 1e-4
@@ -155,38 +150,6 @@ def test_elasticities_match_numerical_derivatives_averaged_over_a_week(kind: str
 
     slope = (np.log(dearer) - np.log(cheaper)).mean(axis=0) / (2 * step)
     np.testing.assert_allclose(slope, truth.elasticity, rtol=1e-3)
-
-
-def test_elasticity_differs_between_weekdays_and_weekends_and_with_price() -> None:
-    truth, step = market().truth, 1e-4
-    weekend = np.flatnonzero(weekday_of(truth.dates[:DAYS]) >= 5)[-1]
-    weekday = np.flatnonzero(~(weekday_of(truth.dates[:DAYS]) >= 5))[-1]
-
-    def slope(day: int, price: np.ndarray) -> np.ndarray:
-        ends = [truth.expected_demand(known, day, price * np.exp(s), comp_price=price) for s in (-step, step)]
-        return np.log(ends[1] / ends[0]) / (2 * step)
-
-    known = np.flatnonzero(truth.launch == 0)
-    dear = truth.list_price[weekday, known] * 1.2
-
-    assert (np.abs(slope(weekend, dear) - slope(weekday, dear)) > 1e-3).mean() > 0.9
-    assert (slope(weekday, dear * 1.1) < slope(weekday, dear) + 1e-9).all()
-
-
-def test_an_advertisement_draws_nobody_at_list_price_and_fully_from_a_tenth_below() -> None:
-    truth = market().truth
-    product, day = np.flatnonzero(truth.launch == 0), 100
-    price = truth.list_price[day, product]
-    quiet = replace(truth, is_promo=np.zeros_like(truth.is_promo))
-    loud = replace(truth, is_promo=np.ones_like(truth.is_promo))
-
-    def lift(share: float) -> np.ndarray:
-        ends = [t.expected_demand(product, day, share * price, comp_price=price) for t in (quiet, loud)]
-        return np.log(ends[1] / ends[0])
-
-    np.testing.assert_allclose(lift(1.0), 0, atol=1e-12)
-    np.testing.assert_allclose(lift(0.9), truth.lift[product], rtol=1e-6)
-    np.testing.assert_allclose(lift(0.8), truth.lift[product], rtol=1e-6)
 
 
 @given(low=st.floats(0, 400), extra=st.floats(0, 200), chance=st.floats(1e-6, 1 - 1e-6))
@@ -218,17 +181,12 @@ def test_dearer_never_sells_more_on_any_day() -> None:
         assert (np.diff([truth.demand_units(day, row) for row in expected], axis=0) <= 0).all()
 
 
-def test_a_regime_change_moves_half_of_the_categories_and_nothing_before_it() -> None:
-    torn = simulate(MarketConfig(**SIZE, regime_change=True))
-    turn = torn.config.regime_day
-
-    calm, changed = (one.frame()[lambda rows: rows["date"] < torn.truth.dates[turn]] for one in (market(), torn))
-
-    assert turn == DAYS - 45
-    pd.testing.assert_frame_equal(changed.reset_index(drop=True), calm.reset_index(drop=True))
-    moved = torn.truth.elasticity_on(turn) != torn.truth.elasticity_on(turn - 1)
-    hit = {name: moved[torn.category_names == name].mean() for name in np.unique(torn.category_names)}
-    assert sum(share > 0.5 for share in hit.values()) == 2
+@pytest.mark.parametrize(
+    "wrong", [{"kind": "sale"}, {"products": 0}, {"mean_elasticity": 2.5}, {"kind": "logit", "endogeneity": 0.0}]
+)
+def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        MarketConfig(**wrong)
 
 
 def test_blind_prices_do_not_follow_hidden_shocks() -> None:
@@ -240,3 +198,127 @@ def test_blind_prices_do_not_follow_hidden_shocks() -> None:
 
     assert follows(1.0) > 0.3
     assert abs(follows(0.0)) < 0.05
+
+
+# The foreign family: each kind does what it is named after.
+EVERY = [name for name, features in KINDS.items() if features.family == "foreign"]
+WITHOUT_MEMORY = ("clearance", "informed", "few_prices", "no_prices", "heavy_tail")
+
+
+def quiet(one: Market) -> ForeignTruth:
+    """Its truth without advertisements."""
+    return replace(one.truth, is_promo=np.zeros_like(one.truth.is_promo))
+
+
+def at_rest(one: Market, day: int) -> Shoppers:
+    """Shoppers who have nothing at home and remember the list price, (product, 1)."""
+    return Shoppers(np.zeros((SIZE["products"], 1)), one.truth.list_price[day][:, None])
+
+
+def expected(one: Market, day: int, ratio: np.ndarray, shoppers: Shoppers | None = None) -> np.ndarray:
+    """(product, ratio) expected units at prices in shares of list, nothing advertised, all others at list."""
+    product = np.arange(SIZE["products"])[:, None]
+    prices = one.truth.list_price[day][:, None] * ratio
+    others = one.truth.list_price[day]
+    return quiet(one).expected_demand(product, day, prices, shoppers=shoppers or at_rest(one, day), others=others)
+
+
+def log_slope(units: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    return np.diff(np.log(units), axis=1) / np.diff(np.log(ratio))
+
+
+@given(
+    kind=st.sampled_from(EVERY),
+    day=st.integers(0, DAYS - 1),
+    household_stock=st.floats(0.0, 20.0),
+    memory=st.floats(0.5, 2.0),
+    low=st.floats(0.3, 3.0),
+    more=st.floats(1.0, 3.0),
+)
+def test_dearer_never_sells_more_to_the_same_shoppers(
+    kind: str, day: int, household_stock: float, memory: float, low: float, more: float
+) -> None:
+    one = market(kind)
+    there = at_rest(one, day)
+    units = expected(
+        one, day, np.array([low, low * more]), Shoppers(there.household_stock + household_stock, there.memory * memory)
+    )
+
+    cheap, dear = (one.truth.demand_units(day, column) for column in units.T)
+
+    assert (units[:, 1] <= units[:, 0] * (1 + 1e-12)).all()
+    assert (dear <= cheap).all()
+
+
+@pytest.mark.parametrize("kind", WITHOUT_MEMORY)
+def test_where_shoppers_remember_nothing_the_finite_difference_is_the_closed_form(kind: str) -> None:
+    truth = market(kind).truth
+    last = DAYS - 1
+
+    closed = -truth.slope * (truth.list_price[last] / truth.anchor) ** truth.features.bend
+
+    np.testing.assert_allclose(truth.elasticity, closed, rtol=2e-3)
+
+
+def test_in_a_nest_the_own_elasticity_is_the_closed_form_of_the_nested_logit() -> None:
+    one, day, ratio = market("logit"), 250, np.array([0.9999, 1.0001])
+    truth = one.truth
+    nest = truth.features.nest
+    units = expected(one, day, np.array([1.0]))[:, 0]
+    category = np.bincount(truth.category, units)[truth.category]
+    share_inside = category / truth.potential
+
+    closed = -truth.slope * truth.list_price[day] / truth.anchor
+    closed *= 1 - units / category * (1 - (1 - nest) * (1 - share_inside))
+
+    np.testing.assert_allclose(log_slope(expected(one, day, ratio), ratio)[:, 0], closed, rtol=1e-5)
+
+
+def test_what_a_price_sends_to_others_is_what_they_earn_there() -> None:
+    one, day = market("logit"), DAYS
+    prices = np.array([[0.9, 1.1]]) * one.shelf.price[0]
+
+    beside = one.substitution_profit(np.array([0]), prices, day=day, days=1, shelf=one.shelf)[0, 0]
+
+    for place in range(2):
+        all_prices = one.shelf.price.copy()
+        all_prices[0] = prices[0, place]
+        shoppers = Shoppers(np.zeros(SIZE["products"]), all_prices)
+        units = one.truth.expected_demand(
+            np.arange(SIZE["products"]), day, all_prices, shoppers=shoppers, others=all_prices
+        )
+        earned = units * (all_prices - one.unit_cost[day])
+        others = (one.truth.category == one.truth.category[0]) & (np.arange(SIZE["products"]) != 0)
+        assert beside[place] == pytest.approx(earned[others].sum(), rel=1e-9)
+
+
+def test_a_promotion_lays_in_stock_and_a_dip_follows_it() -> None:
+    one, day = market("stockpiling"), 200
+    truth, list_price = one.truth, one.truth.list_price[day]
+    shoppers, units, plain = Shoppers(np.zeros(SIZE["products"]), list_price), [], []
+    everyone = np.arange(SIZE["products"])
+
+    for ahead in range(60):
+        price = list_price * (0.8 if ahead < 7 else 1.0)
+        for kept, state in ((units, shoppers), (plain, Shoppers(np.zeros(SIZE["products"]), list_price))):
+            kept.append(
+                quiet(one).expected_demand(
+                    everyone,
+                    day,
+                    price if kept is units else list_price,
+                    shoppers=state,
+                    others=price,
+                )
+            )
+        later = truth.next_shoppers(shoppers, price, list_price=list_price, served=1.0)
+        shoppers = Shoppers(later.household_stock, list_price)
+
+    ratio = np.array(units) / np.maximum(np.array(plain), 1e-300)
+    on_sale = truth.launch <= day
+    used = np.exp(truth.slope * (list_price / truth.anchor) * 0.2)[on_sale]
+    assert (ratio[0, on_sale] > used * 1.2).all()
+    assert ((ratio[7, on_sale] < 0.92) & (ratio[7, on_sale] > 0.7)).all()
+    assert (np.diff(ratio[7:, on_sale], axis=0) > 0).all()
+    np.testing.assert_allclose(shoppers.household_stock, 0, atol=0.1)
+    excess = (ratio[:7, on_sale] / used - 1).sum(axis=0)  # days of use that were laid in; they come back as the dip
+    np.testing.assert_allclose(excess + (ratio[7:, on_sale] - 1).sum(axis=0), 0, atol=0.1)

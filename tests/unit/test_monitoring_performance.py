@@ -93,16 +93,6 @@ def test_the_promise_is_the_error_of_the_mean_forecasts_which_the_log_holds():
     assert promised.wape_most == pytest.approx(0.40 * (1 + CONFIG.error_tolerance))
 
 
-def test_rows_that_do_not_count_change_no_error():
-    rows = frame()
-    noisy = rows.copy()
-    noisy.loc[:50, ["forecast", "scored"]] = [1e6, False]
-
-    found = score(noisy, name="x", rng=np.random.default_rng(0))
-
-    assert found.wape.value == pytest.approx(score(rows.iloc[51:], name="x", rng=np.random.default_rng(0)).wape.value)
-
-
 def test_the_interval_covers_products_not_days():
     rows = frame(products=40, days=50)
     offset = rows["product_id"].map({f"P{row}": 8.0 * (row % 2) for row in range(40)})

@@ -1,15 +1,21 @@
-"""What the last days of a history say of each product."""
+"""What the last days of a history say of each product; and the last price charged, which no fault moves."""
 
 import datetime as dt
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy import nan
 
+from pricing.config import load_config
 from pricing.data.anchors import Anchors
+from pricing.data.build import build_panel
 from pricing.data.missing_rows import COUNTED
 from pricing.decision.pricer import Pricer
-from pricing.decision.product_facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts, last_prices
 from pricing.decision.request import PriceRequest
 from tests.kit.decision import config
 from tests.kit.panels import DAYS, panel
@@ -51,7 +57,7 @@ def test_the_stock_is_what_the_last_count_less_what_sold_since_leaves() -> None:
     assert found.tolist() == pytest.approx([47.0, 0.0, 8.0, 41.0, 0.0, np.nan], nan_ok=True)
 
 
-nan, NONE = np.nan, (pytest.approx(np.nan, nan_ok=True), "NaT")
+NONE = (pytest.approx(nan, nan_ok=True), "NaT")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +85,17 @@ def test_the_newest_competitors_price_is_that_of_the_last_row_that_tells(
     assert list(zip(found.comp_price.tolist(), found.comp_price_date.astype(str).tolist(), strict=True)) == expected
 
 
+def test_a_competitors_price_that_is_too_old_is_unknown_to_all_that_learns() -> None:
+    ages, settings = [0.0] * 7 + [float(day) for day in range(1, 22)], load_config().data
+    columns = {"units_sold": 5.0, "price": 5.0, "comp_price": 4.5, "comp_price_age": ages}
+    sales = pd.DataFrame({"date": pd.date_range("2026-03-02", periods=28), "product_id": "tea", **columns})
+
+    found = build_panel(sales, settings)
+
+    assert np.isnan(found.comp_price[0]).tolist() == [False] * 21 + [True] * 7
+    assert ProductFacts.from_panel(found).comp_price_date[0] == np.datetime64("2026-03-08")
+
+
 def test_typical_units_leave_out_days_that_stock_cut_short() -> None:
     units = np.full(DAYS, 8.0)
     units[::2] = 2.0
@@ -88,17 +105,6 @@ def test_typical_units_leave_out_days_that_stock_cut_short() -> None:
     found = ProductFacts.from_panel(panel(units_sold=units, stock=stock, list_price=10.0)).typical_units
 
     assert found[0] == pytest.approx(8.0)
-
-
-def test_facts_survive_being_taken_apart_and_put_together() -> None:
-    facts = ProductFacts.from_panel(panel(products=3))
-
-    again = ProductFacts.from_arrays(facts.to_arrays(), facts.meta())
-
-    assert again.meta() == facts.meta()
-    for name, array in facts.to_arrays().items():
-        np.testing.assert_array_equal(getattr(again, name), array)
-        assert array.dtype != object
 
 
 def test_prices_are_the_decimals_that_were_written_not_what_single_precision_makes_of_them() -> None:
@@ -122,3 +128,84 @@ def test_every_answer_is_whole_steps_or_a_price_that_was_given() -> None:
     assert (answers >= cents[2, :, 0]).all()
     assert above.any()
     assert answers[above].tolist() == cents[2, above, 0].tolist()  # the floor is the cost, not a cent above it
+
+
+KNOWN = (6.6, 6.6, 6.6)  # nights that agree for long enough
+
+
+def last(*nights: float, charged: tuple[bool, ...] = ()) -> float:
+    shown = np.array([charged or (True,) * len(nights)])
+    return float(last_prices(np.array([nights]), shown, largest_jump=0.3, confirmed=3)[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("nights", "expected"),
+    [
+        ((*KNOWN, 6.5), 6.5),
+        ((*KNOWN, 660.0, 660.0), 6.6),  # a fault of two nights
+        ((*KNOWN, 660.0, 660.0, 660.0), 660.0),  # charged for as long as confirms it
+        ((*KNOWN, 660.0, 6.5, 660.0, 660.0), 6.5),
+        ((*KNOWN, 660.0, 0.066, 660.0, 0.066), 6.6),  # no price in a row
+        ((*KNOWN, 9.9, 9.5, 9.7), 9.7),  # a person's new price, which the platform then moves
+        ((*KNOWN, 8.5, 10.9), 10.9),  # step by step, each within the jump
+        ((*KNOWN, 3.3, 3.3, 3.3, 6.5, 3.2, 6.6, 650.0), 6.6),  # a promotion, and the regular price again
+        ((nan, 6.6, 6.5), nan),
+        ((nan, 6.6, 6.5, 6.4), 6.4),  # a first price counts once it was charged for as long
+        ((660.0, 6.6, 6.6), nan),  # a fault of its first night
+        ((660.0, 6.6, 6.6, 6.6), 6.6),
+        ((6.6, 660.0, 6.6, 6.6, 6.6), 6.6),
+    ],
+)
+def test_a_price_further_away_or_a_first_one_counts_once_it_was_charged_for_some_periods_in_a_row(
+    nights: tuple[float, ...], expected: float
+) -> None:
+    assert last(*nights) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("start", [KNOWN, ()])
+def test_a_price_that_is_only_carried_forward_confirms_nothing(start: tuple[float, ...]) -> None:
+    shown = (*[True] * len(start), True, False, False)
+
+    assert last(*start, 660.0, 660.0, 660.0, charged=shown) == pytest.approx(6.6 if start else np.nan, nan_ok=True)
+
+
+def test_a_price_that_a_person_set_counts_at_once_and_until_another_is_confirmed() -> None:
+    nights, shown = np.array([[10.0, 10.0, 10.0, 10.0, 10.0]]), np.ones((1, 5), bool)
+
+    def after(place: int) -> float:
+        moves = {place: (np.array([0]), np.array([15.0]))}
+        return float(last_prices(nights, shown, largest_jump=0.3, confirmed=3, moves=moves)[0, 0])
+
+    assert [after(place) for place in (5, 4, 3, 2)] == [15.0, 15.0, 15.0, 10.0]
+
+
+@given(
+    nights=st.lists(st.sampled_from([5.0, 6.0, 8.0, 50.0, 60.0, 500.0]), min_size=2, max_size=12),
+    data=st.data(),
+)
+def test_night_by_night_or_at_once_the_last_price_is_the_same(nights: list[float], data: st.DataObject) -> None:
+    """A refresh knows what was charged last, and the rows since its checkpoint."""
+    prices = np.array([nights])
+    shown = np.array([data.draw(st.lists(st.booleans(), min_size=len(nights), max_size=len(nights)))])
+    settings = {"largest_jump": 0.3, "confirmed": 3}
+    at_once = last_prices(prices, shown, **settings)
+
+    known = last_prices(prices[:, :1], shown[:, :1], **settings)
+    for night in range(2, len(nights) + 1):
+        known = last_prices(prices[:, :night], shown[:, :night], before=known, seen=night - 1, **settings)
+
+    np.testing.assert_array_equal(known, at_once)
+
+
+@given(
+    fault=st.floats(0.001, 1000).filter(lambda factor: not 0.7 <= factor <= 1.3),
+    night=st.integers(0, 11),
+    known=st.integers(1, 12),
+)
+def test_no_fault_of_a_night_moves_the_last_price(fault: float, night: int, known: int) -> None:
+    nights = np.full(12, 10.0)
+    nights[night] *= fault
+
+    found = last(*nights[:known])
+
+    assert found == 10.0 or (np.isnan(found) and known < 6)  # of a new product, two nights on either side of it

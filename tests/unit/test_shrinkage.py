@@ -100,16 +100,6 @@ def test_estimates_whose_errors_are_one_tell_of_their_category_as_one() -> None:
     assert apart.category_mean[0] > alike.category_mean[0] + 0.2
 
 
-def test_a_bias_that_all_share_widens_all_and_keeps_their_order() -> None:
-    estimate, error = -np.array([1.0, 1.5, 2.0, 3.0, 5.0, 8.0]), np.full(6, 0.2)
-
-    none, some, much = (believed(estimate, error, bias=bias) for bias in (0.0, 0.3, 0.6))
-
-    assert (none.sd < some.sd).all()
-    assert (some.sd < much.sd).all()
-    assert (np.diff(much.mean) > 0).all()
-
-
 @given(
     estimate=st.lists(st.floats(-100, 100), min_size=6, max_size=6),
     error=st.lists(st.one_of(st.floats(1e-3, 100), st.just(np.inf)), min_size=6, max_size=6),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from monitoring.business import line
+from monitoring.report import line
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin, unit_profit, with_tax
@@ -18,9 +18,8 @@ from pricing.data.panel import Panel
 from pricing.decision.guardrails import AllowedPrices
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches
-from tests.kit.decision import TODAY, ConstantElasticity, config, facts, pricing_context
+from tests.kit.decision import TODAY, ConstantElasticity, ask, config, facts, pricing_context
 
 DAYS = pd.date_range("2026-03-02", periods=28)
 STRATEGIES = ("margin", "revenue", "clearance", "match")
@@ -39,10 +38,6 @@ def pricer(*, tax_rate: float = 0.0, scale: float = 1.0, demand: bool = True, **
     """Prices of three products that cost 6, list price 10 × `scale`."""
     known = facts(tax_rate=np.full(3, tax_rate), price=np.full(3, 10.0 * scale), list_price=np.full(3, 10.0 * scale))
     return Pricer(ConstantElasticity(elasticities=NODES) if demand else None, known, config(**decision), version="7")
-
-
-def ask(**fields: Any) -> PriceRequest:
-    return PriceRequest(**({"product_id": "apple", "current_stock": 1000.0, "day_of_week": "Friday"} | fields))
 
 
 @given(price=st.floats(0.01, 1e6), cost=st.floats(0.01, 1e6), margin=st.floats(0, 0.9), tax_rate=st.floats(0, 1))

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.business import effect, line, newest_week
+from monitoring.report import effect, line, newest_week
 from pricing.decision.experiments import Arm, Experiment
-from tests.kit.monitoring_world import World, build, without
+from tests.kit.monitoring_world import World, build
 
 PANEL, _ = build(World(products=40, days=140))
 ALL = np.ones(40, dtype=bool)
@@ -45,13 +45,6 @@ def test_a_line_adds_up_what_a_slow_loop_adds_up():
     assert found.margin == pytest.approx(margin, rel=1e-5)
     assert found.discount == pytest.approx(1 - revenue / at_list, rel=1e-4)
     assert found.turns == pytest.approx(found.units / (PANEL.stock[:, 100:107].sum() / 7), rel=1e-5)
-
-
-def test_without_stock_turns_and_stockouts_are_unknown():
-    found = line(without(PANEL, "stock"), name="all", rows=ALL, periods=slice(100, 107))
-
-    assert np.isnan(found.turns)
-    assert np.isnan(found.sold_out)
 
 
 @pytest.mark.parametrize(("days", "before"), [(140, range(126, 133)), (10, range(3)), (7, None)])
