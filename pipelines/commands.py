@@ -15,7 +15,6 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pricing.errors import LockError, PricingError
-from pricing.paths import ROOT
 from pricing.registry.database import session_lock
 from pricing.runtime.mlflow_runs import child_environment
 from pricing.runtime.shared_state import given_database_url
@@ -38,13 +37,13 @@ def start_job(
     extra: Mapping[str, str] | None = None,
     keep: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Starts `pricing NAME OPTIONS` in the project root, with inherited stdout and stderr, below an MLflow run.
+    """Starts `pricing NAME OPTIONS` with inherited folder, stdout and stderr, below an MLflow run.
 
     It gets `extra` environment variables, such as a URL with a password, and the file descriptors to `keep`, such as a
     lock's.
     """
     environment = {**child_environment(run), **(extra or {})}
-    return subprocess.Popen([*COMMAND, name, *options], cwd=ROOT, env=environment, pass_fds=keep)
+    return subprocess.Popen([*COMMAND, name, *options], env=environment, pass_fds=keep)
 
 
 def run_job(

@@ -35,15 +35,18 @@ def read_partitions(where: str) -> Partitions | None:
     """Tells how sales are partitioned; None where they are not.
 
     Raises:
-        SourceError: The manifest is damaged, or the store cannot be reached.
+        SourceError: The writing was cut off, the manifest is damaged, or the store cannot be reached.
     """
     if where in ("", ETL, SIMULATED) or ("://" in where and not where.startswith("s3://")):
         return None
     store, path = open_filesystem(where)
     place = f"{path}/{MANIFEST}"
     try:
-        if store.get_file_info(place).type != pyarrow.fs.FileType.File:
+        manifest, first = store.get_file_info([place, f"{path}/part=0"])
+        if manifest.type == first.type == pyarrow.fs.FileType.NotFound:
             return None
+        if manifest.type == pyarrow.fs.FileType.NotFound:
+            raise SourceError(f"{where}: its writing was cut off; partition anew, into a new folder")
         with store.open_input_stream(place) as stream:
             return Partitions.model_validate_json(stream.read())
     except (OSError, ValidationError) as error:

@@ -3,6 +3,7 @@
 Work gets its own results out, into a store, before it returns: what a killed worker has not finished another one does.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -56,7 +57,7 @@ def _asked(
 
 @contextmanager
 def client_of(scale: ScaleConfig) -> Iterator["Client"]:
-    """Yields a client of the configured scheduler, or of processes on this machine, and says where Dask shows them.
+    """Yields a client of the configured scheduler, or of processes on this machine.
 
     Raises:
         ConfigError: It cannot be reached, or Dask is not installed.
@@ -66,16 +67,16 @@ def client_of(scale: ScaleConfig) -> Iterator["Client"]:
             from distributed import Client, LocalCluster  # noqa: PLC0415 - an extra
 
             where: object = scale.scheduler
+            logging.getLogger("distributed").setLevel(logging.WARNING)
             if where == "local":
-                where = held.enter_context(
-                    LocalCluster(n_workers=scale.workers, threads_per_worker=1, dashboard_address=":0")
-                )
+                where = LocalCluster(n_workers=scale.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+                held.enter_context(where)
             client = held.enter_context(Client(where, timeout="30s"))
         except ModuleNotFoundError as error:
-            raise ConfigError("scale.scheduler: Dask is not installed: install pricing[scale]") from error
+            raise ConfigError("scale.scheduler: Dask is not installed: pip install '.[scale]'") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"scale.scheduler: {scale.scheduler} cannot be reached ({error})") from error
-        click.echo(f"Dask: {client.scheduler.address}, {client.dashboard_link}")
+        click.echo(f"Dask: {client.scheduler.address}")
         yield client
 
 
