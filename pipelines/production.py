@@ -84,7 +84,7 @@ class ProductionAccess:
         """
         if base.partitions != len(origin.parts):
             raise RegistryError(
-                "the version unites partitions, whose regular prices move with list_price in the sales: refresh it on those"
+                "the version unites partitions: their regular prices move with list_price in the sales; refresh on those"
             )
         packed = pack(
             self.scratch / f"of-{origin.parent}" / "version",
