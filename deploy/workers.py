@@ -27,7 +27,6 @@ def add_workers(scope: Construct, *, base: Foundation, task: Callable[[str, Size
         "worker": (WORKER, work, environment.jobs.workers),
     }
     for name, (size, command, count) in commands.items():
-        found = ecs.CloudMapOptions(name=name) if name == "scheduler" else None
         service_of(
             scope,
             f"Dask{name.capitalize()}",
@@ -37,5 +36,5 @@ def add_workers(scope: Construct, *, base: Foundation, task: Callable[[str, Size
             security_groups=[group],
             min_healthy_percent=0,
             max_healthy_percent=100,
-            cloud_map_options=found,
+            cloud_map_options=ecs.CloudMapOptions(name=name) if name == "scheduler" else None,
         )

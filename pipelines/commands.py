@@ -39,8 +39,7 @@ def start_job(
 ) -> "subprocess.Popen[bytes]":
     """Starts `pricing NAME OPTIONS` with inherited folder, stdout and stderr, below an MLflow run.
 
-    It gets `extra` environment variables, such as a URL with a password, and the file descriptors to `keep`, such as a
-    lock's.
+    `extra` are environment variables, such as a URL with a password; `keep` are file descriptors, such as a lock's.
     """
     environment = {**child_environment(run), **(extra or {})}
     return subprocess.Popen([*COMMAND, name, *options], env=environment, pass_fds=keep)

@@ -84,7 +84,7 @@ class ProductionAccess:
         """
         if base.partitions != len(origin.parts):
             raise RegistryError(
-                "the version unites partitions: their regular prices move with list_price in the sales; refresh on those"
+                "of partitions prices move with list_price in the sales: partition those, and refresh the version"
             )
         packed = pack(
             self.scratch / f"of-{origin.parent}" / "version",

@@ -45,8 +45,6 @@ def read_partitions(where: str) -> Partitions | None:
         manifest, first = store.get_file_info([place, f"{path}/part=0"])
         if manifest.type == first.type == pyarrow.fs.FileType.NotFound:
             return None
-        if manifest.type == pyarrow.fs.FileType.NotFound:
-            raise SourceError(f"{where}: its writing was cut off; partition anew, into a new folder")
         with store.open_input_stream(place) as stream:
             return Partitions.model_validate_json(stream.read())
     except (OSError, ValidationError) as error:

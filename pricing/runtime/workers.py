@@ -3,10 +3,10 @@
 Work gets its own results out, into a store, before it returns: what a killed worker has not finished another one does.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,7 +45,7 @@ def _asked(
         from distributed import KilledWorker, as_completed  # noqa: PLC0415 - see `client_of`
         from distributed.client import FutureCancelledError  # noqa: PLC0415
 
-        given = client.submit(_same, shared, pure=False)  # unlike data that are scattered, it outlives its worker
+        given = client.submit(copy, shared, pure=False)  # unlike data that are scattered, it outlives its worker
         asked = [client.submit(_timed, work, given, each, pure=False) for each in numbers]
         try:
             yield (future.result() for future in as_completed(asked))
@@ -67,10 +67,9 @@ def client_of(scale: ScaleConfig) -> Iterator["Client"]:
             from distributed import Client, LocalCluster  # noqa: PLC0415 - an extra
 
             where: object = scale.scheduler
-            logging.getLogger("distributed").setLevel(logging.WARNING)
             if where == "local":
                 where = LocalCluster(n_workers=scale.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0")
-                held.enter_context(where)
+                held.callback(_close, where)
             client = held.enter_context(Client(where, timeout="30s"))
         except ModuleNotFoundError as error:
             raise ConfigError("scale.scheduler: Dask is not installed: pip install '.[scale]'") from error
@@ -80,8 +79,9 @@ def client_of(scale: ScaleConfig) -> Iterator["Client"]:
         yield client
 
 
-def _same(shared: object) -> object:
-    return shared
+def _close(cluster: Any) -> None:
+    with suppress(TimeoutError):  # of waiting for its processes, where the machine is busy: they are killed by then
+        cluster.close()
 
 
 def _timed(work: Callable[[Any, int], object], shared: object, number: int) -> tuple[int, float]:
