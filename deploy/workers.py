@@ -18,17 +18,15 @@ def add_workers(scope: Construct, *, base: Foundation, task: Callable[[str, Size
     """Adds scheduler and workers; `task` makes a task of jobs from its family, size and command."""
     environment, group = base.environment_, base.network.jobs
     group.connections.allow_internally(ec2.Port.tcp_range(DASK_PORT, NANNY), "Dask")
-    work = ["dask", "worker", environment.scheduler, "--nthreads", "1", "--local-directory", "/tmp"]
+    work = (
+        f"dask worker {environment.scheduler} --nthreads 1 --memory-limit 0 --worker-port {OWN} --nanny-port {NANNY} "
+        "--local-directory /tmp --no-dashboard"
+    ).split()
     commands = {
         "scheduler": (SCHEDULER, ["dask", "scheduler", "--port", str(DASK_PORT), "--no-dashboard"], 1),
-        "worker": (
-            WORKER,
-            [*work, "--worker-port", str(OWN), "--nanny-port", str(NANNY), "--no-dashboard"],
-            environment.jobs.workers,
-        ),
+        "worker": (WORKER, work, environment.jobs.workers),
     }
     for name, (size, command, count) in commands.items():
-        found = ecs.CloudMapOptions(name=name) if name == "scheduler" else None
         service_of(
             scope,
             f"Dask{name.capitalize()}",
@@ -38,5 +36,5 @@ def add_workers(scope: Construct, *, base: Foundation, task: Callable[[str, Size
             security_groups=[group],
             min_healthy_percent=0,
             max_healthy_percent=100,
-            cloud_map_options=found,
+            cloud_map_options=ecs.CloudMapOptions(name=name) if name == "scheduler" else None,
         )

@@ -67,10 +67,11 @@ def partition(sales: str, output: str, *, scale: ScaleConfig, count: int | None 
     store, path = open_filesystem(output)
     if store.get_file_info(path).type != pa.fs.FileType.NotFound:
         raise SourceError(f"{output}: exists already; give a new folder for every writing, such as one a night")
-    with duckdb.connect(config={"autoinstall_known_extensions": False}) as con:
+    if not output.startswith("s3://"):
+        store.create_dir(path.rpartition("/")[0])
+    with duckdb.connect(config={"autoinstall_known_extensions": False, "preserve_insertion_order": False}) as con:
         use_s3(con, output)
-        con.execute(f"SET temp_directory = '{tempfile.gettempdir()}'; SET preserve_insertion_order = false")
-        con.execute(f"SET partitioned_write_flush_threshold = {_FLUSH}")
+        con.execute(f"SET temp_directory = '{tempfile.gettempdir()}'; SET partitioned_write_flush_threshold = {_FLUSH}")
         try:
             con.register("sales", _opened(sales))
             names = {row[0] for row in con.execute("DESCRIBE sales").fetchall()}

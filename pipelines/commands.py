@@ -1,6 +1,7 @@
 """Run other jobs as subprocesses with child MLflow runs that end with the parent, and lock jobs."""
 
 import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pricing.errors import LockError, PricingError
-from pricing.paths import ROOT, given_database_url
+from pricing.paths import CODE, given_database_url
 from pricing.registry.database import session_lock
 from pricing.runtime.mlflow_runs import child_environment
 
@@ -34,7 +35,7 @@ def run_job(
     fine: Sequence[int] = (0,),
     keep: Sequence[int] = (),
 ) -> int:
-    """Runs `pricing NAME OPTIONS` below an MLflow run, in the project root, with inherited stdout and stderr.
+    """Runs `pricing NAME OPTIONS` below an MLflow run, with inherited folder, stdout and stderr.
 
     It gets the file descriptors to `keep`, such as a lock's, and ends with this process. Returns its exit code, one of
     those that are `fine`.
@@ -43,7 +44,9 @@ def run_job(
         JobError: It ended with another exit code.
     """
     print(f"--- {name}", flush=True)
-    process = subprocess.Popen([*COMMAND, name, *options], cwd=ROOT, env=child_environment(run), pass_fds=keep)
+    environment = child_environment(run)
+    environment["PYTHONPATH"] = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.Popen([*COMMAND, name, *options], env=environment, pass_fds=keep)
     try:
         code = process.wait()
     finally:

@@ -261,8 +261,8 @@ def partitioned_as(version: LoadedVersion, sales: str) -> Partitions | None:
     if count != version.partitions:
         wanted = f"--count {version.partitions}" if version.partitions else "no partitions"
         raise RegistryError(
-            f"{sales} has {count} partitions and the version {version.partitions}: a series must stay in its own; give "
-            f"sales with {wanted} (pricing partition), or train anew"
+            f"{sales} has {count} partitions, the version is of {version.partitions}: a series must stay in its own; "
+            f"give sales with {wanted} (pricing partition), or train anew"
         )
     return found
 

@@ -80,7 +80,7 @@ class ProductionAccess:
         """
         if base.partitions != len(origin.parts):
             raise RegistryError(
-                "the version unites partitions, of which one at a time is carried: partition the sales and refresh it"
+                "of partitions prices move with list_price in the sales: partition those, and refresh the version"
             )
         packed = pack(
             self.scratch / f"of-{origin.parent}" / "version",

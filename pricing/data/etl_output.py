@@ -86,11 +86,14 @@ def read_partitions(where: str) -> Partitions | None:
     """Tells how sales are partitioned; None where they are not.
 
     Raises:
-        SourceError: The manifest is damaged, or the store cannot be reached.
+        SourceError: The writing was cut off, the manifest is damaged, or the store cannot be reached.
     """
     if where in ("", ETL, SIMULATED) or ("://" in where and not where.startswith("s3://")):
         return None
-    content = open_store(str(Path(where).expanduser()) if "://" not in where else where).get(MANIFEST)
+    store = open_store(str(Path(where).expanduser()) if "://" not in where else where)
+    content = store.get(MANIFEST)
+    if content is None and store.keys("part=0/"):
+        raise SourceError(f"{where}: its partitions were not written to their end; partition anew, into a new folder")
     try:
         return None if content is None else Partitions.model_validate_json(content)
     except ValidationError as error:

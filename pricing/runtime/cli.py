@@ -254,10 +254,11 @@ def run(
 def configure_logging() -> None:
     """Logs our own packages from INFO (or PRICING_LOG_LEVEL) and all others from WARNING to standard error.
 
-    Start-up messages of TensorFlow and MLflow are left out, here and in the jobs that this one starts.
+    Start-up messages of TensorFlow, MLflow and Dask are left out, here and in the jobs that this one starts.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it logs a missing GPU as an error
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "WARNING")
     logging.getLogger("mlflow").setLevel(_level("MLFLOW_LOGGING_LEVEL", "WARNING"))  # it may be imported already
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # warns of each network that is compiled anew
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

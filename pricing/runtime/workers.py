@@ -5,7 +5,8 @@ Work gets its own results out, into a store, before it returns: what a killed wo
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,7 +45,7 @@ def _asked(
         from distributed import KilledWorker, as_completed  # noqa: PLC0415 - see `client_of`
         from distributed.client import FutureCancelledError  # noqa: PLC0415
 
-        given = client.submit(_same, shared, pure=False)  # unlike data that are scattered, it outlives its worker
+        given = client.submit(copy, shared, pure=False)  # unlike data that are scattered, it outlives its worker
         asked = [client.submit(_timed, work, given, each, pure=False) for each in numbers]
         try:
             yield (future.result() for future in as_completed(asked))
@@ -56,7 +57,7 @@ def _asked(
 
 @contextmanager
 def client_of(scale: ScaleConfig) -> Iterator["Client"]:
-    """Yields a client of the configured scheduler, or of processes on this machine, and says where Dask shows them.
+    """Yields a client of the configured scheduler, or of processes on this machine, and says where Dask shows these.
 
     Raises:
         ConfigError: It cannot be reached, or Dask is not installed.
@@ -67,20 +68,20 @@ def client_of(scale: ScaleConfig) -> Iterator["Client"]:
 
             where: object = scale.scheduler
             if where == "local":
-                where = held.enter_context(
-                    LocalCluster(n_workers=scale.workers, threads_per_worker=1, dashboard_address=":0")
-                )
+                where = LocalCluster(n_workers=scale.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+                held.callback(_close, where)
             client = held.enter_context(Client(where, timeout="30s"))
         except ModuleNotFoundError as error:
-            raise ConfigError("scale.scheduler: Dask is not installed: install pricing[scale]") from error
+            raise ConfigError("scale.scheduler: Dask is not installed: pip install '.[scale]'") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"scale.scheduler: {scale.scheduler} cannot be reached ({error})") from error
-        click.echo(f"Dask: {client.scheduler.address}, {client.dashboard_link}")
+        click.echo(f"Dask: {getattr(where, 'dashboard_link', where)}")
         yield client
 
 
-def _same(shared: object) -> object:
-    return shared
+def _close(cluster: Any) -> None:
+    with suppress(TimeoutError):  # of waiting for its processes, where the machine is busy: they are killed by then
+        cluster.close()
 
 
 def _timed(work: Callable[[Any, int], object], shared: object, number: int) -> tuple[int, float]:

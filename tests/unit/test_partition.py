@@ -72,11 +72,12 @@ def test_another_night_draws_the_same_sample_and_partitions(written: str, tmp_pa
     later = sales()[lambda frame: frame["date"] >= "2026-03-05"]
     later.to_csv(tmp_path / "later.csv", index=False)
 
-    partition(str(tmp_path / "later.csv"), str(tmp_path / "later"), scale=SCALE, count=5)
+    night = str(tmp_path / "etl" / "later")
+    partition(str(tmp_path / "later.csv"), night, scale=SCALE, count=5)
 
-    assert ids(sample_of(str(tmp_path / "later"))) == ids(sample_of(written))
+    assert ids(sample_of(night)) == ids(sample_of(written))
     for number in range(5):
-        assert ids(part_of(str(tmp_path / "later"), number)) == ids(part_of(written, number))
+        assert ids(part_of(night, number)) == ids(part_of(written, number))
 
 
 def test_what_is_there_stays_and_no_partition_is_empty(written: str, tmp_path: Path) -> None:
@@ -89,3 +90,10 @@ def test_what_is_there_stays_and_no_partition_is_empty(written: str, tmp_path: P
 
     assert read_partitions(written) is not None
     assert read_partitions(str(tmp_path)) is None
+
+
+def test_a_writing_that_was_cut_off_is_no_sales(tmp_path: Path) -> None:
+    (tmp_path / "part=0").mkdir()
+
+    with pytest.raises(SourceError):
+        read_partitions(str(tmp_path))
