@@ -171,7 +171,7 @@ def test_a_killed_trial_is_ended_in_mlflow_and_tried_again_and_costs_no_budget(h
 
 
 def test_a_storage_that_is_none_is_refused_without_its_password(config: Config) -> None:
-    with pytest.raises(StudyError, match=r"postgresql\+psycopg2://me:\*\*\*@127\.0\.0\.1:9/x cannot be opened"):
+    with pytest.raises(StudyError, match=r"postgresql\+psycopg2://\*\*\*@127\.0\.0\.1:9/x cannot be opened"):
         open_study("postgresql+psycopg2://me:secret@127.0.0.1:9/x", name="s", tuning=config.tuning)
 
 
