@@ -54,7 +54,7 @@ class FolderStore:
         """Reads a file."""
         try:
             return (self._root / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
         except OSError as error:
             raise SourceError(f"{self._root / key}: cannot be read ({error.strerror})") from error

@@ -90,7 +90,9 @@ def read_partitions(where: str) -> Partitions | None:
     """
     if where in ("", ETL, SIMULATED) or ("://" in where and not where.startswith("s3://")):
         return None
-    store = open_store(str(Path(where).expanduser()) if "://" not in where else where)
+    if "://" not in where and not (place := Path(where).expanduser()).is_dir():
+        return None
+    store = open_store(where if "://" in where else str(place))
     content = store.get(MANIFEST)
     if content is None and store.keys("part=0/"):
         raise SourceError(f"{where}: its partitions were not written to their end; partition anew, into a new folder")

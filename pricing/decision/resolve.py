@@ -82,7 +82,8 @@ class Resolver:
         self._no_model = demand is None
         self._modelled = demand.product_ids if demand else np.array([], str)
         self._known = facts.product_ids if facts else np.array([], str)
-        self._facts, self._categories = _numbers(facts), facts.categories if self._known.size else np.array([""])
+        self._facts = _numbers(facts)
+        self._categories = facts.categories if facts and facts.categories.size else np.array([""])
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         self._typical = facts.typical if facts else {"": np.array([np.nan, np.nan, np.nan, 0.0])}
 

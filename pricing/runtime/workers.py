@@ -57,7 +57,7 @@ def _asked(
 
 @contextmanager
 def client_of(scale: ScaleConfig) -> Iterator["Client"]:
-    """Yields a client of the configured scheduler, or of processes on this machine, and says where Dask shows these.
+    """Yields a client of the configured scheduler, or of processes on this machine, and says its address.
 
     Raises:
         ConfigError: It cannot be reached, or Dask is not installed.
@@ -75,7 +75,7 @@ def client_of(scale: ScaleConfig) -> Iterator["Client"]:
             raise ConfigError("scale.scheduler: Dask is not installed: pip install '.[scale]'") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"scale.scheduler: {scale.scheduler} cannot be reached ({error})") from error
-        click.echo(f"Dask: {getattr(where, 'dashboard_link', where)}")
+        click.echo(f"Dask: {client.scheduler.address}")
         yield client
 
 

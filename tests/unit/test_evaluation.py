@@ -186,3 +186,16 @@ def test_the_levels_error_is_found_again_where_half_of_the_days_sell_out(error: 
     at_once, growth = measure_level_error(frame)
 
     assert np.sqrt(at_once**2 + growth**2 * 14.0) == pytest.approx(error, abs=0.07)  # halfway
+
+
+@pytest.mark.parametrize("shelf", [2.0, 8.0, 12.0, np.inf])
+def test_the_score_of_sales_is_least_in_expectation_for_the_true_forecast(shelf: float) -> None:
+    units, chance = sales(shelf, 8.0)
+
+    expected = {
+        (mean, size): float(chance @ sales_score(units, **given(units, mean, size=size, shelf=shelf)))
+        for mean in (5.0, 8.0, 12.0)
+        for size in (3.0, SIZE, 20.0)
+    }
+
+    assert min(expected, key=lambda key: expected[key]) == (8.0, SIZE)

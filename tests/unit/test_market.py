@@ -322,3 +322,79 @@ def test_a_promotion_lays_in_stock_and_a_dip_follows_it() -> None:
     np.testing.assert_allclose(shoppers.household_stock, 0, atol=0.1)
     excess = (ratio[:7, on_sale] / used - 1).sum(axis=0)  # days of use that were laid in; they come back as the dip
     np.testing.assert_allclose(excess + (ratio[7:, on_sale] - 1).sum(axis=0), 0, atol=0.1)
+
+
+def test_the_heavy_tail_s_elasticity_grows_by_the_power_of_its_bend() -> None:
+    ratio = np.array([0.999, 1.001, 1.299, 1.301])
+
+    slope = log_slope(expected(market("heavy_tail"), 250, ratio), ratio)
+
+    on_sale = market("heavy_tail").truth.launch <= 250
+    np.testing.assert_allclose((slope[:, 2] / slope[:, 0])[on_sale], 1.3**1.2, rtol=1e-3)
+
+
+def test_in_a_nest_a_dearer_product_sends_some_shoppers_to_its_category_and_some_away() -> None:
+    one, day = market("logit"), 250
+    truth, everyone = one.truth, np.arange(SIZE["products"])
+    list_price = truth.list_price[day]
+    dearer = list_price.copy()
+    dearer[0] *= 1.2
+
+    def sold(prices: np.ndarray) -> np.ndarray:
+        shoppers = Shoppers(np.zeros(len(prices)), list_price)
+        return quiet(one).expected_demand(everyone, day, prices, shoppers=shoppers, others=prices)
+
+    change = sold(dearer) - sold(list_price)
+
+    rivals = (truth.category == truth.category[0]) & (everyone != 0) & (truth.launch <= day)
+    assert change[0] < 0
+    assert (change[rivals] > 0).all()
+    assert change[rivals].sum() < -change[0]
+    np.testing.assert_allclose(change[truth.category != truth.category[0]], 0, atol=1e-12)
+
+
+def test_a_price_above_the_remembered_one_hurts_more_than_one_below_it_helps_and_both_are_forgotten() -> None:
+    one, day = market("reference_price"), 250
+    truth, list_price = one.truth, one.truth.list_price[day]
+    on_sale = truth.launch <= day
+
+    def at(memory: float, price: float = 1.0) -> np.ndarray:
+        shoppers = Shoppers(np.zeros((SIZE["products"], 1)), list_price[:, None] * memory)
+        return np.log(expected(one, day, np.array([price]), shoppers))[on_sale, 0]
+
+    gain, loss = at(1.1) - at(1.0), at(1.0) - at(1 / 1.1)
+    ones = np.ones(len(list_price))
+    shoppers = Shoppers(0 * ones, 2 * ones)
+    for _ in range(90):
+        shoppers = truth.next_shoppers(shoppers, ones, list_price=ones, served=1.0)
+
+    assert (gain > 0).all()
+    np.testing.assert_allclose(loss, 2 * gain)
+    np.testing.assert_allclose(shoppers.memory, 1.0, atol=0.01)
+
+
+def test_at_the_end_of_a_season_demand_falls_while_prices_are_cut_and_nothing_is_delivered() -> None:
+    one = market("clearance")
+    days = SIZE["days"]
+    cut, buying = one.promo_cut[:days], one.supply.buying[:days]
+    on_sale = one.truth.launch <= np.arange(days)[:, None]
+    level = one.truth.level[:days] - one.truth.shock[:days]
+    ratio = one.ledger.price / one.truth.list_price[:days]
+
+    late = on_sale & (cut >= 0.2)
+    full = on_sale & (cut == 0) & buying
+    own = np.where(on_sale, level, np.nan)
+    fall = np.nanmean(np.where(full, own, np.nan), axis=0) - np.nanmean(np.where(late, own, np.nan), axis=0)
+
+    assert np.median(fall) > 0.3
+    assert ratio[late].max() <= 0.81
+    assert set(np.unique(cut)) == {np.float32(step) for step in (0.0, 0.10, 0.20, 0.30)}
+    assert not (one.supply.delivers[:days] & ~buying).any()
+
+
+def test_the_grocer_never_prices_outside_the_band_unless_cost_asks_for_it() -> None:
+    frame = market().frame()
+    ratio = frame["price"] / frame["list_price"]
+
+    assert ((ratio >= 0.695) | (frame["price"] == frame["unit_cost"])).all()
+    assert (ratio <= 1.355).all()

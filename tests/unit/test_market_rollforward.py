@@ -190,3 +190,21 @@ def test_the_oracle_earns_most_heeding_stock_pays_and_scores_lie_between_static_
     assert top.gain == pytest.approx(best.profit.sum() / hold.profit.sum() - 1)
     assert still.discount_depth == 0.0
     assert still.stock_turns > 0
+
+
+def test_no_policy_moves_costs_list_prices_or_the_advertising_plan(market: Market) -> None:
+    seen: dict[str, list[Requests]] = {"cheap": [], "dear": []}
+
+    def watch(name: str, share: float) -> object:
+        def policy(requests: Requests) -> np.ndarray:
+            seen[name].append(requests)
+            return dearer(share)(requests)
+
+        return policy
+
+    for name, share in (("cheap", 0.9), ("dear", 1.1)):
+        roll_forward(market, watch(name, share), days=20)
+
+    for one, other in zip(seen["cheap"], seen["dear"], strict=True):
+        for name in ("product_id", "list_price", "unit_cost", "is_promo", "is_holiday", "next_delivery"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))

@@ -254,3 +254,19 @@ def test_a_channel_without_an_address_is_refused(channel):
 
     with pytest.raises(ValidationError, match=f"endpoints.{channel}"):
         Config.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("breached", "since"),
+    [((True, True, True), "2024-05-01"), ((True, False, True), "2024-05-15"), ((False, False, False), "2024-05-15")],
+)
+def test_an_alert_dates_the_matter_from_its_first_unbroken_window(seen, breached, since):
+    newest = seen.verdicts[-1]
+    verdicts = [
+        replace(newest, score=replace(newest.score, name=f"{day} to {day}"), breaches={"bias": "off"} if bad else {})
+        for day, bad in zip(("2024-05-01", "2024-05-08", "2024-05-15"), breached, strict=True)
+    ]
+
+    found = actions.compose(RETRAIN, IDLE, evaluation=replace(seen, verdicts=verdicts))
+
+    assert str(found.since) == since

@@ -94,6 +94,7 @@ def test_what_is_there_stays_and_no_partition_is_empty(written: str, tmp_path: P
 
 def test_a_writing_that_was_cut_off_is_no_sales(tmp_path: Path) -> None:
     (tmp_path / "part=0").mkdir()
+    (tmp_path / "part=0" / "data_0.parquet").touch()
 
     with pytest.raises(SourceError):
         read_partitions(str(tmp_path))

@@ -371,3 +371,28 @@ def test_a_round_gives_one_estimate_a_parent() -> None:
 
     np.testing.assert_allclose(known.value, [-3.0, -1.5, -2.5], atol=4 * known.error.max())  # in order of first rows
     assert known.error[0] < 0.7 * known.error[1:].min()
+
+
+def test_a_placebo_of_common_changes_is_within_its_error() -> None:
+    told = []
+    for seed in range(12):
+        chain = draw_chain(replace(COMMON, products=6), seed=seed)
+        residuals, series = chain.residuals, len(chain.parent)
+        rng = np.random.default_rng(seed)
+        column = rng.normal(0, 0.08, (6, 26))[chain.parent[residuals.product], residuals.cluster]
+        offset = np.exp((chain.of_series[residuals.product] + 2.0) * residuals.price)
+        value, error = placebo(
+            replace(residuals, mean=residuals.mean * offset), column, products=series, parent=chain.parent
+        )
+        told.append(value / error)
+
+    assert np.mean(np.abs(told) < Z) > 0.55
+
+
+def test_a_known_shift_is_found_for_each_product() -> None:
+    truth = np.asarray([-1.0, 0.0, 0.5, 1.0])
+
+    shift = regress(simulate(shift=truth, events=3000), products=4)
+
+    np.testing.assert_allclose(shift.value, truth, atol=4 * shift.error.max())
+    assert shift.error.max() < 0.15

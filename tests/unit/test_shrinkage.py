@@ -114,3 +114,13 @@ def test_whatever_was_estimated_every_elasticity_is_below_zero(
         assert np.isfinite(values).all()
     assert (found.elasticity < 0).all()
     assert (found.sd >= 0).all()
+
+
+def test_a_bias_that_all_share_widens_all_and_keeps_their_order() -> None:
+    estimate, error = -np.array([1.0, 1.5, 2.0, 3.0, 5.0, 8.0]), np.full(6, 0.2)
+
+    none, some, much = (believed(estimate, error, bias=bias) for bias in (0.0, 0.3, 0.6))
+
+    assert (none.sd < some.sd).all()
+    assert (some.sd < much.sd).all()
+    assert (np.diff(much.mean) > 0).all()
