@@ -46,7 +46,8 @@ def run_job(
     print(f"--- {name}", flush=True)
     environment = child_environment(run)
     environment["PYTHONPATH"] = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen([*COMMAND, name, *options], env=environment, pass_fds=keep)
+    safely = [sys.executable, "-P", *COMMAND[1:]]  # imports nothing from the folder that it runs in
+    process = subprocess.Popen([*safely, name, *options], env=environment, pass_fds=keep)
     try:
         code = process.wait()
     finally:

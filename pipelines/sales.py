@@ -18,7 +18,7 @@ from pricing.data.load import LoadedSales, load_sales
 from pricing.data.panel import Panel, is_panel
 from pricing.data.quality import CHECKS, contract_findings
 from pricing.decision.product_facts import ProductFacts
-from pricing.errors import ConfigError, ContractError, nearest
+from pricing.errors import ConfigError, ContractError, SourceError, nearest
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.alerts import as_findings
 from pricing.runtime.cli import notice
@@ -106,19 +106,24 @@ def with_calendars(version: LoadedVersion, config: DataConfig, *, names: Sequenc
 def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
     """Returns the facts with the configured plans, and prints which products of these they do not have.
 
-    Where no plan is configured, what the facts have stays planned.
+    Where there is no plan, or it cannot be found, what the facts have stays planned.
 
     Raises:
-        SourceError: A plan does not exist or cannot be read.
-        PlanError: It is invalid.
+        PlanError: A plan exists and is invalid.
     """
-    plans = {name: read_plan(config, name) for name in PLANS}
-    for name, plan in plans.items():
+    plans: dict[str, Any] = {}
+    for name in PLANS:
+        try:
+            plan = read_plan(config, name)
+        except SourceError as error:
+            print(f"note: {error}; the {name} that the version knows stay planned")
+            continue
         unknown = sorted(set(plan.product_id.tolist()) - set(facts.product_ids.tolist())) if plan is not None else []
         if unknown:
             named = ", ".join(map(repr, unknown[:_NAMED]))
             print(f"note: data.{name} names {len(unknown)} products that the sales do not have, first {named}")
-    return facts.planned(plans["promotions"], deliveries=plans["deliveries"])
+        plans[name] = plan
+    return facts.planned(plans.get("promotions"), deliveries=plans.get("deliveries"))
 
 
 def calendar_digest(panel: Panel, facts: ProductFacts) -> str:

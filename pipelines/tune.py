@@ -18,6 +18,7 @@ import optuna
 import yaml
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -130,10 +131,11 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
         StudyError: The storage is unreachable or no database.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    wait = {"timeout": 60} if storage.startswith(SQLITE) else {}  # for a lock of another process
     try:
         return optuna.create_study(
             study_name=name,
-            storage=storage,
+            storage=RDBStorage(storage, engine_kwargs={"connect_args": wait}),
             direction="minimize",
             # Unseeded: a rerun that resumes a study would draw its first trials again.
             sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
@@ -157,14 +159,22 @@ def _search(panel: Panel, config: Config, *, study: str, storage: str, parent: s
     """Runs trials in this process, or one at a time on each of the workers that `scale.scheduler` names.
 
     A worker that dies costs its trial, in whose place another one is tried.
+
+    Raises:
+        StudyError: Worker after worker dies.
     """
     if config.scale.scheduler == "none":
         _trials(panel, config, study, storage, parent, count)
         return
+    from distributed import KilledWorker  # noqa: PLC0415 - an extra
+
     with client_of(config.scale) as client:
         given = client.scatter(panel, broadcast=True, hash=False)
         asked = [client.submit(_trials, given, config, study, storage, parent, 1, pure=False) for _ in range(count)]
-        client.gather(asked)
+        try:
+            client.gather(asked)
+        except KilledWorker as error:
+            raise StudyError(f"the workers died ({error}): give them more memory") from error
 
 
 def _trials(panel: Panel, config: Config, name: str, storage: str, parent: str, count: int) -> None:

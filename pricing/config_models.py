@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
@@ -9,9 +10,11 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     IPvAnyNetwork,
     SecretStr,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -20,15 +23,11 @@ from pydantic import (
 from pricing.errors import nearest
 
 
-class Strict(BaseModel):
-    """Base of every section: frozen, and it refuses keys it does not know, and infinities."""
+class Section(BaseModel):
+    """Base of every section: frozen, and it refuses keys it does not know, infinities, and true for a number."""
 
     # Built at first use, and only what is used: each process of the service imports this before it does anything else.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
-
-
-class Section(Strict):
-    """A section that refuses true for a number: an `off` would be a limit of 0."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -146,7 +145,7 @@ class Guardrails(Section):
         return self
 
 
-class StrategyConfig(Strict):
+class StrategyConfig(Section):
     """Base of a strategy's parameters; `pricing.decision.decide` says what each kind maximises."""
 
     days: Annotated[int, Field(ge=1, le=366)] | None = Field(
@@ -187,7 +186,21 @@ class MatchConfig(StrategyConfig):
     ratio: Ratio = Field(default=1.0, description="Of the competitor's price.")
 
 
-AnyStrategyConfig = Annotated[MarginConfig | RevenueConfig | ClearanceConfig | MatchConfig, Field(discriminator="kind")]
+def _kind_of(value: Any) -> Any:
+    return value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+
+AnyStrategyConfig = Annotated[
+    Annotated[MarginConfig, Tag("margin")]
+    | Annotated[RevenueConfig, Tag("revenue")]
+    | Annotated[ClearanceConfig, Tag("clearance")]
+    | Annotated[MatchConfig, Tag("match")],
+    Discriminator(  # by a function: pydantic takes no field with a validator
+        _kind_of,
+        custom_error_type="kind",
+        custom_error_message="kind must be one of margin, revenue, clearance, match",
+    ),
+]
 
 
 class DecisionConfig(Section):

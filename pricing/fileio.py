@@ -18,7 +18,7 @@ _DRIVERS = {
 }
 _LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of a URL in a text
 # The same of a URL by itself, whose password may hold anything, and of an address whose scheme was forgotten.
-_WHOLE_LOGIN = re.compile(r"(?<=://)(?<!s3://)(?<!sqlite://).*@|^[^/\s\"'@:]+:[^/\s\"'@]+@")
+_WHOLE_LOGIN = re.compile(r"(?<=://)(?<!s3://)(?<!sqlite://).*@|(?<=s3://)[^/]*@|^[^/\s\"'@:]+:[^/\s\"'@]+@")
 # What follows the first colon of an address is a password unless it is a port; so, too, where it holds / or #.
 _PASSWORDS = (
     re.compile(r"^[a-z0-9+]+://(?!\[)[^/@#?\s:]*:(?!@|\d*(?:[/?#]|$)|\$\{\w+\}(?:[@/?#]|$))", re.IGNORECASE),

@@ -53,6 +53,7 @@ COLUMNS = {
 }
 _MISSING = frozenset({"", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
 _FLAGS = {"true": 1.0, "false": 0.0}
+_FIELDS = "a line must have as many fields as the header"
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,9 @@ class _Faults:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
-        self.numbers = np.arange(1, len(frame) + 1)  # (row,)
+        self.damaged: list[tuple[int, str]] = [(line - 1, text) for line, text in frame.attrs.get("damaged", [])]
+        numbers = np.arange(1, len(frame) + len(self.damaged) + 1)
+        self.numbers = np.delete(numbers, [number - 1 for number, _ in self.damaged])  # (row,) as in the file
         self.bad = np.zeros(len(frame), dtype=np.bool_)
         self.rules: list[tuple[str, NDArray[np.int64], str]] = []
 
@@ -256,10 +259,14 @@ class _Faults:
             self.bad |= broken
 
     def violations(self) -> tuple[Violation, ...]:
-        return tuple(
+        found = [
             Violation(rule, len(rows), _offender(self.frame, self.numbers[rows[0]], rows[0], column))
             for rule, rows, column in self.rules
-        )
+        ]
+        if self.damaged:
+            number, text = self.damaged[0]
+            found.insert(0, Violation(_FIELDS, len(self.damaged), f"row {number} ({_show(text)})"))
+        return tuple(found)
 
     def rows(self) -> pd.DataFrame:
         positions = np.flatnonzero(self.bad)
@@ -268,7 +275,8 @@ class _Faults:
             reasons[rows] = reasons[rows].where(reasons[rows] == "", reasons[rows] + "; ") + rule
         bad = self.frame.iloc[positions].assign(reasons=reasons.to_numpy())
         bad.insert(0, "row", self.numbers[positions])
-        return bad.reset_index(drop=True)
+        lines = pd.DataFrame(self.damaged, columns=["row", "line"]).assign(reasons=_FIELDS)
+        return pd.concat([bad, lines] if self.damaged else [bad], ignore_index=True)
 
 
 def _offender(frame: pd.DataFrame, number: int, row: int, column: str) -> str:

@@ -1,7 +1,8 @@
 """Raw sales from wherever they lie: CSV, Parquet, SQL, S3. Judges the container, never the rows.
 
 A database is opened for reading only: one snapshot, one statement, a time limit, and errors without passwords. A frame
-that comes from here names in its `attrs` the columns that were not asked for (`left_out`), and its `lineage`.
+that comes from here says in its `attrs` what was not read: `left_out`, the names of columns that were not asked for,
+and `damaged`, (line number, text) of CSV lines whose number of fields is not the header's; and its `lineage`.
 """
 
 import logging
@@ -74,12 +75,18 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None) -> pd.DataFr
 
 
 def _read_csv(store: Any, path: str, *, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
+    damaged: list[tuple[int, str]] = []
+
+    def note(row: Any) -> str:
+        damaged.append((row.number, row.text))
+        return "skip"
+
     try:
         with store.open_input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
             table = pa.csv.read_csv(
                 stream,
                 read_options=pa.csv.ReadOptions(use_threads=False),  # only one thread can number its lines
-                parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+                parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
                 convert_options=pa.csv.ConvertOptions(column_types={name: pa.string() for name in _TEXTS}),
             )
     except pa.ArrowInvalid as error:
@@ -96,7 +103,7 @@ def _read_csv(store: Any, path: str, *, where: str, columns: Sequence[str] | Non
     table = table.select([place for place, name in enumerate(names) if name in wanted])  # a name may be there twice
     if binary := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
         raise SourceError(f"{where}: is not UTF-8 text (column {binary[0]}); save it as UTF-8")
-    return unquote_formulas(_to_frame(table, left_out=left_out))
+    return unquote_formulas(_to_frame(table, left_out=left_out, damaged=damaged))
 
 
 def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
@@ -124,9 +131,9 @@ def _wanted(names: Sequence[str], columns: Sequence[str] | None) -> tuple[list[s
     return wanted, [name for name in names if name not in wanted]
 
 
-def _to_frame(table: Any, *, left_out: Sequence[str]) -> pd.DataFrame:
+def _to_frame(table: Any, *, left_out: Sequence[str], damaged: Sequence[tuple[int, str]] = ()) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
-    frame.attrs = {"left_out": left_out}
+    frame.attrs = {"left_out": left_out, "damaged": damaged}
     return frame
 
 

@@ -23,7 +23,7 @@ from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
 from pricing.registry.union import unite_tables
 
-FORMAT = 2  # of a version's files: no other is read
+FORMAT = 3  # of a version's files: no other is read
 
 MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in experiments tell how demand answers to price",
@@ -288,10 +288,14 @@ def load(folder: str | Path, *, mapped: bool = True) -> LoadedVersion:
     content = files.read(folder, parts=_SERVED, mapped=mapped)
     try:
         documents = content.documents
+        demand = DemandTable.from_arrays(_part(content.arrays, "table"), documents["table"])
+        facts = ProductFacts.from_arrays(_part(content.arrays, "products"), documents["products"])
+        if not all((ids[:-1] < ids[1:]).all() for ids in (demand.product_ids, facts.product_ids)):
+            raise ValueError("its products are not in order")  # in which they are looked up
         return LoadedVersion(
             folder=folder,
-            demand=DemandTable.from_arrays(_part(content.arrays, "table"), documents["table"]),
-            facts=ProductFacts.from_arrays(_part(content.arrays, "products"), documents["products"]),
+            demand=demand,
+            facts=facts,
             config=parse_model_config(documents["config"], where=f"{folder}/config.json"),
             meta=header,
             backtest=documents["backtest"],

@@ -210,9 +210,19 @@ def experiment_id() -> str:
     name, given = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
     if given and not name:
         return given
-    name, client = name or EXPERIMENT, MlflowClient()
+    name = name or EXPERIMENT
+    client = MlflowClient()
     found = client.get_experiment_by_name(name)
-    return str(found.experiment_id) if found else client.create_experiment(name, _artifacts(name))
+    if found is None:
+        try:
+            return client.create_experiment(name, _artifacts(name))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # another process made it between the two calls
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise RegistryError(f"experiment {name!r} was deleted; restore it, or set MLFLOW_EXPERIMENT_NAME to another")
+    return str(found.experiment_id)
 
 
 def runs_of(which: str, *, model: str, most: int = 20) -> list[Run]:

@@ -13,27 +13,27 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_272,
-    "pricing/data": 3_852,
+    "pricing": 1_285,
+    "pricing/data": 3_867,
     "pricing/demand": 5_356,
     "pricing/decision": 3_408,
     "pricing/decision_log": 436,
-    "pricing/registry": 2_496,
-    "pricing/runtime": 1_406,
+    "pricing/registry": 2_500,
+    "pricing/runtime": 1_416,
     "etl": 1_800,
-    "pipelines": 5_081,
+    "pipelines": 5_097,
     "serving": 1_978,
     "monitoring": 2_736,
     "console": 1_914,
     "simulation": 2_354,
     "deploy": 2_288,
     "benchmarks": 2_416,
-    "tests": 26_589,
+    "tests": 26_605,
 }
 TOTALS = {
-    "product": 36_377,
+    "product": 36_435,
     "product files": 195,
-    "Markdown in docs": 2_988,
+    "Markdown in docs": 2_989,
     "settings": 107,
     "Makefile targets": 25,
 }

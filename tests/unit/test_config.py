@@ -66,7 +66,7 @@ def test_a_file_of_the_user_goes_before_a_name(tmp_path: Path, monkeypatch: pyte
         ("decision: {guardrails: {max_move: .inf}}", "decision.guardrails.max_move", "inf"),
         ("decision:\n  guardrails:\n    band:\n    - 0.7\n    - 20", "decision.guardrails.band.1", "20"),
         ("demand: {horizon: 4.5}", "demand.horizon", "4.5"),
-        ("decision: {strategies: {spring: {kind: margn}}}", "decision.strategies.spring", "margn"),
+        ("decision: {strategies: {spring: {kind: margn}}}", "decision.strategies.spring", "clearance"),
         ("decision: {strategies: {margin: {ratio: 2}}}", "margin.ratio", "unknown key"),
         ("decision: {strategy: margni}", "decision", "the nearest is margin"),
         ("data: {country: NO}", "data.country", "YAML reads"),

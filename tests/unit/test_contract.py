@@ -123,6 +123,17 @@ def test_a_day_is_read_as_it_is_written_whatever_its_type_or_zone(days: object) 
     assert checked.clean["date"].astype(str).tolist() == ["2024-01-01", "2024-01-02"]
 
 
+def test_damaged_lines_are_counted_and_rows_keep_their_number_in_the_file() -> None:
+    frame = sales(units_sold=[1, -1, 2])
+    frame.attrs["damaged"] = [(3, "2024-01-01,A,1")]
+
+    checked = check(frame, where="sales.csv")
+
+    assert checked.violations[0].first == "row 2 ('2024-01-01,A,1')"
+    assert checked.violations[1].first.startswith("row 3 ")
+    assert checked.bad_rows["row"].tolist() == [3, 2]
+
+
 _CELL = st.one_of(
     st.none(),
     st.booleans(),

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pipelines.sales import with_plan
 from pricing.config import load_config
 from pricing.data.calendar import Deliveries, Promotions
+from pricing.data.events import read_deliveries
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
@@ -189,12 +190,10 @@ def test_a_silent_request_is_priced_as_one_that_names_the_first_planned_day(
     assert set(silent.reasons) == set(written.reasons) | ({"delivery_planned"} if coming else set())
 
 
-def test_a_plan_of_deliveries_comes_along_without_what_is_over_and_a_file_that_is_gone_is_refused(
-    tmp_path: Path,
-) -> None:
-    promotions = tmp_path / "promotions.csv"
+def test_a_plan_of_deliveries_comes_along_without_what_is_over_and_one_that_is_gone_stays(tmp_path: Path) -> None:
+    promotions, gone = tmp_path / "promotions.csv", tmp_path / "gone.csv"
     promotions.write_text("product_id,first,last\napple,2025-03-07,2025-03-08\n")
-    data = load_config().data.model_copy(update={"promotions": str(promotions)})
+    data = load_config().data.model_copy(update={"promotions": str(promotions), "deliveries": str(gone)})
     known = facts().planned(deliveries=deliveries("2025-03-01", "2025-03-02"))
 
     found = with_plan(ProductFacts.from_arrays(known.to_arrays(), known.meta()), data)
@@ -202,7 +201,7 @@ def test_a_plan_of_deliveries_comes_along_without_what_is_over_and_a_file_that_i
     assert list(found.promotions.spans()) == ["apple"]
     assert found.planned_deliveries.days() == {"apple": [dt.date(2025, 3, 2)]}
     with pytest.raises(SourceError, match=r"data\.deliveries"):
-        with_plan(known, data.model_copy(update={"deliveries": str(tmp_path / "gone.csv")}))
+        read_deliveries(str(gone))
 
 
 BY_RULE, BY_MODEL = Pricer(None, facts(), config(), version="none"), knowing(facts())

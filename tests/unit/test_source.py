@@ -60,6 +60,13 @@ def test_only_the_columns_asked_for_are_read_and_the_others_named(tmp_path: Path
         assert read.attrs["left_out"] == ["units_sold", "price"]
 
 
+def test_lines_with_another_number_of_fields_are_kept_aside_with_their_number(tmp_path: Path) -> None:
+    frame = read_sales(write(tmp_path / "sales.csv", CSV + "2024-01-03,B,1,2,3\n2024-01-04,B,1,2\n2024-01-05\n"))
+
+    assert len(frame) == 3
+    assert frame.attrs["damaged"] == [(4, "2024-01-03,B,1,2,3"), (6, "2024-01-05")]
+
+
 def test_a_parquet_file_and_folder_are_read(tmp_path: Path, frame: pd.DataFrame) -> None:
     frame.to_parquet(tmp_path / "sales.parquet")
     frame.to_parquet(tmp_path / "parts", partition_cols=["product_id"])
@@ -77,7 +84,6 @@ def test_a_parquet_file_and_folder_are_read(tmp_path: Path, frame: pd.DataFrame)
     [
         ("sales.csv", b""),
         ("sales.csv", CSV.replace(",", ";")),
-        ("sales.csv", CSV + "2024-01-03,B,1\n"),
         ("sales.csv", CSV.replace("00123", "Käse").encode("latin-1")),
         ("sales.csv.gz", b"not gzip at all"),
         ("sales.parquet", CSV),
