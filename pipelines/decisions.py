@@ -64,6 +64,8 @@ def read_requests(frame: pd.DataFrame, *, where: str) -> list[PriceRequest]:
         RequestError: Some rows are none; gives their number and the first ones, counted from 1.
     """
     rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
+    if not rows:
+        raise RequestError(f"{where}: has no row; expected a price request in each")
     try:
         return _REQUESTS.validate_python([request_fields(row) for row in rows])
     except ValidationError as error:

@@ -94,6 +94,9 @@ def main(
             place = str(output or pricing_home() / "prices.csv")
             if where is None:
                 requests = requests_for_all_products(facts, day=asked.day)
+                empty = sum(request.current_stock == 0 for request in requests)
+                if empty:
+                    print(f"{empty:,} products had nothing left on {facts.state_date} and are priced so")
             else:
                 requests = read_requests(read_sales(where), where=where)
             decisions = changed = asked.price(requests, asked.pricer_of(found))
