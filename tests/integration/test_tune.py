@@ -1,5 +1,7 @@
 """Trials of a study as child runs, the search that outlives failures and kills, and the challenger at its end."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +23,7 @@ from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError
-from tests.kit.mlflow_jobs import JobFolder, place, write_config, write_sales
+from tests.kit.mlflow_jobs import ROOT, JobFolder, place, write_config, write_sales
 from tests.kit.versions import shared_panel
 
 
@@ -186,8 +188,10 @@ def test_trials_run_on_the_workers_of_a_scheduler(here: JobFolder) -> None:
         scale = {"scale": {"scheduler": cluster.scheduler_address}}
         settings.write_text(yaml.safe_dump({**yaml.safe_load(settings.read_text()), **scale}))
         words = ["--sales", str(sales), "--config", str(settings), "--trials", "2"]
-        done = here.run("tune", *words, env=here.environment(**{tune.STORAGE_VARIABLE: storage}))
+        command = [sys.executable, "-m", "pricing.runtime.command", "tune", *words]
+        environment = here.environment(**{tune.STORAGE_VARIABLE: storage})
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
-    assert done.code == 0, done.err
+    assert done.returncode == 0, done.stderr
     assert {run.info.status for run in here.runs(job="trial")} <= {"FINISHED", "KILLED"}
     assert len(here.runs(job="trial")) == 2
