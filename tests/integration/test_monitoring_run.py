@@ -17,6 +17,7 @@ from pricing.decision_log.write import LogWriter
 from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.mlflow_jobs import place
 from tests.kit.monitoring_world import World, backtest_figures, build, entries
+from tests.kit.price_api import price_api
 from tests.kit.promotions import packed
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -139,6 +140,20 @@ def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_wri
     assert last_run().data.tags["outcome"] == "page"  # which the night reads
     assert report(home)["outcome"]["action"] == "page"
     assert report(home)["outcome"]["fault"] == "log_empty"
+
+
+def test_a_night_without_a_decision_fails_with_one_alert_that_says_where_to_look(home, capsys):
+    prepare(home, World(days=60, products=20), days=range(40, 59))  # and none for the last day, on which it sold
+    with price_api({}) as hook:
+        doors = {"alerts": ["webhook"], "endpoints": {"webhook_url": hook.url}}
+        (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": doors}))
+        assert monitor(home, "--config", str(home / "config.yaml")) == 2
+
+    (alert,) = hook.bodies
+    assert (alert["key"], alert["severity"]) == ("decisions_stopped-page", "critical")
+    assert last_run().info.status == "FAILED"
+    assert (last_run().data.tags["outcome"], report(home)["outcome"]["fault"]) == ("page", "decisions_stopped")
+    assert str(home / "decisions") in capsys.readouterr().err
 
 
 def test_retrainings_that_others_started_count_in_whichever_experiment(home):

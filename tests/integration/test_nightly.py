@@ -184,6 +184,15 @@ def test_a_second_night_within_the_cooldown_retrains_no_more(home: Path) -> None
     assert "less than 7 days old" in nights()[-1][1]
 
 
+def test_what_monitoring_found_in_another_night_counts_for_nothing(home: Path) -> None:
+    crown(home)
+    night(home, Jobs(found=GREW))
+
+    assert night(home, jobs := Jobs(breaks={"monitor": JobError("it did not get as far as a run")})) == 2
+
+    assert jobs.names == STAGES
+
+
 def test_where_auto_refresh_is_off_a_person_promotes_the_states(home: Path) -> None:
     crown(home)
 

@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines import promote, publish, refresh
+from pipelines.change import report
 from pricing.config import load_config
 from pricing.data.panel import Panel, save_panel
 from pricing.decision.experiments import Arm, Experiment
@@ -25,13 +26,14 @@ from pricing.demand.state import span
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError, UnknownProductError
 from pricing.objects import FolderStore
 from pricing.paths import database_url
+from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import Audit, AuditEntry
 from pricing.registry.published import Pointer, control_key, parse_pointer, pointer_key
 from pricing.registry.version import LoadedVersion, load
 from tests.kit.control import put_control
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
-from tests.kit.promotions import packed
+from tests.kit.promotions import asked, packed
 from tests.kit.versions import make_demand, make_panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
@@ -365,6 +367,12 @@ def test_a_champion_of_another_shop_is_the_one_thing_that_a_challenger_is_told(s
 
     assert promote.main([]) == EXIT_REFUSED
     assert shop.missed == ["products"]
+
+
+def test_a_products_name_is_no_markup_in_the_report_of_a_promotion() -> None:
+    verdict = Verdict("products", 0.5, "share", low=0.9, advice="it lacks 1 of 2: a|b <img src=x>")
+
+    assert r"a\|b &lt;img src=x&gt; |" in report("pricing", asked("2", "1"), [verdict])
 
 
 def pointer(where: Path) -> Pointer:

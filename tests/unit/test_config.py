@@ -1,5 +1,7 @@
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from pricing.config import (
     DEFAULT_PATH,
     EXPERT_PATH,
     WEEKLY_PATH,
+    Config,
     load_config,
     parse_model_config,
 )
@@ -99,6 +102,23 @@ def test_another_kind_of_strategy_under_a_default_name_takes_none_of_the_former_
 
     assert strategies.strategies["margin"] == MatchConfig(kind="match", ratio=0.9)
     assert strategies.strategies["clearance"] == load_config().decision.strategies["clearance"]
+
+
+def numbers(schema: Any, at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every part of a JSON schema that describes a number, by its place."""
+    if isinstance(schema, dict) and schema.get("type") in ("number", "integer"):
+        yield at, schema
+    parts = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    for name, part in parts:
+        yield from numbers(part, f"{at}/{name}")
+
+
+def test_every_number_has_limits() -> None:
+    found = dict(numbers(Config.model_json_schema()["$defs"]))
+    ends = ({"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"})
+
+    assert [at for at, part in found.items() if not all(end & part.keys() for end in ends)] == []
+    assert len(found) > 80
 
 
 @pytest.mark.parametrize(("key", "value"), [("colour", 1), ("seed", 2**32), ("horizon", None)])

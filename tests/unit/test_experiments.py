@@ -223,6 +223,18 @@ def test_an_advertised_offer_and_a_price_moved_by_others_are_not_drawn() -> None
         assert "price_test" not in found.decision.reasons
 
 
+def test_draws_do_not_add_up_where_a_shop_sends_back_what_it_was_told() -> None:
+    flat, price, charged = Pricer(None, facts(), config(), version="none"), 10.0, []
+
+    for day in DAYS:
+        for _ in range(2):
+            price = answer(request(date=day, current_price=price), of=flat).decision.recommended_price
+        charged.append(price)
+
+    assert set(charged) == {9.53, 10.0, 10.5}
+    assert all(len(set(charged[week : week + 7])) == 1 for week in (0, 7, 14))
+
+
 def panel_of(
     names: np.ndarray, dates: np.ndarray, *, units: np.ndarray, price: np.ndarray, period: Period = "day"
 ) -> Panel:

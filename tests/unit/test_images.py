@@ -50,6 +50,20 @@ def test_hardened_every_password_and_key_must_be_given_and_none_has_a_usual_one(
     assert {HARDENED[name]["environment"]["PRICING_KEYS"] for name in TASKS} == {"required"}
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_a_serving_task_cannot_write_what_is_published(name: str) -> None:
+    mounted = [volume for volume in SERVICES[name]["volumes"] if volume.startswith("published:")]
+
+    assert mounted == ["published:/var/lib/pricing/published:ro"]
+
+
+def test_bodies_that_are_sent_by_halves_do_not_fill_the_proxys_memory() -> None:
+    connections, size = map(int, re.findall(r"^ *(?:maxconn|tune\.bufsize) (\d+)$", PROXY, re.MULTILINE))
+
+    assert SERVICES["proxy"]["mem_limit"] == "1g"
+    assert connections * size < 0.6 * 2**30
+
+
 def test_the_proxy_and_the_service_take_bodies_of_the_same_size_and_a_full_batch_is_smaller() -> None:
     limits = {int(found) for found in re.findall(r"req\.body_size gt (\d+)", PROXY)}
     item = {

@@ -1,6 +1,7 @@
 """What the last days of a history say of each product; and the last price charged, which no fault moves."""
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.missing_rows import COUNTED
 from pricing.decision.pricer import Pricer
-from pricing.decision.product_facts import ProductFacts, last_prices
+from pricing.decision.product_facts import ProductFacts, carry_facts, carry_last_price, last_prices
 from pricing.decision.request import PriceRequest
+from pricing.demand.state import span
 from tests.kit.decision import config
 from tests.kit.panels import DAYS, panel
 
@@ -160,6 +162,30 @@ def test_a_price_further_away_or_a_first_one_counts_once_it_was_charged_for_some
     nights: tuple[float, ...], expected: float
 ) -> None:
     assert last(*nights) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["new rows alone", "the whole history"])
+def test_a_fault_in_the_first_row_of_a_new_product_becomes_the_last_price_in_no_refresh(whole: bool) -> None:
+    launch, serving = 100, load_config().serving
+    price = np.full((2, DAYS), 6.5)
+    price[1, :launch], price[1, launch] = nan, 650.0
+    every = panel(products=2, price=price, present=np.isfinite(price))
+    known = every.through(every.dates[launch - 1])
+    facts, anchors, carried, anew = ProductFacts.from_panel(known), Anchors.from_panel(known), [], []
+
+    for day in range(launch, launch + serving.jump_confirmed + 3):
+        tail, kept = span(every, day - 34, day + 1), span(every, day - 35, day)
+        history = every.through(every.dates[day]) if whole else tail
+        new = carry_facts(facts, tail, history, kept=kept, whole=whole)
+        last_price, former_price = carry_last_price(
+            facts, new, history=history, tail=tail, kept=kept, anchors=anchors, serving=serving
+        )
+        facts = replace(new, last_price=last_price, former_price=former_price)
+        carried.append(facts.last_price[1])
+        trained = {"largest_jump": serving.largest_jump, "confirmed": serving.jump_confirmed}
+        anew.append(ProductFacts.from_panel(history, **trained).last_price[1])
+
+    np.testing.assert_array_equal([carried, anew], [[nan] * serving.jump_confirmed + [6.5] * 3] * 2)
 
 
 @pytest.mark.parametrize("start", [KNOWN, ()])
