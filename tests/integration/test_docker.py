@@ -6,14 +6,19 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import mlflow
 import pytest
@@ -131,6 +136,16 @@ class Platform:
         up = f'haproxy_server_status{{proxy="tasks",server="{task}",state="UP"}} 1'
         wait_for(lambda: up in self.ask_inside(by, "http://proxy:8405/metrics"), f"{task} is not ready")
 
+    def written(self) -> set[str]:
+        """The ids of the decisions that lie in the volume of the log."""
+        code = (
+            "import json, pathlib\n"
+            "for path in pathlib.Path('/var/lib/pricing/decisions').rglob('*.jsonl'):\n"
+            "    for line in path.read_text().splitlines():\n"
+            "        print(json.loads(line)['decision']['decision_id'])"
+        )
+        return set(self.compose("exec", "-T", "publish", "python", "-c", code).split())
+
 
 @contextmanager
 def started(docker: dict[str, str], *, key: str = "", **given: str) -> Iterator[Platform]:
@@ -236,6 +251,79 @@ def test_compose_serves_what_the_mlflow_server_names_champion(
         urllib.request.urlopen(f"{platform.tracking}/api/2.0/mlflow/experiments/search?max_results=1", timeout=30)
 
 
+@pytest.mark.weekly
+def test_a_serving_task_cannot_write_what_is_published(platform: Platform) -> None:
+    code = "open('/var/lib/pricing/decisions/tried', 'w'); open('/var/lib/pricing/published/tried', 'w')"
+
+    with pytest.raises(AssertionError, match="Read-only file system: '/var/lib/pricing/published/tried'"):
+        platform.compose("exec", "-T", "serving-1", "python", "-c", code)
+
+
+@pytest.mark.weekly
+def test_no_answer_and_no_decision_is_lost_while_each_service_is_restarted(platform: Platform) -> None:
+    callers = Callers(platform)
+    with callers.calling():
+        for task, other in zip(TASKS, reversed(TASKS), strict=True):
+            platform.compose("restart", task)
+            platform.wait_ready(task, by=other)
+        for service in ("mlflow", "postgres", "publish"):
+            before = len(callers.answers)
+            platform.compose("restart", service)
+            wait_for(lambda: len(callers.answers) > before + 20, "callers get no answers")  # noqa: B023  (called here)
+    answered = {answer["decision_id"] for answer in callers.answers}
+
+    wait_for(lambda: answered <= platform.written(), "decisions are missing")
+
+    assert callers.failures == []
+    assert {answer["model_version"] for answer in callers.answers} == {"1"}
+
+
+@pytest.mark.weekly
+def test_every_query_of_the_dashboard_and_of_the_alarms_is_answered_by_prometheus(platform: Platform) -> None:
+    base = f"{platform.at('PROMETHEUS_PORT')}/api/v1"
+    panels = json.loads((COMPOSE / "dashboards" / "pricing.json").read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    price(platform)
+
+    def silent() -> list[str]:
+        return [query for query in queries if not ask_prometheus(f"{base}/query?query={quote(query)}")["result"]]
+
+    def alarms() -> list[dict[str, Any]]:
+        return [rule for group in ask_prometheus(f"{base}/rules").get("groups", []) for rule in group["rules"]]
+
+    wait_for(lambda: silent() == [], "a line for all queries")
+    wait_for(lambda: {rule["health"] for rule in alarms()} == {"ok"}, "alarms are not evaluated")
+
+
+@dataclass
+class Callers:
+    """Two callers that ask for prices through the proxy, one after another, until the block ends."""
+
+    platform: Platform
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        stop = threading.Event()
+
+        def call_on() -> None:
+            while not stop.wait(0.1):
+                try:
+                    self.answers.append(price(self.platform))
+                except OSError as error:
+                    if getattr(error, "code", 0) != HTTPStatus.TOO_MANY_REQUESTS:  # on a busy machine
+                        self.failures.append(f"{time.strftime('%X')} {error!r}")
+
+        with ThreadPoolExecutor() as pool:
+            for _ in range(2):
+                pool.submit(call_on)
+            try:
+                yield
+            finally:
+                stop.set()
+
+
 def register(uri: str, folder: Path, *, experiment: str = "pricing") -> str:
     """Registers a model version, names it champion and returns its number."""
     registry = Registry("pricing", uri=uri)
@@ -255,6 +343,12 @@ def price(platform: Platform) -> dict[str, Any]:
     with urllib.request.urlopen(call, timeout=30) as response:
         answer: dict[str, Any] = json.load(response)
     return answer
+
+
+def ask_prometheus(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        data: dict[str, Any] = json.load(response)["data"]
+    return data
 
 
 def run_docker(environment: dict[str, str], *arguments: str) -> str:
