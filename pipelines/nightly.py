@@ -146,7 +146,7 @@ class _Night:
         if outcome == "page" and found.get("sales_at_fault"):
             parts.append("the sales may be at fault, so states stay as they are")
         else:
-            parts.append(self._refresh())
+            parts.append(self._tried(self._refresh))
         parts.append(self._tried(self._delete_versions))
         return "; ".join(filter(None, parts))
 

@@ -111,6 +111,7 @@ NIGHTS = [  # jobs, exit code, what was started, what the night says
     (Jobs(codes={"promote": EXIT_NOT_PUBLISHED}), 0, STAGES, "states are up to date"),
     (Jobs(codes={"publish": 2}), EXIT_NOT_PUBLISHED, STAGES, "states are up to date"),
     (Jobs(codes={"etl": 2}), 2, STAGES[:1], ""),
+    (Jobs(codes={"refresh": 2}), 2, STAGES[:3], ""),
     (Jobs(codes={"promote": EXIT_REFUSED}, refused_by="parity,price_moves"), 3, STAGES, "a gate refused the refreshed"),
     (Jobs(codes={"promote": EXIT_REFUSED}, refused_by="not_rejected"), 3, STAGES, "a gate refused the refreshed"),
     (Jobs(codes={"promote": EXIT_REFUSED}, refused_by="fresh"), 0, STAGES, "a gate refused the refreshed"),
