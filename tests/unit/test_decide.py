@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pricing.decision.decide import Choices, Policy, chance_at_least, decide
+from pricing.decision.decide import Choices, Policy, _best, chance_at_least, decide
 from pricing.decision.guardrails import Limits, PricingContext
 from pricing.decision.reasons import named
 from pricing.decision.resolve import take
@@ -375,3 +375,11 @@ def test_confidence_of_a_price_that_no_move_was_wanted_from_is_over_the_regular_
     assert kept.price.tolist() == context.current_price.tolist()
     assert kept.confidence == pytest.approx([better.mean(), 1.0], abs=0.03)
     assert calibrated_.confidence == pytest.approx(0.3 + 0.01 * kept.confidence)
+
+
+@pytest.mark.parametrize(("assumed", "best"), [(True, 9.0), (False, 5.0)])
+def test_an_assumed_cost_asks_for_no_price_below_those_ever_seen(assumed: bool, best: float) -> None:
+    prices, worth = np.array([[5.0, 7.0, 9.0]]), np.array([[[1.0, 0.0, -9.0]]] * 2)
+    context = pricing_context(cost_assumed=assumed, seen_low=9.0, anchor=3.0)
+
+    assert _best(np.zeros_like(prices), context, prices, worth)[0] == pytest.approx(best, rel=0.1)

@@ -155,3 +155,7 @@ def test_sold_out_days_are_carried_forward_as_if_encoded_from_scratch(split: int
     for name, values in vars(whole.state.memory).items():
         assert values.dtype == np.float32
         np.testing.assert_allclose(getattr(carried, name), values, rtol=1e-5, atol=1e-6)
+
+
+def test_demand_behind_an_empty_shelf_is_at_most_three_times_what_sold() -> None:
+    assert demand_above(np.array([10.0]), mean=np.array([30.0]))[0] == pytest.approx(30.0, abs=1e-6)

@@ -12,6 +12,7 @@ from pricing.demand import evaluation
 from pricing.demand.ensemble import (
     CLASSES,
     FORECASTERS,
+    LIMIT,
     _recent,
     combined_factor,
     extend_combination,
@@ -193,3 +194,11 @@ def test_the_levels_error_is_taken_from_a_periods_noise_and_leaves_some(size: fl
 
     own, shared = 1 / (size * np.exp(factor[0])), np.exp(error**2) - 1
     assert own == pytest.approx(max(1 / size - shared, 0.2 / size), rel=1e-4)
+
+
+def test_no_forecaster_moves_the_combination_beyond_its_limit() -> None:
+    paths = np.array([0.0, 9.0, 9.0]).reshape(3, 1, 1)
+
+    found = combined_factor(paths, weights=np.array([[0.0, 0.5, 0.5]] * 4), volume=np.array([0]))
+
+    assert found[0, -1] == pytest.approx(LIMIT)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pricing.decision.pricer import LEAST_ELASTICITY, RULE_ELASTICITY, STEEPEST, Pricer, prior_demand, prior_elasticity
 from pricing.decision.reasons import REASONS
-from pricing.decision.request import PriceRequest
+from pricing.decision.request import PriceRequest, request_fields
 from pricing.decision.stock import Sales
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.errors import RequestError, UnknownProductError
@@ -317,3 +317,9 @@ def test_what_a_rule_believes_sells_does_not_depend_on_the_unit_of_sales(scale: 
     plain, other = sold(3.0, 5.0), sold(3.0 * scale, 5.0 * scale)
 
     np.testing.assert_allclose(other, scale * plain, rtol=1e-5)
+
+
+def test_an_empty_cell_is_an_absent_field_but_of_the_competitor_who_then_has_none() -> None:
+    fields = request_fields({"product_id": "tea", "comp_price": None, "tax_rate": None})
+
+    assert fields == {"product_id": "tea", "comp_price": None}

@@ -85,3 +85,10 @@ def test_a_promotion_does_not_raise_the_level_of_the_days_after_it() -> None:
 
     np.testing.assert_allclose(kept.level[:, -1], ordinary, atol=0.02)
     assert (raised.level[:, -1] > ordinary + 0.3).all()
+
+
+def test_what_a_promotion_seems_to_take_away_is_none() -> None:
+    panel = promoted_panel()
+    fewer = np.where(panel.is_promo > 0, np.floor(panel.units_sold / 6), panel.units_sold).astype(np.float32)
+
+    assert (learn(replace(panel, units_sold=fewer)) == 0).all()

@@ -63,3 +63,19 @@ def test_switches_count_without_any_model(tmp_path: Path) -> None:
         answers = [shop.price(**NEAR, product_id=one, category="drinks").get_json() for one in ("cola", "tea")]
 
     assert [one["recommended_price"] for one in answers] == [1.2, 1.77]
+
+
+def test_an_override_prices_until_its_end_and_no_longer(shop: ServingApp) -> None:
+    free = shop.price(**NEAR).get_json()["recommended_price"]
+
+    for until, expected in ((NOW + HOUR, 1.77), (NOW, free)):
+        switch(shop, override(1.77, until=until))
+        assert shop.price(**NEAR).get_json()["recommended_price"] == expected
+
+
+def test_a_frozen_product_is_counted_as_frozen(shop: ServingApp) -> None:
+    switch(shop, freeze())
+    shop.price(**NEAR)
+
+    lines = shop.client.get("/metrics").text.splitlines()
+    assert any("pricing_decisions_total" in line and 'source="frozen"' in line for line in lines)
