@@ -64,7 +64,7 @@ class LocalLauncher:
     def _command(self, action: str, parameters: Mapping[str, str]) -> list[str]:
         if not (self._root / "MLproject").is_file():
             options = [word for name, value in parameters.items() for word in (f"--{name}", value)]
-            return [sys.executable, "-P", "-m", "pricing.runtime.command", action, *options]
+            return [sys.executable, "-m", "pricing.runtime.command", action, *options]
         options = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
         run = ("mlflow", "run", str(self._root), "-e", action, "--env-manager", "local")
         return [sys.executable, "-m", *run, *options]

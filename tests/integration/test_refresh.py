@@ -187,12 +187,12 @@ def test_a_refresh_takes_the_promotions_that_are_planned_by_then(shop: Shop, tmp
     assert refresh.main(["--sales", sales]) == 0
     changed = shop.fetch("challenger")
     plan.unlink()
-    assert refresh.main(["--version", "3", "--sales", shop.sales(166)]) == 2, (
-        "a plan that is configured is read or refused"
-    )
+    assert refresh.main(["--version", "3", "--sales", shop.sales(166)]) == 0
+    gone = shop.fetch("4")
 
     assert [str(day) for day in planned.facts.promotions.last] == [days[3]], "what is over is left out"
     assert [str(day) for day in changed.facts.promotions.last] == [days[2]]
+    assert gone.facts.promotions.spans() == changed.facts.promotions.spans()
     assert "promotion_planned" in reasons_of(changed, product, days[2])
 
 
