@@ -65,7 +65,7 @@ class _Jobs(JobGroup):
                 raise
             extra = "serving" if cmd_name in ANSWER else "training"
             raise PricingError(
-                f"{cmd_name} needs the package {error.name}, which is not installed: install pricing[{extra}]"
+                f"{cmd_name} needs the package {error.name}, which is not installed: install the extra {extra}"
             ) from error
         return command
 

@@ -65,4 +65,4 @@ def test_a_job_whose_packages_are_not_installed_says_which_and_what_to_do(
 
     error = capsys.readouterr().err
     assert "train needs the package no_such_library" in error
-    assert "install pricing[training]" in error
+    assert "the extra training" in error
