@@ -184,7 +184,6 @@ def learn(
             mean=np.asarray(forecast.mean, np.float64),
             price=np.asarray(price * (1.0 + norms.weekend[who] * weekend), np.float64),
             routine=np.zeros(len(at)),
-            weight=np.ones(len(at)),
             size=np.asarray(forecast.size, np.float64),
             weekend=np.asarray(norms.elasticity[who] * price * weekend, np.float64),
             censored=table.censored[who, at],
@@ -234,7 +233,7 @@ def learn(
 
 def _compare_kinds(sample: EstimationSample, moves: Residuals, shift: Shift) -> dict[str, FalsificationTest]:
     """Compare each kind with the other price changes, with its share of the information."""
-    told = moves.weight * moves.mean / (1.0 + moves.mean / moves.size) * moves.price**2
+    told = moves.mean / (1.0 + moves.mean / moves.size) * moves.price**2
     checks = {}
     for name, kind in sample.kinds.items():
         value, error = difference(moves, shift, kind, parent=sample.parent)

@@ -36,7 +36,6 @@ class Residuals:
     mean: Floats  # units expected at the price charged, with the current elasticity in the offset
     price: Floats  # price residual (log price change less the price network's prediction) × weekend factor
     routine: Floats  # control function: its part that may respond to hidden demand (`endogeneity`)
-    weight: Floats  # 0 or more
     size: Floats  # of the negative binomial
     weekend: Floats  # regressor of the weekend coefficient: elasticity × price residual on weekends, else 0
     censored: Floats  # 1.0 where the stock ran out, so that demand was at least `units`
@@ -180,7 +179,7 @@ def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats)
     """Project the random intercepts out of `columns`, at the fit of the pooled coefficients to the columns `fitted`."""
     who, products = events.product, len(pooled.level)
     mean = events.mean * np.exp(np.clip(pooled.level[who] + pooled.value @ fitted, -3, 3))
-    weight = events.weight / (1.0 + events.mean / events.size)
+    weight = 1.0 / (1.0 + events.mean / events.size)
     units, slope = complete_censored(events.units, mean, events.size, censored=events.censored)
     information = weight * slope
     total = _by(who, information, products)

@@ -92,7 +92,6 @@ def draw_chain(config: ChainConfig, *, seed: int) -> Chain:
         mean=usual[product, store] * np.exp(OFFSET * price[where]),
         price=price[where],
         routine=nothing,
-        weight=np.ones(len(product)),
         size=size,
         weekend=nothing,
         censored=nothing,
