@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pricing.errors import LockError, PricingError
-from pricing.paths import CODE, given_database_url
+from pricing.paths import CHECKOUT, CODE, given_database_url
 from pricing.registry.database import session_lock
 from pricing.runtime.mlflow_runs import child_environment
 
@@ -45,7 +45,8 @@ def run_job(
     """
     print(f"--- {name}", flush=True)
     environment = child_environment(run)
-    environment["PYTHONPATH"] = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    if CHECKOUT:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CODE), environment.get("PYTHONPATH")]))
     safely = [sys.executable, "-P", *COMMAND[1:]]  # imports nothing from the folder that it runs in
     process = subprocess.Popen([*safely, name, *options], env=environment, pass_fds=keep)
     try:

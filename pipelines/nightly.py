@@ -135,7 +135,7 @@ class _Night:
         empty = self._tried(self._archive) == "empty"
         # A log that monitoring remembers, and that is not there any more, has lost decisions.
         if empty and not (pricing_home() / "monitoring").is_dir() and given_database_url() is None:
-            return f"no decision in {log_url()}, so nothing to monitor; {self._refresh()}"
+            return f"no decision in {log_url()}, so nothing to monitor; {self._tried(self._refresh)}"
         self._tried(lambda: str(self.job("monitor")))  # what it found before it failed still counts
         found = child_tags(self.run, "monitor")
         outcome = found.get("outcome")

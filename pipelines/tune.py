@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ from pricing.runtime.mlflow_runs import (
     set_run_description,
     tracked_run,
 )
-from pricing.runtime.workers import client_of
+from pricing.runtime.workers import map_partitions
 
 if TYPE_CHECKING:
     from pricing.demand.backtest import Backtest
@@ -54,6 +55,17 @@ DEFAULT = "default"  # attribute of the trial of the settings as they are
 # forecast did not mean a less biased elasticity.
 AROUND = {"units": (1 / 2, 3, 1 / 2), "steps": (2 / 3, 4, 1 / 3), "context": (1 / 2, 2, 1 / 4)}  # least, most, step
 LEARNING_RATES = (0.001, 0.02)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What trials need: the sales that they are scored on, the study and its storage, and the run of the search."""
+
+    panel: Panel
+    config: Config
+    study: str
+    storage: str
+    parent: str
 
 
 class StudyError(PricingError):
@@ -82,15 +94,13 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
         if "://" in settings.scale.scheduler and STORAGE_VARIABLE not in os.environ:
             raise StudyError(f"workers elsewhere need a database of trials: set {STORAGE_VARIABLE}")
         past = without_newest_fold(panel, settings.demand)
-        from pricing.demand.backtest import backtest  # noqa: PLC0415 - after the sales are checked
-
         with only_one(f"tune-{name}", home=pricing_home(), model=settings.registry.model_name):
             begun = ended(study)
             print(f"study {name}: {begun} of {budget} trials; a rerun of this command resumes it", flush=True)
             if begun < budget:
-                _search(past, settings, study=name, storage=storage, parent=run.info.run_id, count=budget - begun)
+                _search(_Search(past, settings, name, storage, run.info.run_id), count=budget - begun)
                 ended(study)
-            winner, verdict = _conclude(study, panel, settings, score=backtest)
+            winner, verdict = _conclude(study, panel, settings)
             mlflow.set_tag("verdict", verdict)
             set_run_description(verdict)
             print(verdict, flush=True)
@@ -155,34 +165,26 @@ def ended(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)))
 
 
-def _search(panel: Panel, config: Config, *, study: str, storage: str, parent: str, count: int) -> None:
-    """Runs trials in this process, or one at a time on each of the workers that `scale.scheduler` names.
-
-    A worker that dies costs its trial, in whose place another one is tried.
-
-    Raises:
-        StudyError: Worker after worker dies.
-    """
-    if config.scale.scheduler == "none":
-        _trials(panel, config, study, storage, parent, count)
-        return
-    from distributed import KilledWorker  # noqa: PLC0415 - an extra
-
-    with client_of(config.scale) as client:
-        given = client.scatter(panel, broadcast=True, hash=False)
-        asked = [client.submit(_trials, given, config, study, storage, parent, 1, pure=False) for _ in range(count)]
-        try:
-            client.gather(asked)
-        except KilledWorker as error:
-            raise StudyError(f"the workers died ({error}): give them more memory") from error
+def _search(asked: _Search, *, count: int) -> None:
+    """Runs trials in this process, or one at a time on each of the workers that `scale.scheduler` names."""
+    scale = asked.config.scale
+    if scale.scheduler == "none":
+        _trials(asked, count)
+    else:
+        map_partitions(_trial, asked, range(count), scale=scale)
 
 
-def _trials(panel: Panel, config: Config, name: str, storage: str, parent: str, count: int) -> None:
+def _trial(asked: _Search, _number: int) -> None:
+    """Runs one; where its worker dies another one is tried in its place."""
+    _trials(asked, 1)
+
+
+def _trials(asked: _Search, count: int) -> None:
     from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
 
     connect()
-    study = open_study(storage, name=name, tuning=config.tuning)
-    run_trials(study, panel, config, parent=parent, count=count, score=backtest)
+    study = open_study(asked.storage, name=asked.study, tuning=asked.config.tuning)
+    run_trials(study, asked.panel, asked.config, parent=asked.parent, count=count, score=backtest)
 
 
 def run_trials(
@@ -258,9 +260,7 @@ def _end(run_id: str, status: str, *, words: str) -> None:
     MlflowClient().set_terminated(run_id, status)
 
 
-def _conclude(
-    study: optuna.Study, panel: Panel, config: Config, *, score: Callable[..., "Backtest"]
-) -> tuple[DemandConfig, str]:
+def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[DemandConfig, str]:
     """Compares the best trial with the default settings on the held-out newest fold.
 
     Returns:
@@ -278,10 +278,12 @@ def _conclude(
     if best.user_attrs.get(DEFAULT):
         return config.demand, "no trial beat the default settings"
     tuned = DemandConfig.model_validate({**config.demand.model_dump(), **best.params})
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
+
     unseen, calendar = {}, holiday_calendar(panel, config.data)
     for name, demand in (("best", tuned), ("default", config.demand)):
         newest = demand.model_copy(update={"folds": 1})
-        unseen[name] = float(score(panel, newest, calendar=calendar).figures["wape"])
+        unseen[name] = float(backtest(panel, newest, calendar=calendar).figures["wape"])
     mlflow.log_metrics({f"unseen/{name}_wape": value for name, value in unseen.items()})
     better = unseen["best"] < unseen["default"]
     return tuned if better else config.demand, (

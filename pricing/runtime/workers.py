@@ -41,8 +41,8 @@ def _asked(
     if scale.scheduler == "none":
         yield (_timed(work, shared, number) for number in numbers)
         return
-    with client_of(scale) as client:
-        from distributed import KilledWorker, as_completed  # noqa: PLC0415 - see `client_of`
+    with _client(scale) as client:
+        from distributed import KilledWorker, as_completed  # noqa: PLC0415 - see `_client`
         from distributed.client import FutureCancelledError  # noqa: PLC0415
 
         given = client.submit(copy, shared, pure=False)  # unlike data that are scattered, it outlives its worker
@@ -50,13 +50,11 @@ def _asked(
         try:
             yield (future.result() for future in as_completed(asked))
         except (FutureCancelledError, KilledWorker) as error:
-            raise PricingError(
-                f"a partition's workers died ({error}): give them more memory, or partitions of fewer series"
-            ) from error
+            raise PricingError(f"workers died ({error}): give each more memory, or fewer series to hold") from error
 
 
 @contextmanager
-def client_of(scale: ScaleConfig) -> Iterator["Client"]:
+def _client(scale: ScaleConfig) -> Iterator["Client"]:
     """Yields a client of the configured scheduler, or of processes on this machine, and says its address.
 
     Raises:
@@ -72,7 +70,7 @@ def client_of(scale: ScaleConfig) -> Iterator["Client"]:
                 held.callback(_close, where)
             client = held.enter_context(Client(where, timeout="30s"))
         except ModuleNotFoundError as error:
-            raise ConfigError("scale.scheduler: Dask is not installed: pip install '.[scale]'") from error
+            raise ConfigError("scale.scheduler: Dask is not installed: install the extra scale") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"scale.scheduler: {scale.scheduler} cannot be reached ({error})") from error
         click.echo(f"Dask: {client.scheduler.address}")
@@ -91,5 +89,5 @@ def _timed(work: Callable[[Any, int], object], shared: object, number: int) -> t
         with threadpool_limits(1):
             work(shared, number)
     except PricingError as error:  # of a class that can be sent
-        raise PricingError(f"partition {number}: {error}") from None
+        raise PricingError(f"part {number}: {error}") from None
     return number, time.monotonic() - started
