@@ -46,7 +46,7 @@ class PricingContext:
     comp_price: Floats  # the competitor's price; NaN where unknown or too old
     stock: Floats  # units on hand; infinite where unknown, so that they set no limit
     supply: Floats  # the same where it is known when the next delivery comes; infinite elsewhere
-    last_price: Floats  # charged last, says the sales history (`product_facts.last_prices`); NaN where unknown
+    last_price: Floats  # charged last, says the sales history (`last_price.last_prices`); NaN where unknown
     anchor_price: Floats  # regular price that a person last set; NaN where unknown
     anchor: Floats  # the same moved by what costs have done since, else list price: steps start from it
     seen_low: Floats  # lowest price that a person has ever charged; NaN where unknown

@@ -16,6 +16,7 @@ from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
 from pricing.data.net_price import margin_of, with_tax
+from pricing.decision.cold_start import RULE, prior_demand, prior_elasticity
 from pricing.decision.decide import UNIDENTIFIED, Choices, Policy, decide
 from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
 from pricing.decision.guardrails import CANDIDATES, EDGE, SOFT_OFF, PricingContext
@@ -25,25 +26,15 @@ from pricing.decision.request import Decision, DetailedDecision, PriceRequest, S
 from pricing.decision.resolve import ResolvedBatch, Resolver, take
 from pricing.decision.stock import Tried, outcomes
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches, as_waiting, with_price
-from pricing.demand.curve import Demand, DemandAt, DemandGrid
-from pricing.demand.grades import PRIOR_ONLY
+from pricing.demand.curve import Demand, DemandAt
 from pricing.demand.table import DemandTable
 from pricing.errors import RequestError
 
 PASS = 250  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
 _SUMMARY = np.linspace(0, CANDIDATES - 1, 9).astype(np.intp)  # candidates that the decision log keeps
-RULE_ELASTICITY = (2.5, 0.8)  # where no model answers: mean and sd of the elasticity's size
 SUREST = 0.9999  # no model is certain
-LEAST_ELASTICITY = 1.2  # at 1 and below, profit grows with every price
-STEEPEST = 6.0
-LUMP = 0.1  # share of a period's sales that counts as one unit, since sales may be in any unit
-SIZE = 2.0  # of the negative binomial of one period: the level is little more than a guess
-FURTHEST = 5.0  # largest |log(price / list price)|; beyond it powers would overflow
 REACH = 100.0  # times the list price, up or down, within which prices can be tried
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
-WEIGHT = _WEIGHTS / _WEIGHTS.sum()
 _SOURCES: tuple[Source, ...] = get_args(Source)
-RULE = _SOURCES.index("rule")
 T = TypeVar("T")
 _Pass = tuple[Sequence[int], ResolvedBatch, Choices]  # with the places of its requests in the batch
 
@@ -386,42 +377,6 @@ class Pricer:
     def _followed(self, asked: Assignment | None) -> Assignment | None:
         """Tells what an experiment asked, but for an arm of another version."""
         return None if asked and asked.arm.kind == "challenger" and asked.arm.of != self.version else asked
-
-
-def prior_demand(
-    prices: Floats, *, list_price: Floats, level: Floats, periods: NDArray[np.integer], elasticity: Floats
-) -> DemandGrid:
-    """Prior demand of constant elasticity around the list price, at which `level` units a period are sold.
-
-    Maximised, it gives the classic rules: a mark-up on cost (Lerner's) where stock is ample, and a higher price where
-    the usual sales would empty the shelf in the `periods` (request,) until the next delivery.
-    """
-    mean, sd = elasticity
-    sizes = np.maximum(mean[:, None] + sd[:, None] * _NODES, LEAST_ELASTICITY)  # (request, node)
-    away = np.clip(np.log(prices / list_price[:, None]), -FURTHEST, FURTHEST)
-    first = np.exp(away[:, None, :] * -sizes[:, :, None]) * level[:, None, None]
-    doubt = np.full(len(prices), SIZE)
-    return DemandGrid(
-        first=first,
-        until=first * periods[:, None, None],
-        first_size=doubt,
-        until_size=doubt * np.sqrt(periods),
-        weight=WEIGHT,
-        source=np.full(len(prices), RULE),
-        grade=np.full(len(prices), PRIOR_ONLY),
-        known=np.zeros(len(prices)),
-        unit=LUMP * np.where(level > 0, level, 1.0),
-    )
-
-
-def prior_elasticity(margin: Floats) -> Floats:
-    """(2, request) mean and sd of the elasticity's size where no model answers.
-
-    A usual margin m, a fraction of the net list price, is optimal at an elasticity of 1 / m (Lerner).
-    """
-    mean, sd = RULE_ELASTICITY
-    size = np.where(np.isnan(margin), mean, 1 / np.clip(margin, 1 / STEEPEST, 1 / LEAST_ELASTICITY))
-    return np.array([size, sd * size / mean])
 
 
 def _in_order(parts: Iterable[tuple[Sequence[int], Sequence[T]]]) -> list[T]:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.decision.pricer import LEAST_ELASTICITY, RULE_ELASTICITY, STEEPEST, Pricer, prior_demand, prior_elasticity
+from pricing.decision.cold_start import LEAST_ELASTICITY, RULE_ELASTICITY, STEEPEST, prior_demand, prior_elasticity
+from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import PriceRequest, request_fields
 from pricing.decision.stock import Sales

@@ -15,8 +15,9 @@ from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.missing_rows import COUNTED
+from pricing.decision.last_price import last_prices
 from pricing.decision.pricer import Pricer
-from pricing.decision.product_facts import ProductFacts, carry_facts, carry_last_price, last_prices
+from pricing.decision.product_facts import ProductFacts, carry_facts, carry_last_price
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
 from tests.kit.decision import config
