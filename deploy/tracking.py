@@ -49,9 +49,8 @@ class Tracking(Stack):
             generate_string_key="password",
         )
         self.database = self._database()
-        self.uri = (
-            f"http://mlflow.{base.environment_.private_domain}:{MLFLOW_PORT}"  # MLFLOW_TRACKING_URI of every other task
-        )
+        # MLFLOW_TRACKING_URI of every other task:
+        self.uri = f"http://mlflow.{base.environment_.private_domain}:{MLFLOW_PORT}"
         self.service = self._mlflow()
         if base.environment_.network.people:
             self._show_to_people()
@@ -223,12 +222,7 @@ class Tracking(Stack):
             },
             essential=False,
         )
-        hosts = (
-            f"mlflow.{base.environment_.private_domain}:*",
-            environment.mlflow_domain,
-            "localhost:*",
-            "127.0.0.1:*",
-        )
+        hosts = (f"mlflow.{environment.private_domain}:*", environment.mlflow_domain, "localhost:*", "127.0.0.1:*")
         server = task.add(
             "mlflow",
             image="mlflow",

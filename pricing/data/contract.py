@@ -65,6 +65,7 @@ class Coerced:
     missing: Bools  # (row,) True where the cell is empty
     wrong: Bools  # (row,) True where the cell cannot be read as the wanted kind
     names: tuple[str, ...] = ()  # distinct texts that `values` are codes of; empty for numbers and days
+    dropped: int = 0  # rows whose time of day or zone was dropped
 
 
 def read_numbers(column: "pd.Series[Any]") -> Coerced:
@@ -85,7 +86,9 @@ def read_days(column: "pd.Series[Any]") -> Coerced:
     codes, distinct = _factorize(column)
     stamps = [_stamp(value) for value in distinct]
     values = np.array([None if stamp is None else stamp.date() for stamp in stamps], dtype="datetime64[D]")
-    return Coerced(_take(values, codes, np.datetime64("NaT")), *_faults(codes, distinct, stamps))
+    timed = [stamp is not None and stamp.timetz() != dt.time() for stamp in stamps]
+    dropped = int(_take(np.array(timed, np.bool_), codes, False).sum())
+    return Coerced(_take(values, codes, np.datetime64("NaT")), *_faults(codes, distinct, stamps), dropped=dropped)
 
 
 def read_names(column: "pd.Series[Any]") -> Coerced:
@@ -196,7 +199,7 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
     """Check every row against the contract.
 
     Args:
-        frame: Rows as read; not modified.
+        frame: Rows as read; not modified. Its `attrs` may list what could not be read: see `pricing.data.source`.
         where: Name of these sales in messages.
         period: The grain that the rows should have.
 
@@ -223,6 +226,8 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
             continue
         read, wanted = _COERCE[column.kind]
         cells = read(frame[name])
+        if cells.dropped:
+            notes.append(f"{name}: a time of day or zone is dropped on {cells.dropped:,} rows.")
         faults.add(f"{name} must be {wanted}", cells.wrong, name)
         if column.needed:
             faults.add(f"{name} must not be missing", cells.missing, name)

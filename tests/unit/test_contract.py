@@ -105,22 +105,23 @@ def test_a_product_id_is_a_text_however_it_came(ids: object, expected: list[str]
 
 
 @pytest.mark.parametrize(
-    "days",
+    ("days", "dropped"),
     [
-        ["2024-01-01", "2024-01-02"],
-        [20240101.0, 20240102.0],
-        ["2024-01-01T23:30:00+01:00", "2024-01-02T01:00:00Z"],
-        pd.to_datetime(["2024-01-01 23:00", "2024-01-02 00:00"]).tz_localize("America/New_York"),
-        pd.Series([dt.date(2024, 1, 1), pd.Timestamp("2024-01-02")], dtype=object),
+        (["2024-01-01", "2024-01-02"], False),
+        ([20240101.0, 20240102.0], False),
+        (["2024-01-01T23:30:00+01:00", "2024-01-02T01:00:00Z"], True),
+        (pd.to_datetime(["2024-01-01 23:00", "2024-01-02 00:00"]).tz_localize("America/New_York"), True),
+        (pd.Series([dt.date(2024, 1, 1), pd.Timestamp("2024-01-02")], dtype=object), False),
     ],
 )
-def test_a_day_is_read_as_it_is_written_whatever_its_type_or_zone(days: object) -> None:
+def test_a_day_is_read_as_it_is_written_whatever_its_type_or_zone(days: object, dropped: bool) -> None:
     frame = sales(price=[1.0, 1.0]).assign(date=days)
 
     checked = check(frame, where="sales.csv")
 
     assert not checked.violations
     assert checked.clean["date"].astype(str).tolist() == ["2024-01-01", "2024-01-02"]
+    assert len(checked.notes) == dropped
 
 
 def test_damaged_lines_are_counted_and_rows_keep_their_number_in_the_file() -> None:

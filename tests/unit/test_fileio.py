@@ -29,6 +29,7 @@ def test_where_writing_fails_the_old_content_stays_and_no_draft(tmp_path: Path) 
         ("postgresql://me:secret@host:5432/db#sales", "postgresql://***@host:5432/db#sales"),
         ("http://host:5000", "http://host:5000"),
         ("s3://bucket/a@b.csv", "s3://bucket/a@b.csv"),
+        ("s3://key:secret@bucket/a.csv", "s3://***@bucket/a.csv"),
         ("sqlite:////tmp/ml@flow.db", "sqlite:////tmp/ml@flow.db"),
         ("postgresql://me:se/c#r?e@t x@host/db", "postgresql://***@host/db"),
         ("a/b.csv", "a/b.csv"),
