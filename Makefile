@@ -5,8 +5,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c
 PYTHON := $(or $(PYTHON),python3)
 endif
 DATA ?= grocery
-demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
-demo_home = $${PRICING_HOME:-.pricing}/demo/$(demo_data)
+demo_home = $${PRICING_HOME:-.pricing}/demo/$(DATA)
 NAME ?= decision
 # For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
 quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
@@ -42,14 +41,14 @@ help:  ## this list
 install:  ## .venv with what training needs
 	$(installed) training demo
 
-demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; SOURCES=database: from its PostgreSQL)
+demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; DATA=shop: from a shop's own tables)
 	$(installed) training demo
-	$(pricing) demo --data $(demo_data) $(ARGS)
+	$(pricing) demo --data $(DATA) $(ARGS)
 
-serve-demo:  ## the model of the last demo (DATA=market, SOURCES=database: of that one), as `make serve` does yours
+serve-demo:  ## the model of the last demo (DATA=market, DATA=shop: of that one), as `make serve` does yours
 	$(installed) training demo
 	@test -e "$(demo_home)/mlflow.db" || { echo "there is no demo in $(demo_home); make demo makes one"; exit 2; }
-	PRICING_HOME="$(demo_home)" PRICING_CONFIG=$(demo_data) $(pricing) serve
+	PRICING_HOME="$(demo_home)" PRICING_CONFIG=$(DATA) $(pricing) serve
 
 notebook:  ## from sales to a price, step by step, in JupyterLab (SALES=your own, CONFIG=file)
 	$(installed) notebook demo

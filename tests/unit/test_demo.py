@@ -12,7 +12,7 @@ def test_a_failed_stage_shows_its_last_lines_and_its_log(tmp_path: Path) -> None
     (tmp_path / "logs").mkdir()
 
     with pytest.raises(StageError, match=r"exit code 2.*etl\.log, and ends:(\n.*)*--no_such_option"):
-        _Demo(SCENARIOS["grocery"], tmp_path, None)._job("etl", no_such_option=1)
+        _Demo(SCENARIOS["grocery"], tmp_path)._job("etl", no_such_option=1)
 
     assert "--no_such_option" in (tmp_path / "logs" / "etl.log").read_text()
 
