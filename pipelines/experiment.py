@@ -273,8 +273,7 @@ def _of_draws(
     log: str, panel: Panel, one: Experiment, demand: DemandTable, *, rng: np.random.Generator
 ) -> Iterator[str]:
     """Yields what the draws of an experiment taught and cost."""
-    records = read_drawn(log)
-    draws = find_draws(panel, [record for record in records if (record["experiment"] or {}).get("name") == one.name])
+    draws = find_draws(panel, read_drawn(log), name=one.name)
     usual = demand.elasticity[: len(demand.product_ids)][np.isin(demand.product_ids, sorted(one.prices))]
     model = f"; the mean of the champion's is {usual.mean():+.2f}" if len(usual) else ""
     yield f"\nElasticity by the draws alone: {_shown(estimate_elasticity(panel, draws), '+.2f', share=80)}{model}."

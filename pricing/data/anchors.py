@@ -29,7 +29,7 @@ class Anchors:
     list_price: Floats  # regular price, currency units
     seen_low: Floats  # lowest price that people charged or set, currency units; NaN where unknown
     seen_high: Floats  # highest such price; NaN where unknown
-    unit_cost: Floats  # cost of a unit when the price was set, by which it moves with later costs; NaN where unknown
+    unit_cost: Floats  # cost of a unit when the anchor was made, by which it moves with later ones; NaN where unknown
 
     @classmethod
     def from_panel(cls, panel: Panel) -> "Anchors":
@@ -49,7 +49,8 @@ class Anchors:
             present=panel.present,
             price=panel.price,
             list_price=panel.list_price,
-            unit_cost=np.where(panel.cost_assumed[:, None], np.nan, panel.unit_cost),
+            # The last one: a cost that came late was assumed before, and the regular price was not set at that.
+            unit_cost=np.where(panel.cost_assumed, np.nan, panel.unit_cost[:, -1]),
         )
 
     def with_products(
@@ -62,7 +63,7 @@ class Anchors:
         list_price: Floats,
         unit_cost: Floats | None = None,
     ) -> "Anchors":
-        """`extended` for a panel's arrays: prices (product, period) are NaN only before a product's first period."""
+        """`extended` for a panel's arrays: prices (product, period), NaN only before a product's first; costs (product,)."""
         known = np.isfinite(price)
         rows = np.flatnonzero(known.any(axis=1) & ~np.isin(product_ids, self.product_ids))
         if not len(rows):
@@ -77,7 +78,9 @@ class Anchors:
             list_price=list_price[rows, column].astype(np.float32),
             seen_low=np.fmin.reduce(seen, axis=1).astype(np.float32),
             seen_high=np.fmax.reduce(seen, axis=1).astype(np.float32),
-            unit_cost=np.full(len(rows), np.nan, np.float32) if unit_cost is None else unit_cost[rows, column],
+            unit_cost=np.full(len(rows), np.nan, np.float32)
+            if unit_cost is None
+            else unit_cost[rows].astype(np.float32),
         )
 
     def moved(

@@ -100,7 +100,8 @@ def load_sales(
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
     notes = list(checked.notes)
     if not checked.bad_rows.empty:
-        path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))
+        name = Path(sales).name if Path(sales).name.startswith("part=") else ""  # partitions are read side by side
+        path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine" / name))
         broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
         notes = [f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *notes]
     return LoadedSales(replace(panel, notes=(*notes, *panel.notes), lineage=lineage), judged.findings)

@@ -57,12 +57,12 @@ class Gain:
     others: int
 
 
-def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
+def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]], *, name: str | None = None) -> Draws:
     """Finds the draws in a decision log, whose lines come in the order of `at`, whose prices were charged.
 
     A decision belongs to the panel's period that contains its date, and counts if it was made before that ended; the
     last of several counts, until the next period with a decision, a week at most. Its draw counts where the sales show
-    the price given; a week in whose middle the price changed has none.
+    the price given; a week in whose middle the price changed has none. Given a `name`, draws of that experiment count.
     """
     row_of = {product: row for row, product in enumerate(panel.product_ids.tolist())}
     first, step = panel.dates[0].astype(dt.date), STEP_DAYS[panel.period]
@@ -79,7 +79,7 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
         for column, following in pairwise([*sorted(decisions), len(panel.dates)]):
             record = decisions[column]
             asked = record["experiment"] or {}
-            if "deviation" in asked:
+            if "deviation" in asked and name in (None, asked["name"]):
                 force = slice(max(column, 0), max(min(following, column + 7 // step), 0))
                 deviation[row, force] = float(asked["deviation"])
                 given[row, force] = float(record["decision"]["recommended_price"])

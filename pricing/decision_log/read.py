@@ -5,6 +5,7 @@ counted and named, and costs only itself.
 """
 
 import datetime as dt
+import hashlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -172,7 +173,9 @@ def archive(url: str, *, before: dt.date, kept_since: dt.date | None = None) -> 
             _damaged(con, url)
             con.execute(f"COPY (FROM once ORDER BY \"at\") TO '{file}' (FORMAT parquet, COMPRESSION zstd)")
             archived += len(con.view("once"))
-            store.put(f"parquet/date={day}/{Path(keys[0]).stem}.parquet", file.read_bytes())
+            # Named by all that it holds: some of it may be deleted in vain, and is archived once more beside this.
+            name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
+            store.put(f"parquet/date={day}/{name}.parquet", file.read_bytes())
         store.delete(keys)
     return archived
 

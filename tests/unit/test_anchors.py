@@ -128,6 +128,16 @@ def test_an_anchor_remembers_the_cost_that_it_was_set_at_unless_it_was_assumed()
     assert np.isnan(Anchors.from_panel(history()).columns(known.product_ids)["unit_cost"]).all()
 
 
+def test_a_cost_that_came_late_is_the_anchors_and_not_the_one_assumed_before() -> None:
+    late = rows([8, 9, 10], product="B", price=10.0, unit_cost=[np.nan, np.nan, 3.0])
+    panel = build_panel(pd.concat([charged({"A": {0: 4.0}}), late]), CONFIG, anchors=Anchors.from_panel(history()))
+
+    anchors = Anchors.from_panel(history()).extended(panel)
+
+    assert panel.unit_cost[1, 8:].tolist() == [5.0, 5.0, 3.0]
+    assert anchors.columns(np.array(["B"]))["unit_cost"].tolist() == [3.0]
+
+
 @pytest.mark.parametrize(
     ("charged_for", "expected"),
     [

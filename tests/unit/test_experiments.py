@@ -332,6 +332,7 @@ def test_draws_come_back_from_the_log_where_the_price_was_charged(tmp_path: Path
     np.testing.assert_allclose(draws.deviation[0], expected, rtol=1e-6)
     assert np.isnan(draws.deviation[1]).all()
     assert (draws.logged, draws.used) == (21, 20)
+    assert [find_draws(sales, records, name=name).logged for name in ("spring", "autumn")] == [21, 0]
     late = [{**one, "at": "2026-01-01T00:00:00.000+00:00"} for one in records]
     assert find_draws(sales, late).logged == 0
 
