@@ -1,6 +1,7 @@
 """The configuration: two files of defaults, a user's over them, and what counts beside a version's own settings."""
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,7 +211,8 @@ _Checked = TypeVar("_Checked", bound=ModelConfig)
 
 def _validated(kind: type[_Checked], values: Mapping[str, Any], where: str) -> _Checked:
     try:
-        return kind.model_validate(values)
+        # Strict, but for dates and pairs, which YAML and JSON write as texts and lists.
+        return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise ConfigError(f"{where}: " + "; ".join(_told(dict(fault)) for fault in error.errors())) from error
 
@@ -222,6 +224,8 @@ def _told(fault: Mapping[str, Any]) -> str:
         near = nearest(path, _paths(Config), cutoff=0.68)
         return f"unknown key {path}" + (f"; did you mean {near}?" if near else "")
     message = str(fault["msg"]).removeprefix("Value error, ")
+    if isinstance(found, bool):
+        message += "; YAML reads yes, no, on and off as true or false: quote such a word, or give a number"
     if not path or isinstance(found, Mapping):  # settings that contradict each other, which the message names
         return f"{path}: {message}" if path else message
     return f"{path}: {message}, found {redact_text(repr(redact_url(found) if isinstance(found, str) else found))}"

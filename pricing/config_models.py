@@ -2,20 +2,16 @@
 
 import datetime as dt
 import re
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
     IPvAnyNetwork,
     SecretStr,
-    Tag,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -27,24 +23,7 @@ class Section(BaseModel):
     """Base of every section: frozen, and it refuses keys it does not know, infinities, and true for a number."""
 
     # Built at first use, and only what is used: each process of the service imports this before it does anything else.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        if _holds_truth(value) and not _takes_truth(annotation):
-            raise ValueError("YAML reads yes, no, on and off as true or false: quote such a word, or give a number")
-        return value
-
-
-def _holds_truth(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_truth, value)))
-
-
-def _takes_truth(annotation: Any) -> bool:
-    """Tells whether a truth value may stand somewhere in what an annotation describes."""
-    return annotation in (bool, Any) or any(map(_takes_truth, get_args(annotation)))
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 def _ascending(pair: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -186,21 +165,7 @@ class MatchConfig(StrategyConfig):
     ratio: Ratio = Field(default=1.0, description="Of the competitor's price.")
 
 
-def _kind_of(value: Any) -> Any:
-    return value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
-
-
-AnyStrategyConfig = Annotated[
-    Annotated[MarginConfig, Tag("margin")]
-    | Annotated[RevenueConfig, Tag("revenue")]
-    | Annotated[ClearanceConfig, Tag("clearance")]
-    | Annotated[MatchConfig, Tag("match")],
-    Discriminator(  # by a function: pydantic takes no field with a validator
-        _kind_of,
-        custom_error_type="kind",
-        custom_error_message="kind must be one of margin, revenue, clearance, match",
-    ),
-]
+AnyStrategyConfig = Annotated[MarginConfig | RevenueConfig | ClearanceConfig | MatchConfig, Field(discriminator="kind")]
 
 
 class DecisionConfig(Section):

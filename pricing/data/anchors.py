@@ -63,7 +63,7 @@ class Anchors:
         list_price: Floats,
         unit_cost: Floats | None = None,
     ) -> "Anchors":
-        """`extended` for a panel's arrays: prices (product, period), NaN only before a product's first; costs (product,)."""
+        """`extended` for a panel's arrays: prices (product, period), NaN only before the first; costs (product,)."""
         known = np.isfinite(price)
         rows = np.flatnonzero(known.any(axis=1) & ~np.isin(product_ids, self.product_ids))
         if not len(rows):

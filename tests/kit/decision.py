@@ -36,7 +36,7 @@ def config(**decision: Any) -> Config:
     guardrails = decision.pop("guardrails", {})
     values["decision"] |= {"calibration": {"moves": [], "kept": []}} | decision
     values["decision"]["guardrails"] |= {"max_move": None, "seen": None} | guardrails
-    return Config.model_validate(values)
+    return Config.model_validate(values, strict=False)
 
 
 class ConstantElasticity:
