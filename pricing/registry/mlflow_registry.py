@@ -1,6 +1,5 @@
 """Client of the MLflow model registry: log, find and download versions, read and set aliases. Decides nothing."""
 
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,13 +22,6 @@ from pricing.registry import files
 ARTIFACT = "version"  # the folder of a version's files among a logged model's artefacts
 _LOGGED_MODEL = "models:/"  # what the source of a version begins with; the model's id follows
 
-_MANNERS = {
-    # MLflow's own defaults wait minutes for a server that is down, and show a progress bar for each download.
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
 _SERVING_PACKAGES = ("holidays", "mlflow", "numpy", "pandas", "pydantic", "pyyaml")
 DESCRIPTION_LIMIT = 5000  # characters that MLflow's databases keep of a version's description; PostgreSQL refuses more
 _ABOUT = (
@@ -72,8 +64,6 @@ class Registry:
     """
 
     def __init__(self, model_name: str, *, uri: str) -> None:
-        for name, value in _MANNERS.items():
-            os.environ.setdefault(name, value)
         self.model_name = model_name
         self.uri = uri
         with self._translated_errors():

@@ -77,7 +77,8 @@ def _database() -> str:
     url = given_database_url()
     if url is None:
         return "is not set: promotions are recorded in PRICING_HOME"
-    from pricing.runtime.mlflow_runs import probe_database  # noqa: PLC0415 - packages may be missing
+    from pricing.registry.database import database_errors, open_engine  # noqa: PLC0415 - packages may be missing
 
-    probe_database(url, what="the record of promotions")
+    with database_errors(f"{url}: the record of promotions"):
+        open_engine(url).connect().close()
     return url

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,8 +34,6 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_RUN_NAME,
     MLFLOW_RUN_NOTE,
 )
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from pricing import __version__
@@ -50,6 +48,7 @@ from pricing.paths import (
     pricing_home,
     tracking_uri,
 )
+from pricing.registry.database import database_errors, open_engine
 from pricing.runtime.cli import job
 
 _log = logging.getLogger(__name__)
@@ -59,7 +58,6 @@ _FAILURE_CHARACTERS = 4000
 _PARAMETER_CHARACTERS = 6000  # of a parameter that MLflow stores
 _DIGEST_CHARACTERS = 36
 _SECONDS = 5
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_SECONDS)}
 _DATABASES = ("postgresql", "mysql", "mssql")  # those that MLflow supports, besides SQLite
 
 
@@ -114,37 +112,17 @@ def record_failure(run_id: str, reason: str) -> None:
     """Records in a run why it failed. A store that does not answer is only logged: the first error stays visible."""
     try:
         mlflow.set_tracking_uri(tracking_uri())
-        with _asked_once():
-            client = MlflowClient()
-            client.set_tag(run_id, "failure", reason[:_FAILURE_CHARACTERS])
-            client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**Failed.** {reason[:_FAILURE_CHARACTERS]}")
+        client = MlflowClient()
+        client.set_tag(run_id, "failure", reason[:_FAILURE_CHARACTERS])
+        client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**Failed.** {reason[:_FAILURE_CHARACTERS]}")
     except MlflowException as error:
         _log.warning("run %s: its failure could not be recorded: %s", run_id, first_line(error))
-
-
-@contextmanager
-def _asked_once() -> Iterator[None]:
-    """Lets MLflow ask its server once, for seconds: where a job has failed, a server that is gone holds up nothing.
-
-    By itself it asks eight times and waits longer each time, minutes in all; the alert would come as late.
-    """
-    before = {name: os.environ.get(name) for name in _PATIENCE}
-    os.environ.update(_PATIENCE)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def last_run() -> Run | None:
     """The run that was opened last in this process, with what it says by now; None where there is none to be read."""
     try:
-        with _asked_once():
-            return mlflow.last_active_run()
+        return mlflow.last_active_run()
     except (MlflowException, SQLAlchemyError, OSError) as error:
         _log.warning("the run of this job cannot be read: %s", first_line(error))
         return None
@@ -246,8 +224,7 @@ def _artifacts(experiment: str) -> str | None:
 
 def _end(status: str) -> None:
     try:
-        with _asked_once() if status == "FAILED" else nullcontext():
-            mlflow.end_run(status)
+        mlflow.end_run(status)
     except MlflowException as error:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
 
@@ -351,28 +328,8 @@ def check_reachable(uri: str) -> None:
                 "MLFLOW_TRACKING_URI to work on this machine alone"
             ) from error
     elif "://" in uri and uri.partition("://")[0].partition("+")[0] in _DATABASES:
-        probe_database(uri, what="the tracking store")
-
-
-def probe_database(uri: str, *, what: str) -> None:
-    """Opens a database once and closes it again; the error says what it is.
-
-    Raises:
-        RegistryError: It does not answer within 5 seconds, or cannot be one.
-    """
-    shown = redact_url(uri)
-    patience = {} if uri.startswith(SQLITE) else {"connect_timeout": _SECONDS}
-    try:
-        engine = create_engine(make_url(uri), connect_args=patience)
-        engine.connect().close()
-        engine.dispose()
-    except ValueError as error:  # its text quotes what may be a part of the password
-        raise RegistryError(
-            f"{shown}: {what} has an address that cannot be read; escape @ : / as %40 %3A %2F"
-        ) from error
-    except (SQLAlchemyError, ImportError, TypeError) as error:
-        hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
-        raise RegistryError(f"{shown}: {what} cannot be opened: {first_line(error)}{hint}") from error
+        with database_errors(f"{redact_url(uri)}: the tracking store"):
+            open_engine(uri).connect().close()
 
 
 @job("experiment", config=False)

@@ -23,6 +23,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.control import ControlRecord
 from pricing.registry.promotion import Audit, move, record_refusal
 from pricing.registry.published import control_key
+from pricing.runtime import doctor
 from tests.kit.promotions import FakeRegistry, asked
 from tests.kit.servers import wait_for
 from tests.unit.test_control import experiment, freeze, frozen, plan
@@ -156,3 +157,13 @@ def test_postgres_too_only_appends(postgres: str, change: str) -> None:
     with pytest.raises(sqlalchemy.exc.DatabaseError, match="append-only"), engine.begin() as connection:
         connection.exec_driver_sql(change.format("pricing_promotions"))
     engine.dispose()
+
+
+def test_the_doctor_opens_the_database_as_jobs_do(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("PRICING_DATABASE_URL", postgres.replace("+psycopg2", ""))
+
+    assert doctor.main([]) == 0
