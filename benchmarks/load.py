@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 _PATIENCE = 30.0  # seconds after which an answer counts as missing
+_CONNECTIONS = 800  # at once: a caller's pool, and less than HAProxy accepts; what is due meanwhile waits for one
 
 
 @dataclass
@@ -83,10 +84,11 @@ async def _opened(url: str, bodies: Sequence[bytes], *, rate: float, seconds: fl
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: "
     requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
     found, idle = Load(seconds), list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+    pool = asyncio.Semaphore(_CONNECTIONS)
 
     async def ask(place: int, due: float) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PATIENCE), pool:
                 fresh = not idle
                 reader, writer = await asyncio.open_connection(parts.hostname, parts.port) if fresh else idle.pop()
                 writer.write(requests[place])
