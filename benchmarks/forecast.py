@@ -16,29 +16,28 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.forecast_data import FACTORS, SETS, Sales, configured, history
-from benchmarks.forecasters import KEYS, LEVELS, LIGHTGBM, QUANTILES, Forecasts, global_lightgbm
+from benchmarks.forecasters import KEYS, LEVELS, LIGHTGBM, QUANTILES, global_lightgbm
 from benchmarks.table import markdown, measured
 from pipelines.sales import holiday_calendar
 from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.panel import Panel
-from pricing.demand.baselines import FLAT, NAIVE, chosen, paired_difference
+from pricing.demand.baselines import FLAT, NAIVE, paired_difference
 from pricing.demand.ensemble import CLASSES
 from pricing.demand.evaluation import bias, share_inside
 from pricing.demand.folds import walk_forward
 
-OURS, CHOSEN = "ours", "chosen"
-CANDIDATES = (NAIVE, FLAT, LIGHTGBM)  # of which the baseline is chosen
+OURS = "ours"
+OTHERS = (NAIVE, FLAT, LIGHTGBM)
 ATOMS = 100  # equally likely units that a distribution is scored as
 SEED = 0  # of the intervals
 VARIANTS = {"whole": "as it is", "x0.1": "units × 0.1", "x10": "units × 10", "short": "its end alone"}
-NAMES = {"lightgbm": "LightGBM", "naive": "seasonal naive", "flat": "flat median"}
 BIAS, HOLD = 0.03, (0.76, 0.84)  # what is aimed at
 
 Judgement = dict[str, Any]  # what `judge` found of one data set and variant, with its title and size
 
 
-def measure(sales: Sales, panel: Panel, config: Config, *, variant: str, lightgbm: Forecasts) -> Judgement:
+def measure(sales: Sales, panel: Panel, config: Config, *, variant: str, lightgbm: pd.DataFrame) -> Judgement:
     """Backtests one data set in one variant, beside what LightGBM forecast of its units as they are."""
     from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
 
@@ -47,18 +46,17 @@ def measure(sales: Sales, panel: Panel, config: Config, *, variant: str, lightgb
     frame = backtest(panel, demand, calendar=holiday_calendar(panel, config.data)).frame
     seconds = round(time.process_time() - started)
     frame = joined(frame, lightgbm, name=LIGHTGBM, factor=factor)
-    columns = ["actual", *CANDIDATES]
-    found = judge(frame, lightgbm.tuning.assign(**{name: factor * lightgbm.tuning[name] for name in columns}))
+    found = judge(frame)
     size = f"{len(panel.product_ids)} × {found['cutoffs']} × {demand.horizon} ({demand.step})"
     return found | {"data": sales.title, "variant": VARIANTS[variant], "size": size, "seconds": seconds}
 
 
-def joined(frame: pd.DataFrame, forecasts: Forecasts, *, name: str, factor: float) -> pd.DataFrame:
+def joined(frame: pd.DataFrame, forecasts: pd.DataFrame, *, name: str, factor: float) -> pd.DataFrame:
     """An evaluation frame with a competitor's point (`name`), mean, CRPS and share inside 80 % in columns more.
 
     Args:
         frame: Evaluation rows of a backtest.
-        forecasts: For the same history.
+        forecasts: `KEYS` and `QUANTILES` of the same history.
         name: Prefix of the columns.
         factor: What the history's units were multiplied by; forecasts are multiplied alike.
 
@@ -68,7 +66,7 @@ def joined(frame: pd.DataFrame, forecasts: Forecasts, *, name: str, factor: floa
     rows = frame[KEYS].assign(
         date=frame["date"].astype("datetime64[s]"), cutoff=frame["cutoff"].astype("datetime64[s]")
     )
-    found = rows.merge(forecasts.frame, on=KEYS, how="left", validate="one_to_one")
+    found = rows.merge(forecasts, on=KEYS, how="left", validate="one_to_one")
     lost = found[QUANTILES[0]].isna()
     if lost.any():
         first = found[lost].iloc[0]
@@ -119,68 +117,36 @@ def ranked_probability(units: Floats, actual: Floats) -> Floats:
     return found
 
 
-def with_chosen(frame: pd.DataFrame, tuning: pd.DataFrame) -> pd.DataFrame:
-    """The frame with, in `baseline`, which of the candidates had the least error before each cutoff.
-
-    Args:
-        frame: Judged rows with a column of each candidate.
-        tuning: The block before the first cutoff, of which LightGBM's parameters are the best.
-    """
-    tuning = tuning.assign(date=tuning["date"].astype(frame["date"].dtype))
-    names = {
-        cutoff: chosen([tuning, frame[frame["cutoff"] < cutoff]], cutoff=cutoff, names=CANDIDATES)
-        for cutoff in np.sort(frame["cutoff"].unique())
-    }
-    return frame.assign(baseline=frame["cutoff"].map(names))
-
-
-def of_chosen(frame: pd.DataFrame, columns: dict[str, str]) -> Floats:
-    """(row,) the chosen baseline's column, by its name."""
-    return np.select([frame["baseline"] == name for name in columns], [frame[c].to_numpy() for c in columns.values()])
-
-
-def errors(scored: pd.DataFrame, names: Sequence[str]) -> dict[str, dict[str, Floats]]:
+def errors(scored: pd.DataFrame) -> dict[str, dict[str, Floats]]:
     """(row,) absolute errors of medians (`wape`) and CRPS of everybody; the CRPS of a point is its absolute error."""
     actual = scored["actual"].to_numpy(np.float64)
     found = {OURS: {"wape": np.abs(actual - scored["q50"].to_numpy()), "crps": scored["crps"].to_numpy(np.float64)}}
-    for name in names:
+    for name in OTHERS:
         point = np.abs(actual - scored[name].to_numpy(np.float64))
         found[name] = {"wape": point, "crps": scored.get(f"{name}_crps", pd.Series(point)).to_numpy(np.float64)}
     return found
 
 
-def judge(frame: pd.DataFrame, tuning: pd.DataFrame) -> dict[str, Any]:
-    """Scores of everybody and paired differences, on rows that did not sell out.
+def judge(frame: pd.DataFrame) -> dict[str, Any]:
+    """Scores of everybody and paired differences from LightGBM, on rows that did not sell out.
 
-    Args:
-        frame: `Backtest.frame` with the competitors' columns (`joined`).
-        tuning: The block before the first judged cutoff.
+    `frame` is `Backtest.frame` with the competitor's columns (`joined`).
     """
-    frame = with_chosen(frame, tuning)
     scored = frame[~frame["censored"].astype(bool)].reset_index(drop=True)
-    error = errors(scored, CANDIDATES)
-    error[CHOSEN] = {
-        kind: np.select([scored["baseline"] == name for name in CANDIDATES], [error[name][kind] for name in CANDIDATES])
-        for kind in ("wape", "crps")
-    }
-    folds = scored.groupby("cutoff")["baseline"].first()
+    error = errors(scored)
     return {
         "rows": len(scored),
         "cutoffs": int(scored["cutoff"].nunique()),
         "scores": {name: _scores(scored, name, error[name]) for name in error},
-        "differences": {
-            name: paired_difference(
-                scored,
-                more={kind: error[OURS][kind] - error[name][kind] for kind in ("wape", "crps")},
-                rng=np.random.default_rng(SEED),
-            )
-            for name in (*CANDIDATES, CHOSEN)
-        },
-        "chosen": {name: int((folds == name).sum()) for name in CANDIDATES},
+        "difference": paired_difference(
+            scored,
+            more={kind: error[OURS][kind] - error[LIGHTGBM][kind] for kind in ("wape", "crps")},
+            rng=np.random.default_rng(SEED),
+        ),
         "by_volume": {
             volume: {
                 name: _scores(scored[rows], name, {kind: error[name][kind][rows] for kind in ("wape", "crps")})
-                for name in (OURS, LIGHTGBM, CHOSEN)
+                for name in (OURS, LIGHTGBM)
             }
             | {"units": float(scored["actual"][rows].mean())}
             for volume in CLASSES
@@ -193,11 +159,7 @@ def _scores(scored: pd.DataFrame, name: str, error: dict[str, Floats]) -> dict[s
     """WAPE, CRPS over units sold, bias of the mean, and the share inside 80 % intervals; None where there are none."""
     actual = scored["actual"].to_numpy(np.float64)
     total = float(actual.sum())
-    columns = {NAIVE: NAIVE, FLAT: FLAT, LIGHTGBM: f"{LIGHTGBM}_mean"}
-    if name == CHOSEN:
-        mean = of_chosen(scored, columns)
-    else:
-        mean = scored[{OURS: "forecast", **columns}[name]].to_numpy(np.float64)
+    mean = scored[{OURS: "forecast", LIGHTGBM: f"{LIGHTGBM}_mean"}.get(name, name)].to_numpy(np.float64)
     inside = np.full(len(scored), np.nan)
     if name == OURS:
         inside = share_inside(scored["pit_low"].to_numpy(), scored["pit_high"].to_numpy(), level=0.80)
@@ -213,21 +175,17 @@ def _scores(scored: pd.DataFrame, name: str, error: dict[str, Floats]) -> dict[s
 
 
 def verdicts(rows: Sequence[Judgement]) -> str:
-    """A row a data set and variant: this model, the baseline that was chosen on earlier folds, and every competitor."""
+    """A row a data set and variant: this model and every competitor."""
     head = ["data", "variant", "products × cutoffs × horizon (step)", "WAPE / CRPS", "bias", "80 % hold", "CPU s"]
-    head += ["chosen baseline", "its WAPE / CRPS", "difference in WAPE", "difference in CRPS"]
     head += ["LightGBM", "its bias", "its 80 % hold", "difference in WAPE, CRPS", "seasonal naive", "flat median"]
     lines = []
     for row in rows:
-        ours, tree, more = row["scores"][OURS], row["scores"][LIGHTGBM], row["differences"]
-        chosen = {NAMES[name]: count for name, count in row["chosen"].items() if count}
-        counted = ", ".join(f"{name} {count} ×" if len(chosen) > 1 else name for name, count in chosen.items())
+        scores, more = row["scores"], row["difference"]
         lines.append(
             [
-                *(row["data"], row["variant"], row["size"], *_told(ours), str(row["seconds"]), counted),
-                *(pair(row["scores"][CHOSEN]), interval(more[CHOSEN], "wape"), interval(more[CHOSEN], "crps")),
-                *(*_told(tree), f"{interval(more[LIGHTGBM], 'wape')}, {interval(more[LIGHTGBM], 'crps')}"),
-                *(pair(row["scores"]["naive"]), pair(row["scores"]["flat"])),
+                *(row["data"], row["variant"], row["size"], *_told(scores[OURS]), str(row["seconds"])),
+                *(*_told(scores[LIGHTGBM]), f"{interval(more, 'wape')}, {interval(more, 'crps')}"),
+                *(pair(scores[NAIVE]), pair(scores[FLAT])),
             ]
         )
     return markdown(head, lines)
@@ -237,10 +195,10 @@ def missed(rows: Sequence[Judgement]) -> str:
     """A row for every aim that a data set and variant misses, and by how much."""
     lines = []
     for row in rows:
-        ours, more = row["scores"][OURS], row["differences"][CHOSEN]
+        ours, more = row["scores"][OURS], row["difference"]
         beyond = {
-            "WAPE above the chosen baseline's, at the interval's lower end": more["wape_low"],
-            "CRPS above the chosen baseline's, at the interval's lower end": more["crps_low"],
+            "WAPE above LightGBM's, at the interval's lower end": more["wape_low"],
+            "CRPS above LightGBM's, at the interval's lower end": more["crps_low"],
             f"absolute bias above {BIAS:.0%}": abs(ours["bias"]) - BIAS,
             f"80 % intervals hold less than {HOLD[0]:.0%}": HOLD[0] - ours["coverage_80"],
             f"80 % intervals hold more than {HOLD[1]:.0%}": ours["coverage_80"] - HOLD[1],
@@ -288,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"expected {', '.join(SETS)} as SET=PATH, found {', '.join(sorted(unknown))}")
     rows = []
     for name, path in given.items():
-        sales, others = SETS[name], dict[bool, Forecasts]()
+        sales, others = SETS[name], dict[bool, pd.DataFrame]()
         frame = sales.read(path)
         for variant in options.variants:
             short = variant == "short"

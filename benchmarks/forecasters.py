@@ -6,7 +6,6 @@ judged cutoff.
 """
 
 import warnings
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -16,7 +15,6 @@ import pandas as pd
 
 from pricing.arrays import Floats
 from pricing.data.panel import Panel
-from pricing.demand import baselines
 
 LIGHTGBM = "lightgbm"
 KEYS = ["product_id", "cutoff", "date"]
@@ -41,29 +39,18 @@ SEARCH = {"relative": (False, True), "num_leaves": (15, 63), "min_data_in_leaf":
 OF_TREES = ("num_leaves", "min_data_in_leaf")
 
 
-@dataclass(frozen=True)
-class Forecasts:
-    """A competitor's forecasts of every product-period that a backtest may score.
+def global_lightgbm(panel: Panel, cutoffs: list[np.datetime64], *, horizon: int) -> pd.DataFrame:
+    """`KEYS` and `QUANTILES` of every product-period that a backtest may score.
 
-    Attributes:
-        frame: `KEYS` and `QUANTILES`.
-        tuning: `actual`, `censored`, `date`, and the forecasts of the block before the first judged cutoff by column:
-            the two baselines and LightGBM.
+    Parameters are searched on the block before the first cutoff; at each it is fitted anew.
     """
-
-    frame: pd.DataFrame
-    tuning: pd.DataFrame
-
-
-def global_lightgbm(panel: Panel, cutoffs: list[np.datetime64], *, horizon: int) -> Forecasts:
-    """Searches parameters on the block before the first cutoff, then refits at each."""
     history = _History(panel)
     ends = [int(np.searchsorted(panel.dates, cutoff)) for cutoff in cutoffs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing are NaN, which trees take
-        chosen, tuning = _search(history, ends[0] - horizon, horizon)
+        chosen = _search(history, ends[0] - horizon, horizon)
         frames = [_fold(history, end, horizon, chosen) for end in ends]
-    return Forecasts(pd.concat(frames, ignore_index=True), tuning)
+    return pd.concat(frames, ignore_index=True)
 
 
 class _History:
@@ -154,13 +141,11 @@ def _features(x: pd.DataFrame, scale: Floats, *, relative: bool) -> pd.DataFrame
     return x.assign(**{name: x[name] / scale for name in sold}, scale=np.log(scale))
 
 
-def _search(history: _History, end: int, horizon: int) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The parameters of least absolute error on the block after `end`, and that block with the baselines."""
-    panel = history.panel
-    steps = range(1, horizon + 1)
-    x, y, scale = history.table(end, steps)
+def _search(history: _History, end: int, horizon: int) -> dict[str, Any]:
+    """The parameters of least absolute error on the block after `end`."""
+    x, y, scale = history.table(end, range(1, horizon + 1))
     known = np.isfinite(y)
-    best: tuple[float, dict[str, Any], Floats] = (np.inf, {}, y)
+    best: tuple[float, dict[str, Any]] = (np.inf, {})
     sets = {relative: history.training(end, horizon, relative=relative) for relative in SEARCH["relative"]}
     for values in product(*SEARCH.values()):
         tried: dict[str, Any] = dict(zip(SEARCH, values, strict=True))
@@ -176,18 +161,8 @@ def _search(history: _History, end: int, horizon: int) -> tuple[dict[str, Any], 
         forecast = np.maximum(np.asarray(model.predict(features), np.float64) * factor, 0.0)
         error = float(np.abs(y - forecast)[known].sum() / np.abs(y[known]).sum())
         if error < best[0]:
-            best = (error, tried | {"trees": max(int(model.best_iteration), 20), "wape": error}, forecast)
-    past, shape = panel.through(panel.dates[end]), (horizon, len(panel.product_ids))
-    block = {
-        "date": np.repeat(panel.dates[end + 1 : end + horizon + 1], shape[1]).astype("datetime64[s]"),
-        "actual": y,
-        "censored": panel.censored[:, end + 1 : end + horizon + 1].T.ravel(),
-        baselines.NAIVE: baselines.seasonal_naive(past, steps=horizon).T.ravel(),
-        baselines.FLAT: np.broadcast_to(baselines.flat_median(past), shape).ravel(),
-        LIGHTGBM: best[2],
-    }
-    seen = known & np.broadcast_to(past.present.any(axis=1), shape).ravel()
-    return best[1], pd.DataFrame(block)[seen]
+            best = (error, tried | {"trees": max(int(model.best_iteration), 20), "wape": error})
+    return best[1]
 
 
 def _fold(history: _History, end: int, horizon: int, chosen: dict[str, Any]) -> pd.DataFrame:

@@ -167,7 +167,7 @@ def report(model: str, wanted: AuditEntry, verdicts: Sequence[Verdict], *, moves
     lines = [
         f"# {model} version {wanted.to_version} {outcome}",
         "",
-        f"- {wanted.action}, against {wanted.from_version or 'no champion, so the baselines alone count'}",
+        f"- {wanted.action}, against {wanted.from_version or 'no champion, so the baseline alone counts'}",
         f"- by {wanted.who} at {wanted.at}",
         f"- why: {wanted.why}",
         "",

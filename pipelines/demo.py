@@ -25,7 +25,7 @@ from pipelines.evaluation import shown
 from pricing.config import load_config
 from pricing.data.panel import Panel, load_panel
 from pricing.decision.reasons import meanings
-from pricing.demand.baselines import baseline_words, baselines_of
+from pricing.demand.baselines import baseline_words
 from pricing.errors import ETL, PricingError
 from pricing.paths import ROOT, SQLITE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
@@ -280,7 +280,7 @@ def headline(
     scores = model["backtest"]
     yield (
         f"Forecasts  off by {shown(scores['wape'], '.1%')} of the units sold, in {len(scores['folds'])} trials on "
-        f"later {period}s; {baseline_words(baselines_of(scores))} by {shown(scores['wape_baseline'], '.1%')}. "
+        f"later {period}s; {baseline_words(scores)} by {shown(scores['wape_baseline'], '.1%')}. "
         f"The 80 % range held {shown(scores['coverage_80'], '.0%')} of the sales"
     )
     passed = sum("| pass |" in line for line in promotion)

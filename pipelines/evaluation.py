@@ -16,7 +16,7 @@ from pricing.arrays import Floats
 from pricing.config import leaves
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand import evaluation
-from pricing.demand.baselines import FLAT_PERIODS, baseline_words, baselines_of
+from pricing.demand.baselines import FLAT_PERIODS, baseline_words
 from pricing.demand.ensemble import CLASSES
 from pricing.demand.grades import GRADES
 from pricing.registry.version import (
@@ -108,10 +108,10 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
         for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
     ]
     return [
-        f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")) + "  baseline",
-        *(_score_line(str(fold["cutoff"]), fold, names=[fold["baseline"]]) for fold in figures["folds"]),
-        _score_line("all folds", figures, names=baselines_of(figures)),
-        f"the model's error less the baseline's: {', '.join(more)}",
+        f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")),
+        *(_score_line(str(fold["cutoff"]), fold) for fold in figures["folds"]),
+        _score_line("all folds", figures),
+        f"the model's error less the baseline's ({baseline_words(figures)}): {', '.join(more)}",
         *figures.get("history", []),
         *_shelf_lines(figures),
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held {shown(figures['coverage_80'], '.1%')} of the "
@@ -142,10 +142,9 @@ def _shelf_lines(figures: Mapping[str, Any]) -> list[str]:
     return [said + (never if always else "")]
 
 
-def _score_line(label: str, scores: Mapping[str, Any], *, names: list[str]) -> str:
+def _score_line(label: str, scores: Mapping[str, Any]) -> str:
     values = [shown(scores.get(name), ".3f") for name in _COLUMNS.values()] + [shown(saved(scores), ".1%")]
-    base = shown(scores["wape_baseline"], ".3f")
-    return f"{label:<16}" + "".join(f"{value:>9}" for value in values) + f"  {base} {baseline_words(names)}"
+    return f"{label:<16}" + "".join(f"{value:>9}" for value in values)
 
 
 def _is_number(value: object) -> bool:

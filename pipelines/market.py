@@ -50,7 +50,6 @@ def standard_policies(market: SimulatedMarket, config: Config) -> dict[str, Poli
         "cost-plus": CostPlus(history),
         "rules": RulePolicy(history),
         "platform without a model": Platform(market, config, lambda _: None),
-        "oracle, stock endless": Oracle(market, heed_stock=False),
         oracle_name(market): Oracle(market),
     }
 

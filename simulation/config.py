@@ -1,7 +1,10 @@
 """Options of a simulated market: its kinds by name, the constants of the default demand, and each family's seeds."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.dataclasses import dataclass as bounded
 
 from pricing.errors import ConfigError
 
@@ -130,52 +133,37 @@ KINDS: dict[str, Kind] = {
     # Unit costs unknown and margins of about 15 %, at the elasticities to which they are the answer (Lerner).
     "merchant_thin": Kind("merchant", slope=6.5, slope_bounds=(4.5, 10.0), withheld=("unit_cost",)),
 }
-OF_THE_DEFAULT = ("mean_elasticity", "endogeneity", "regime_change", "unseen")
+OF_THE_DEFAULT = ("mean_elasticity", "endogeneity", "unseen")
 
 
-@dataclass(frozen=True)
+@bounded(frozen=True, config=ConfigDict(extra="forbid"))
 class MarketConfig:
-    """Options of a market. The same options give exactly the same market."""
+    """Options of a market; those out of range are a ConfigError. The same options give exactly the same market."""
 
-    kind: str = "default"  # a key of `KINDS`
-    products: int = 60  # products with a history
-    days: int = 730  # days of history
-    seed: int = 0  # seed of all random draws
-    future: int = 120  # days after the history available for a roll-forward
-    categories: int = 6  # number of categories
-    # Approximate mean of the products' own-price elasticities; below 0. This and what follows are options of the
-    # default kind alone.
-    mean_elasticity: float = -2.5
+    kind: Annotated[str, Field(pattern=f"^({'|'.join(KINDS)})$")] = "default"
+    products: Annotated[int, Field(ge=1)] = 60  # products with a history
+    days: Annotated[int, Field(ge=28)] = 730  # days of history
+    seed: Annotated[int, Field(ge=0)] = 0  # seed of all random draws
+    future: Annotated[int, Field(ge=0)] = 120  # days after the history available for a roll-forward
+    categories: Annotated[int, Field(ge=1)] = 6  # number of categories
+    # Approximate mean of the products' own-price elasticities. This and what follows are options of the default kind.
+    mean_elasticity: Annotated[float, Field(ge=-10, le=-1)] = -2.5
     # How strongly the incumbent reacts to shocks and cover; 0 makes prices independent of demand.
-    endogeneity: float = 1.0
-    regime_change: bool = False  # whether elasticity, level and competitor prices change for half of the categories
-    regime_lead: int = 45  # days before the end of the history at which they change; below 0 for a day after the end
-    unseen: float = 0.05  # products that launch after the end of the history, as a share of `products`
+    endogeneity: Annotated[float, Field(ge=0, le=5)] = 1.0
+    # Products that launch after the end of the history, as a share of `products`.
+    unseen: Annotated[float, Field(ge=0, le=1)] = 0.05
 
-    def __post_init__(self) -> None:
-        """Validate the options.
-
-        Raises:
-            ConfigError: Options are out of range; the message names all of them.
-        """
-        rules = {
-            f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}": self.kind in KINDS,
-            "products must be at least 1": self.products >= 1,
-            "days must be at least 28": self.days >= 28,
-            "seed must not be negative": self.seed >= 0,
-            "future must not be negative": self.future >= 0,
-            "categories must be at least 1": self.categories >= 1,
-            "mean_elasticity must lie between -10 and -1": -10 <= self.mean_elasticity <= -1,
-            "endogeneity must lie between 0 and 5": 0 <= self.endogeneity <= 5,
-            "regime_lead must lie inside history and future": not self.regime_change
-            or -self.future < self.regime_lead < self.days,
-            "unseen must lie between 0 and 1": 0 <= self.unseen <= 1,
-            f"only the default kind has {', '.join(OF_THE_DEFAULT)}": self.kind == "default"
-            or all(getattr(self, name) == getattr(MarketConfig, name) for name in OF_THE_DEFAULT),
-        }
-        broken = [rule for rule, kept in rules.items() if not kept]
-        if broken:
-            raise ConfigError("market: " + "; ".join(broken))
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse(cls, options: Any, checked: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            config = checked(options)
+        except ValidationError as error:
+            faults = (f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+            raise ConfigError("market: " + "; ".join(faults)) from error
+        if config.kind != "default" and any(getattr(config, name) != getattr(cls, name) for name in OF_THE_DEFAULT):
+            raise ConfigError(f"market: only the default kind has {', '.join(OF_THE_DEFAULT)}")
+        return config
 
     @property
     def features(self) -> Kind:
@@ -201,8 +189,3 @@ class MarketConfig:
     def total_products(self) -> int:
         """Products with a history and those that launch after it."""
         return self.products + (round(self.unseen * self.products) if self.kind == "default" else 0)
-
-    @property
-    def regime_day(self) -> int:
-        """First day of the new regime; past the last day without a regime change."""
-        return self.days - self.regime_lead if self.regime_change else self.total_days

@@ -12,7 +12,7 @@ FIRST_DAY = "2023-03-01"
 CATEGORY_NAMES = ("bakery", "beverages", "coffee", "dairy", "frozen", "household", "personal", "snacks")
 STREAMS = (
     *("product", "calendar", "shock", "supplier", "cost", "list", "promo", "shopper", "crowd", "supply", "rival"),
-    *("incumbent", "record", "sighting", "regime"),
+    *("incumbent", "record", "sighting"),
 )
 MARKUP_BOUNDS = (1.25, 3.0)  # plausible mark-up factors
 BELIEF_BOUNDS = (1.5, 5.0)
@@ -65,7 +65,6 @@ def draw_world(config: MarketConfig) -> World:
     shock = _shocks(config, category)
     level = _levels(config, category, dates)
     level += shock + (np.log(constants.volume[0]) + volume_log).astype(np.float32)
-    slopes, shift = _change_regime(config, category, slope, level)
     is_promo, promo_cut = _promotions(config)
     truth = DefaultTruth(
         features=config.features,
@@ -73,7 +72,7 @@ def draw_world(config: MarketConfig) -> World:
         category=category,
         launch=launch,
         anchor=list_price[0].copy(),
-        slope=slopes,
+        slope=slope,
         weekend=weekend,
         curvature=curvature,
         cross=cross,
@@ -86,7 +85,6 @@ def draw_world(config: MarketConfig) -> World:
         day_factor=stream(config, "crowd").standard_gamma(constants.size, level.shape, dtype=np.float32)
         / np.float32(constants.size),
         size=constants.size,
-        regime_day=config.regime_day,
         history=config.days,
     )
     return World(
@@ -96,11 +94,10 @@ def draw_world(config: MarketConfig) -> World:
         truth=truth,
         unit_cost=unit_cost,
         promo_cut=promo_cut,
-        is_holiday=holidays_among(dates),
         comp_seen=stream(config, "sighting").random(level.shape, dtype=np.float32) > 0.04,
         recorded=stream(config, "record").random(level.shape, dtype=np.float32) > 0.004,
         supply=_supply(config),
-        rival=_rival(config, truth, shift),
+        rival=_rival(config, truth),
     )
 
 
@@ -168,8 +165,7 @@ def _shocks(config: MarketConfig, category: Ints) -> Floats:
     normal = stream(config, "shock").standard_normal((config.total_days, products + config.categories))
     own = autoregression(normal[:, :products], spread=spread, persistence=persistence)
     shared = autoregression(normal[:, products:], spread=wide, persistence=lasting)
-    shock: Floats = (own + shared[:, category]).astype(np.float32)
-    return shock
+    return (own + shared[:, category]).astype(np.float32)
 
 
 def _levels(config: MarketConfig, category: Ints, dates: Days) -> Floats:
@@ -180,10 +176,8 @@ def _levels(config: MarketConfig, category: Ints, dates: Days) -> Floats:
         [[-0.4], [-0.5], [-0.4], [-0.1], [0.4], [0.8], [0.2]]
     )
     own_week = 0.05 * rng.standard_normal((7, products))
-    phase, amplitude = (
-        rng.uniform(0, 2 * np.pi, config.categories),
-        rng.uniform(0.05, constants.season, config.categories),
-    )
+    phase = rng.uniform(0, 2 * np.pi, config.categories)
+    amplitude = rng.uniform(0.05, constants.season, config.categories)
     holiday_lift = rng.normal(0.15, 0.20, config.categories)
     trend = constants.trend * rng.standard_normal(products) / 365
     day_of_year = 2 * np.pi * np.arange(config.total_days) / 365.25
@@ -202,17 +196,6 @@ def _holiday_nearness(dates: Days) -> Floats:
     for before, weight in enumerate((1.0, 0.8, 0.5, 0.25)):
         nearness = np.maximum(nearness, weight * holidays_among(dates + before))
     return nearness
-
-
-def _change_regime(config: MarketConfig, category: Ints, slope: Floats, level: Floats) -> tuple[Floats, Floats]:
-    """Draw slopes of both regimes and the competitor's log change; modifies `level` from the regime change on."""
-    rng = stream(config, "regime")
-    hit = rng.permutation(config.categories) < max(1, config.categories // 2)
-    turn = np.where(hit, rng.choice([-1.0, 1.0], config.categories) * rng.uniform(0.2, 0.4, config.categories), 0.0)
-    move = np.where(hit, rng.choice([-1.0, 1.0], config.categories) * rng.uniform(0.2, 0.4, config.categories), 0.0)
-    level[config.regime_day :] += move[category].astype(np.float32)
-    rival = np.where(hit, rng.choice([-0.12, 0.12], config.categories), 0.0)
-    return np.stack([slope, np.maximum(slope * np.exp(turn[category]), 1.0)]), rival[category]
 
 
 def _promotions(config: MarketConfig) -> tuple[Bools, Floats]:
@@ -258,7 +241,7 @@ def _supply(config: MarketConfig) -> Supply:
     )
 
 
-def _rival(config: MarketConfig, truth: DefaultTruth, shift: Floats) -> Rival:
+def _rival(config: MarketConfig, truth: DefaultTruth) -> Rival:
     """Draw the competitor."""
     constants, rng = config.constants, stream(config, "rival")
     moves = np.empty((config.total_days, config.total_products), dtype=np.bool_)
@@ -273,8 +256,6 @@ def _rival(config: MarketConfig, truth: DefaultTruth, shift: Floats) -> Rival:
         ratio=ratio,
         moves=moves,
         noise=noise,
-        shift=shift,
-        regime_day=config.regime_day,
         pull=constants.competitor_pull,
     )
 

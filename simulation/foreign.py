@@ -158,7 +158,6 @@ def draw(config: MarketConfig) -> tuple[World, Incumbent]:
         truth=truth,
         unit_cost=unit_cost,
         promo_cut=np.maximum(promo_cut, seasons.markdown[: config.total_days]),
-        is_holiday=holidays_among(dates),
         comp_seen=stream(config, "sighting").random(level.shape, dtype=np.float32) < COMP_SEEN,
         recorded=stream(config, "record").random(level.shape, dtype=np.float32) > 0.004,
         supply=_supply(config, seasons),

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
 from simulation import default, foreign, merchant
 from simulation.config import HELD_DAYS, MarketConfig
-from simulation.truth import ForeignTruth, Shoppers
+from simulation.truth import ForeignTruth, Shoppers, holidays_among
 from simulation.world import Incumbent, Shelf, World, empty_shelf
 
 __all__ = ["Ledger", "Market", "MarketConfig", "record_day", "rows", "simulate", "simulated_sales"]
@@ -191,28 +189,23 @@ def record_day(market: Market, shelf: Shelf, *, ledger: Ledger, day: int, price:
 
 def rows(world: World, ledger: Ledger) -> pd.DataFrame:
     """Convert a ledger to rows of the data contract, with unrecorded rows and competitor prices left out."""
-    days = ledger.days
+    days, dates = ledger.days, world.truth.dates[ledger.days]
     there = world.recorded[days] & (world.truth.launch <= np.arange(days.start, days.stop)[:, None])
     product, day = np.nonzero(there.T)
-
-    def column(values: NDArray[Any]) -> NDArray[Any]:
-        picked: NDArray[Any] = values[day, product]
-        return picked
-
-    comp_price = np.where(column(world.comp_seen[days]), column(ledger.comp_price), np.nan)
+    at = (day, product)
     names, code = np.unique(world.category_names, return_inverse=True)
     return pd.DataFrame(
         {
-            "date": world.truth.dates[days][day].astype("datetime64[s]"),
+            "date": dates[day].astype("datetime64[s]"),
             "product_id": pd.Categorical.from_codes(product, pd.Index(world.product_ids)).astype(str),
-            "units_sold": column(ledger.units).astype(np.float64),
-            "price": column(ledger.price),
+            "units_sold": ledger.units[at].astype(np.float64),
+            "price": ledger.price[at],
             "category": pd.Categorical.from_codes(code[product], pd.Index(names)).astype(str),
-            "list_price": column(world.truth.list_price[days]),
-            "unit_cost": column(world.unit_cost[days]),
-            "stock": column(ledger.stock).astype(np.float64),
-            "comp_price": comp_price,
-            "is_promo": column(world.truth.is_promo[days]).astype(np.int8),
-            "is_holiday": world.is_holiday[days][day].astype(np.int8),
+            "list_price": world.truth.list_price[days][at],
+            "unit_cost": world.unit_cost[days][at],
+            "stock": ledger.stock[at].astype(np.float64),
+            "comp_price": np.where(world.comp_seen[days][at], ledger.comp_price[at], np.nan),
+            "is_promo": world.truth.is_promo[days][at].astype(np.int8),
+            "is_holiday": holidays_among(dates)[day].astype(np.int8),
         }
     )

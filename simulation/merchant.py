@@ -50,7 +50,7 @@ def draw(config: MarketConfig) -> tuple[World, Incumbent]:
     slope = np.clip(truth.slope, *config.features.slope_bounds)
     rng = stream(config, "markup")
     error = np.exp(BELIEF * rng.standard_normal(config.products))
-    believed = np.clip(slope[0] * error, *BELIEF_BOUNDS)
+    believed = np.clip(slope * error, *BELIEF_BOUNDS)
     list_price = follow_costs(config, rng, markup=believed / (believed - 1), unit_cost=drawn.unit_cost)
     list_price = np.maximum(list_price, drawn.unit_cost)  # a step between two reviews can exceed a thin margin
     spread, persistence = config.constants.product_shock

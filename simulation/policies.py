@@ -99,12 +99,11 @@ class Oracle:
     With one shadow price of stock until the delivery, each day's price maximises profit over cost plus shadow price.
     Of a grid of shadow prices it takes the plan with the highest expected profit, allowing for stock-outs, charges its
     first price within today's bounds, and plans again the next morning. Competitor, list and other products' prices
-    are taken as constant. Where shoppers have state, a price is evaluated as if held for `market.held_days`. Where it
-    need not `heed_stock`, it shows the value of knowing demand alone.
+    are taken as constant. Where shoppers have state, a price is evaluated as if held for `market.held_days`.
     """
 
-    def __init__(self, market: Market, *, heed_stock: bool = True) -> None:
-        self._market, self._heed_stock = market, heed_stock
+    def __init__(self, market: Market) -> None:
+        self._market = market
         self._row = {product: row for row, product in enumerate(market.product_ids)}
         self._shelf = market.shelf
 
@@ -138,7 +137,7 @@ class Oracle:
             ladder,
             margin=ladder - requests.unit_cost[some, None],
             units=units,
-            stock=requests.stock[some] if self._heed_stock else np.full(len(some), 10**9),
+            stock=requests.stock[some],
             size=market.truth.size,
             substitution_profit=substitution_profit,
         )

@@ -32,7 +32,6 @@ class Requests:
     current_price: Floats  # (request,) yesterday's price; the list price of a product that launches today
     list_price: Floats  # (request,) regular price
     unit_cost: Floats  # (request,) cost of a unit
-    is_holiday: bool  # whether today is a holiday
     next_delivery: Days  # (request,) date of the next delivery due after today; NaT where not announced
     # Largest accepted change from `current_price`, as a fraction of it; None for no limit.
     max_move: float | None = None
@@ -180,7 +179,6 @@ def _requests(market: Market, shelf: Shelf, *, day: int, max_move: float | None)
         current_price=shelf.price[on_sale],
         list_price=truth.list_price[day, on_sale],
         unit_cost=market.unit_cost[day, on_sale],
-        is_holiday=bool(market.is_holiday[day]),
         next_delivery=delivery,
         max_move=max_move,
     )

@@ -85,14 +85,13 @@ class _Truth:
 class DefaultTruth(_Truth):
     """Demand that is quadratic in logs near the anchor; the competitor reacts, shoppers have no state."""
 
-    slope: Floats  # (regime, product) size of the weekday elasticity at the anchor, before and after a regime change
+    slope: Floats  # (product,) size of the weekday elasticity at the anchor
     weekend: Floats  # (product,) relative change of the elasticity on weekends
     curvature: Floats  # (product,) growth of the elasticity per log unit of price
-    regime_day: int  # first day of the new regime
 
     def elasticity_on(self, day: int) -> Floats:
         """(product,) own-price elasticity at that day's list price, averaged over a week without promotion."""
-        slope = self.slope[int(day >= self.regime_day)] * (1 + self.weekend * 2 / 7)
+        slope = self.slope * (1 + self.weekend * 2 / 7)
         distance = np.clip(np.log(self.list_price[day] / self.anchor), -LOG_RANGE, LOG_RANGE)
         elasticity: Floats = -slope * (1 + self.curvature * distance)
         return elasticity
@@ -114,9 +113,7 @@ class DefaultTruth(_Truth):
         product, day = np.asarray(product), np.asarray(day)
         price = np.asarray(price, dtype=np.float64)
         is_weekend = weekday_of(self.dates)[day] >= 5
-        slope = self.slope[(day >= self.regime_day).astype(np.int64), product] * (
-            1 + self.weekend[product] * is_weekend
-        )
+        slope = self.slope[product] * (1 + self.weekend[product] * is_weekend)
         distance = np.log(price / self.anchor[product])
         near = np.clip(distance, -LOG_RANGE, LOG_RANGE)
         bend = self.curvature[product]

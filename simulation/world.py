@@ -58,13 +58,11 @@ class Rival:
     ratio: Floats  # (product,) its price level over the incumbent's list price
     moves: Bools  # (day, product) whether it reprices
     noise: Floats  # (day, product) random factor on its new price
-    shift: Floats  # (product,) log change of its level in a new regime
-    regime_day: int  # first day of that regime
     pull: float  # weight of the price charged in its new one
 
     def open_day(self, shelf: Shelf, *, day: int) -> None:
         """Set the competitor's prices of a day. Modifies `shelf`."""
-        level = self.list_price[day] * (self.ratio * np.exp(self.shift * (day >= self.regime_day)))
+        level = self.list_price[day] * self.ratio
         shelf.comp_price = np.where(self.launch == day, np.round(level * self.noise[day], 2), shelf.comp_price)
         target = shelf.price**self.pull * level ** (1 - self.pull) * self.noise[day]
         moves = self.moves[day] & (self.launch < day)
@@ -72,9 +70,7 @@ class Rival:
 
     def assumed(self, product: Ints, comp_price: Floats, *, day: int) -> Floats:
         """(request,) the observed prices; where not observed, what it would set now without noise."""
-        guess = self.list_price[day, product] * self.ratio[product]
-        guess *= np.exp(self.shift[product] * (day >= self.regime_day))
-        return np.where(np.isnan(comp_price), guess, comp_price)
+        return np.where(np.isnan(comp_price), self.list_price[day, product] * self.ratio[product], comp_price)
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,6 @@ class World:
     truth: Truth  # hidden truth, for the oracle only
     unit_cost: Floats  # (day, product) cost of a unit
     promo_cut: Floats  # (day, product) incumbent's planned cut, advertised or at a season's end, as a share of list
-    is_holiday: Bools  # (day,) whether the day is a holiday
     comp_seen: Bools  # (day, product) whether the competitor's price was observed
     recorded: Bools  # (day, product) whether the day's row was recorded in the history
     supply: Supply  # purchasing

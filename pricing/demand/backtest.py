@@ -44,7 +44,7 @@ class Backtest:
     actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), network, level, booster
     (each forecaster's own forecast; the last NaN in a fold without trees), size, unit (counting unit), counted (whether
     sales are counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high, crps (of sales given the
-    stock, `expected` being their mean), naive, flat, direct, baseline (the best of the last three before the fold).
+    stock, `expected` being their mean), naive, flat, direct (the last NaN in a fold with too few rows to fit it).
     """
 
     frame: pd.DataFrame
@@ -79,7 +79,6 @@ def backtest(
     trained: Trained | None = None
     # The direct LightGBM baseline does not depend on the fit, so it trains in a thread while the networks train.
     with ThreadPoolExecutor(max_workers=1) as beside:
-        block = beside.submit(_block_before, panel, folds[0], config)
         for number, fold in enumerate(folds):
             say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
             past = _known(panel, fold)
@@ -90,7 +89,6 @@ def backtest(
             weights = choose_weights(known_before(frames, fold.cutoff), prior=model.combination.weights)
             model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
             frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels, direct=direct.result())
-            frame["baseline"] = baselines.chosen(frames or block.result(), cutoff=fold.cutoff)
             frames.append(frame)
             if on_fold is not None:
                 on_fold(number, evaluation.figures(frame))
@@ -166,7 +164,6 @@ def evaluate(
             "counted": model.counted,
             "naive": naive[:, at - begin],
             "flat": flat,
-            "baseline": baselines.NAIVE,
         }
         if direct is not None:  # a median of counts is a count
             point = direct[:, at - begin]
@@ -188,38 +185,6 @@ def _direct(past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> Floa
     rows = np.searchsorted(panel.product_ids, past.product_ids)
     until = span(panel.select(rows), 0, int(np.searchsorted(panel.dates, fold.last)) + 1)
     return direct_forecast(until, known=len(past.dates), rows=config.booster_rows, seed=config.seed)
-
-
-def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.DataFrame]:
-    """Score the baselines on the last horizon before a fold's cutoff, to choose the first fold's baseline.
-
-    The list holds one frame; it is empty where the history before that is shorter than a horizon.
-    """
-    period = np.timedelta64(STEP_DAYS[panel.period], "D")
-    first = fold.cutoff - (config.horizon - 1) * period
-    block = Fold(cutoff=first - period, first=first, last=fold.cutoff)
-    past = _known(panel, block)
-    if len(past.dates) < config.horizon:
-        return []
-    begin = int(np.searchsorted(panel.dates, block.first))
-    rows = np.searchsorted(panel.product_ids, past.product_ids)
-    ahead = span(panel.select(rows), begin, begin + config.horizon)
-    seen = ahead.present
-    every = {
-        baselines.NAIVE: baselines.seasonal_naive(past, steps=config.horizon),
-        baselines.FLAT: np.broadcast_to(baselines.flat_median(past)[:, None], seen.shape),
-        baselines.DIRECT: _direct(past, panel, block, config),
-    }
-    frame = pd.DataFrame(
-        {
-            "date": np.broadcast_to(ahead.dates, seen.shape)[seen],
-            "actual": ahead.units_sold[seen].astype(np.float64),
-            "censored": ahead.censored[seen],
-            "shelf": np.nan_to_num(ahead.stock[seen].astype(np.float64), nan=np.inf),
-            **{name: forecast[seen] for name, forecast in every.items() if forecast is not None},
-        }
-    )
-    return [frame]
 
 
 def elasticity_figures(model: DemandModel) -> dict[str, Any]:

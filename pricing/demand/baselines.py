@@ -1,9 +1,9 @@
-"""Forecasts to beat: what they are, which of them a forecaster would have taken, what the model gains on them.
+"""Forecasts to beat: what they are, which of them is the baseline, what the model gains on it.
 
 No pandas at run time: the gates read names from here, and serving does without it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 NAIVE, FLAT, DIRECT = "naive", "flat", "direct"  # columns of the evaluation frame
 NAMES = {NAIVE: "seasonal naive", FLAT: "flat median", DIRECT: "direct LightGBM"}
-MIXED = "mixed"  # not the same baseline in every fold
 FLAT_PERIODS = 28
 _DEMAND = ("q025", "q10", "q50", "q90", "q975")  # columns of the evaluation frame that say what demand may be
 RESAMPLES = 1000
@@ -71,58 +70,22 @@ def sales_rows(frame: "pd.DataFrame") -> "pd.DataFrame":
     return rows.assign(**capped, **({"forecast": rows["expected"]} if "expected" in rows else {}))
 
 
-def better(scored: "pd.DataFrame | Mapping[str, Floats]", *, names: Sequence[str] = tuple(NAMES)) -> str:
-    """Name the baseline, of the columns `names`, with the smallest absolute error in total; the first of equals."""
-    actual = np.asarray(scored["actual"])
-    errors = {name: float(np.abs(actual - np.asarray(scored[name])).sum()) for name in names if name in scored}
-    return min(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
+def baseline_of(frame: "pd.DataFrame") -> str:
+    """Name the baseline's column: direct LightGBM if every fold had rows enough to fit it, else the flat median."""
+    return DIRECT if DIRECT in frame and frame[DIRECT].notna().all() else FLAT
 
 
-def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64, names: Sequence[str] = tuple(NAMES)) -> str:
-    """Name the baseline, of the columns `names`, that a forecaster would have taken at a cutoff: the best one so far.
-
-    Of the earlier frames only outcomes known by then count, also where folds overlap; the first of the names where
-    there are none. One that some folds lack is compared on those that have it.
-    """
-    if not earlier:
-        return names[0]
-    scored = [rows[rows["date"].to_numpy() <= cutoff] for rows in map(sales_rows, earlier)]
-    there = [name for name in names if any(name in frame for frame in scored)]
-    with_all = [frame for frame in scored if all(name in frame for name in there)]
-    if not any(len(frame) for frame in with_all):
-        there, with_all = [name for name in names if all(name in frame for frame in scored)], scored
-    return better(
-        {name: np.concatenate([frame[name] for frame in with_all]) for name in ("actual", *there)}, names=there
-    )
-
-
-def baseline_forecast(frame: "pd.DataFrame") -> Floats:
-    """(row,) what the baseline that was chosen at each row's cutoff forecast."""
-    names = [name for name in NAMES if name in frame]
-    taken, forecasts = frame["baseline"].to_numpy(), [frame[name].to_numpy(np.float64) for name in names]
-    return np.select([taken == name for name in names], forecasts, np.nan)
-
-
-def baseline_words(names: Sequence[str]) -> str:
-    """Tell which baseline each fold chose, such as "seasonal naive in 1 of 5 folds, else flat median"."""
-    if len(set(names)) == 1:
-        return NAMES[names[0]]
-    counts = {name: names.count(name) for name in NAMES if name in names}
-    *rarer, (last, _) = sorted(counts.items(), key=lambda item: item[1])
-    said = ", ".join(f"{NAMES[name]} in {count}" for name, count in rarer)
-    return f"{said} of {len(names)} folds, else {NAMES[last]}"
-
-
-def baselines_of(figures: Mapping[str, Any]) -> list[str]:
-    """Name each fold's baseline from `Backtest.figures`; seasonal naive where no row could be scored."""
-    return [fold["baseline"] for fold in figures["folds"]] or [NAIVE]
+def baseline_words(figures: Mapping[str, Any]) -> str:
+    """Name the baseline of `evaluation.figures` in words."""
+    name = str(figures["baseline"])
+    return NAMES.get(name, name)
 
 
 def against_baseline(frame: "pd.DataFrame", *, rng: np.random.Generator) -> dict[str, float]:
-    """Compare the model's `wape` (the median's) and `crps` with the chosen baseline's error: `paired_difference`."""
+    """Compare the model's `wape` (the median's) and `crps` with the baseline's error: `paired_difference`."""
     scored = sales_rows(frame)
     actual = scored["actual"].to_numpy(np.float64)
-    theirs = np.abs(actual - baseline_forecast(scored))
+    theirs = np.abs(actual - scored[baseline_of(scored)].to_numpy(np.float64))
     more = {
         "wape": np.abs(actual - scored["q50"].to_numpy()) - theirs,
         "crps": scored["crps"].to_numpy() - theirs,

@@ -1,5 +1,6 @@
 """Forecast evaluation: WAPE, bias, coverage, CRPS and the probability transform, for backtests and monitoring."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from pricing.arrays import Floats
-from pricing.demand.baselines import MIXED, NAIVE, NAMES, baseline_forecast, sales_rows
+from pricing.demand.baselines import NAMES, baseline_of, sales_rows
 from pricing.demand.ensemble import CLASSES, volume_rows
 
 LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is numerically a Poisson distribution
@@ -230,39 +231,36 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     """Score an evaluation frame, on sales given the opening stock (`baselines.sales_rows`), in total and by part.
 
     `censored` counts sold-out rows, `left_out` rows not scored, `always_sold_out` products that sold out in every row:
-    their demand forecasts cannot be judged. `baseline` is `naive`, `flat`, `direct` or, over folds, `mixed`. `by_step`
-    is per 7 steps.
+    their demand forecasts cannot be judged. `baseline` is `direct` or `flat`, the same of all parts. `by_step` is per 7
+    steps.
     """
     scored = sales_rows(frame)
-    names = {NAIVE} if scored.empty else set(scored["baseline"])
+    baseline = baseline_of(scored)
+    of = partial(scores, baseline=baseline)
     return {
-        **scores(scored),
-        "baseline": MIXED if len(names) > 1 else names.pop(),
+        **of(scored),
+        "baseline": baseline,
         "rows": len(scored),
         "censored": int(frame["censored"].sum()),
         "left_out": len(frame) - len(scored),
         "always_sold_out": int(frame.groupby("product_id")["censored"].all().sum()),
         "folds": [
-            {
-                "cutoff": str(pd.Timestamp(str(cutoff)).date()),
-                **scores(part),
-                "baseline": str(part["baseline"].iloc[0]),
-            }
+            {"cutoff": str(pd.Timestamp(str(cutoff)).date()), **of(part)}
             for cutoff, part in scored.groupby("cutoff", sort=True)
         ],
-        "by_volume": {name: scores(part) for name in CLASSES if len(part := scored[scored["volume_class"] == name])},
+        "by_volume": {name: of(part) for name in CLASSES if len(part := scored[scored["volume_class"] == name])},
         "by_step": {
-            f"{7 * int(week) + 1}-{7 * int(week) + 7}": scores(part)
+            f"{7 * int(week) + 1}-{7 * int(week) + 7}": of(part)
             for week, part in scored.groupby((scored["step"] - 1) // 7)
         },
     }
 
 
-def scores(scored: pd.DataFrame) -> dict[str, float]:
+def scores(scored: pd.DataFrame, *, baseline: str) -> dict[str, float]:
     """Score rows from `baselines.sales_rows`: sums of errors over the sum of actuals, NaN where nothing was sold.
 
-    `wape` is the median's, `wape_baseline` that of the baseline chosen before each fold. A point forecast's CRPS is its
-    absolute error, so `crps` stands beside the baselines' WAPE.
+    `wape` is the median's, `wape_baseline` that of the column `baseline`. A point forecast's CRPS is its absolute
+    error, so `crps` stands beside the baselines' WAPE.
     """
     actual = scored["actual"].to_numpy()
     total = float(np.abs(actual).sum())
@@ -271,7 +269,7 @@ def scores(scored: pd.DataFrame) -> dict[str, float]:
         "wape": wape(actual, scored["q50"].to_numpy()),
         "wape_mean": wape(actual, scored["forecast"].to_numpy()),
         **{f"wape_{name}": wape(actual, np.asarray(scored.get(name, nothing))) for name in NAMES},
-        "wape_baseline": wape(actual, baseline_forecast(scored)),
+        "wape_baseline": wape(actual, scored[baseline].to_numpy()),
         "crps": float(scored["crps"].sum() / total) if total > 0 else float("nan"),
         "bias": bias(actual, scored["forecast"].to_numpy()),
         "coverage_80": coverage(scored, level=0.80),

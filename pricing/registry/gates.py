@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pricing.config_models import DemandConfig, GatesConfig, PriceMovesConfig
-from pricing.demand.baselines import baseline_words, baselines_of
+from pricing.demand.baselines import baseline_words
 from pricing.demand.ensemble import CLASSES
 from pricing.registry.files import plain
 from pricing.registry.price_moves import PriceMoves, beyond_most
@@ -71,11 +71,10 @@ def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:
 def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool = False) -> list[Verdict]:
     """Judges a backtest (`Backtest.figures`) against the baseline, for a first promotion and every later one.
 
-    The baseline of each fold is the one that was best before it: nobody could choose in hindsight. Of a `holds_only`
-    version no price rests on its elasticities, which need not be plausible.
+    Of a `holds_only` version no price rests on its elasticities, which need not be plausible.
     """
     bias, elasticity = _number(figures.get("bias")), figures.get("elasticity") or {}
-    words = f"error (WAPE) as a multiple of the baseline's ({baseline_words(baselines_of(figures))})"
+    words = f"error (WAPE) as a multiple of the baseline's ({baseline_words(figures)})"
     censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
     all_sold_out = 0.0 < rows + left_out <= censored  # no row can judge the demand forecast
     ratio = None if all_sold_out else _ratio(figures.get("wape"), figures.get("wape_baseline"))

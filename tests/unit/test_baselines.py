@@ -1,4 +1,4 @@
-"""Forecasts without a model, the choice between them on earlier folds only, and what a model gains on it."""
+"""Forecasts without a model, which of them is the baseline, and what a model gains on it."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pricing.demand import evaluation
-from pricing.demand.baselines import FLAT_PERIODS, against_baseline, chosen, flat_median, seasonal_naive
+from pricing.demand.baselines import FLAT_PERIODS, against_baseline, flat_median, seasonal_naive
 from tests.kit.demand_fakes import make_panel
 
 
@@ -52,7 +52,7 @@ def test_the_flat_baseline_is_the_median_of_the_last_28_periods_that_did_not_sel
     assert found[4] == np.median(panel.units_sold[4, -FLAT_PERIODS:])
 
 
-def fold(cutoff: str, *, naive: float, flat: float, products: int = 4, steps: int = 14) -> pd.DataFrame:
+def fold(cutoff: str, *, flat: float, direct: float = np.nan, products: int = 4, steps: int = 14) -> pd.DataFrame:
     """Ten units sold of each product on each day; baselines that are off by so many."""
     rows = pd.MultiIndex.from_product([[f"p{i}" for i in range(products)], np.arange(1, steps + 1)])
     step = rows.get_level_values(1).to_numpy()
@@ -68,49 +68,33 @@ def fold(cutoff: str, *, naive: float, flat: float, products: int = 4, steps: in
             "forecast": 9.0,
             "q50": 9.0,
             "crps": 0.7,
-            "naive": 10.0 + naive,
+            "naive": 15.0,
             "flat": 10.0 - flat,
-            "baseline": "naive",
+            "direct": 10.0 + direct,
             "pit_low": 0.4,
             "pit_high": 0.5,
         }
     )
 
 
-def test_the_first_fold_takes_seasonal_naive_and_a_later_one_what_was_better_before() -> None:
-    first, second = fold("2024-01-01", naive=5, flat=3), fold("2024-01-15", naive=1, flat=6)
-    cutoffs = [np.datetime64(day) for day in ("2024-01-01", "2024-01-15", "2024-01-29")]
+@pytest.mark.parametrize(("second", "name", "errors"), [(2.0, "direct", (0.4, 0.2)), (np.nan, "flat", (0.5, 0.1))])
+def test_the_baseline_is_lightgbm_where_every_fold_has_it_else_the_flat_median(
+    second: float, name: str, errors: tuple[float, float]
+) -> None:
+    frame = pd.concat([fold("2024-01-01", flat=5, direct=4), fold("2024-01-15", flat=1, direct=second)])
 
-    found = [chosen([first, second][:count], cutoff=cutoff) for count, cutoff in enumerate(cutoffs)]
+    figures, gain = evaluation.figures(frame), against_baseline(frame, rng=np.random.default_rng(0))
 
-    assert found == ["naive", "flat", "naive"]
-    assert chosen([fold("2024-01-01", naive=2, flat=2)], cutoff=cutoffs[-1]) == "naive"
-
-
-def test_a_baseline_is_not_chosen_by_what_was_not_known_or_sold_out() -> None:
-    frame = fold("2024-01-01", naive=3, flat=4)
-    later = frame["date"] > np.datetime64("2024-01-08")
-    frame.loc[later, "flat"] = frame.loc[later, "actual"]  # the flat one wins in the days after
-    frame.loc[frame["step"] == 1, ["censored", "flat"]] = [True, 10.0]
-
-    assert chosen([frame], cutoff=np.datetime64("2024-01-08")) == "naive"
-    assert chosen([frame], cutoff=np.datetime64("2024-01-15")) == "flat"
-
-
-def test_figures_hold_each_fold_against_its_own_baseline() -> None:
-    first = fold("2024-01-01", naive=5, flat=3)
-    second = fold("2024-01-15", naive=1, flat=2).assign(baseline="flat")
-
-    figures = evaluation.figures(pd.concat([first, second], ignore_index=True))
-
-    assert [one["wape_baseline"] for one in figures["folds"]] == pytest.approx([0.5, 0.2])
-    assert figures["baseline"] == "mixed"
-    assert figures["wape_baseline"] == figures["by_volume"]["mid"]["wape_baseline"] == pytest.approx(0.35)
-    assert (figures["wape_naive"], figures["wape_flat"]) == (pytest.approx(0.3), pytest.approx(0.25))
+    assert figures["baseline"] == name
+    assert [one["wape_baseline"] for one in figures["folds"]] == pytest.approx(errors)
+    assert figures["wape_baseline"] == figures["by_volume"]["mid"]["wape_baseline"] == pytest.approx(0.3)
+    assert figures["wape_baseline"] == figures[f"wape_{name}"]
+    assert (figures["wape_naive"], figures["wape_flat"]) == (pytest.approx(0.5), pytest.approx(0.3))
+    assert (gain["wape"], gain["crps"]) == (pytest.approx(0.1 - 0.3), pytest.approx(0.07 - 0.3))
 
 
 def test_figures_leave_sold_out_rows_out_and_count_them() -> None:
-    frame = fold("2024-01-01", naive=5, flat=3)
+    frame = fold("2024-01-01", flat=3)
     frame.loc[frame["product_id"] == "p0", "volume_class"] = "low"
     frame.loc[frame["step"] == 14, ["censored", "q50", "crps"]] = [True, 99.0, 99.0]
 
@@ -124,7 +108,7 @@ def test_figures_leave_sold_out_rows_out_and_count_them() -> None:
 
 
 def test_the_gain_is_paired_and_certain_where_every_row_says_the_same() -> None:
-    frame = pd.concat([fold("2024-01-01", naive=5, flat=3), fold("2024-01-15", naive=5, flat=3)], ignore_index=True)
+    frame = pd.concat([fold("2024-01-01", flat=5), fold("2024-01-15", flat=5)], ignore_index=True)
     frame.loc[0, ["censored", "q50", "crps"]] = [True, 99.0, 99.0]
 
     found = against_baseline(frame, rng=np.random.default_rng(0))
@@ -137,7 +121,7 @@ def test_the_gain_is_paired_and_certain_where_every_row_says_the_same() -> None:
 def test_the_interval_of_the_gain_holds_what_it_says_whatever_is_shared(by_product: float, by_fold: float) -> None:
     rng, held = np.random.default_rng(1), []
     days = pd.date_range("2024-01-01", periods=12, freq="14D")
-    rows = pd.concat([fold(str(day.date()), naive=20, flat=0, products=25, steps=3) for day in days])
+    rows = pd.concat([fold(str(day.date()), flat=20, products=25, steps=3) for day in days])
     for _ in range(120):  # better by 2 units a row on average, give or take an effect of product and fold
         shared = by_product * rng.standard_normal(25)[:, None] + by_fold * rng.standard_normal((12, 1, 1))
         shift = (shared + rng.standard_normal((12, 25, 3))).ravel()

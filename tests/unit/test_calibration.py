@@ -62,12 +62,12 @@ NO_GAIN = {
 }
 FIGURES = {
     **{"wape": 0.3, "wape_naive": 0.4, "bias": 0.01, "coverage_80": 0.8, "coverage_95": 0.95},
-    **{"wape_baseline": 0.4, "against_baseline": NO_GAIN},
+    **{"wape_baseline": 0.4, "baseline": "direct", "against_baseline": NO_GAIN},
 }
 
 
 def test_a_fold_in_which_nothing_was_sold_is_a_dash_and_no_crash() -> None:
-    nothing = {"wape": None, "wape_naive": None, "wape_baseline": None, "baseline": "naive"}
+    nothing = {"wape": None, "wape_naive": None, "wape_baseline": None}
 
     lines = score_lines({**FIGURES, "folds": [{"cutoff": "2024-01-01", **nothing}]})
 

@@ -124,7 +124,6 @@ def market(*, products: int = 60, days: int = 56) -> pd.DataFrame:
             "counted": True,
             "naive": rng.negative_binomial(SPREAD, SPREAD / (SPREAD + mean)).astype(float),
             "flat": np.round(mean),
-            "baseline": "flat",
         }
     )
 

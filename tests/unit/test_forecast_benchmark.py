@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.forecast import ATOMS, CANDIDATES, atoms, judge, ranked_probability
+from benchmarks.forecast import ATOMS, atoms, judge, ranked_probability
 from benchmarks.forecasters import SEARCH, _History
 from tests.kit.demand_fakes import make_panel
 
@@ -48,13 +48,6 @@ def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def block(frame: pd.DataFrame, *, lightgbm: float) -> pd.DataFrame:
-    """The block before the first cutoff, on which LightGBM is off by so much."""
-    first = frame[frame["cutoff"] == frame["cutoff"].min()]
-    moved = first.assign(date=first["date"] - pd.Timedelta(days=7), lightgbm=first["actual"] + lightgbm)
-    return moved[["date", "actual", "censored", *CANDIDATES]]
-
-
 @given(st.lists(st.floats(0, 1e4), min_size=7, max_size=7), st.floats(0, 2e4))
 def test_the_crps_of_a_distribution_is_that_of_its_equally_likely_units(quantiles: list[float], actual: float) -> None:
     units = atoms(np.sort(np.array([quantiles])))
@@ -67,15 +60,20 @@ def test_the_crps_of_a_distribution_is_that_of_its_equally_likely_units(quantile
     assert found == pytest.approx(slow, abs=1e-6)
 
 
-def test_the_baseline_of_a_fold_knows_no_outcome_after_its_cutoff() -> None:
+def test_all_are_scored_on_what_did_not_sell_out_and_the_difference_is_from_lightgbm() -> None:
     frame = judged()
-    known = frame["cutoff"] < frame["cutoff"].max()
-    bad = frame.assign(lightgbm=frame["actual"] + np.where(known, 3.0, 0.0))  # right in the last fold alone
-    bad = bad.assign(lightgbm_mean=bad["lightgbm"], lightgbm_crps=0.0, lightgbm_inside=1.0)
+    sold_out = frame["date"] == frame["date"].max()
+    point = frame["actual"] + np.where(sold_out, 99.0, 3.0)
+    frame = frame.assign(censored=sold_out, lightgbm=point, lightgbm_mean=point, lightgbm_crps=2.0, lightgbm_inside=1.0)
 
-    found = judge(bad, block(bad, lightgbm=0.5))
+    found = judge(frame)
 
-    assert found["chosen"] == {"naive": 2, "flat": 0, "lightgbm": 1}  # the first by the block, on which it was right
+    scores, kept = found["scores"], frame[~sold_out]
+    assert (found["rows"], found["cutoffs"]) == (len(kept), 3)
+    for name, off in (("naive", 1.0), ("flat", 2.0), ("lightgbm", 3.0)):
+        assert scores[name]["wape"] == pytest.approx(off / kept["actual"].mean())
+    for kind in ("wape", "crps"):
+        assert found["difference"][kind] == pytest.approx(scores["ours"][kind] - scores["lightgbm"][kind])
 
 
 def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff() -> None:

@@ -112,7 +112,7 @@ def test_requests_carry_nothing_that_a_shop_does_not_know() -> None:
 
     assert known == {
         *("day", "date", "product_id", "category", "stock", "comp_price", "is_promo", "current_price"),
-        *("list_price", "unit_cost", "is_holiday", "next_delivery", "max_move"),
+        *("list_price", "unit_cost", "next_delivery", "max_move"),
     }
 
 
@@ -174,10 +174,17 @@ def test_the_plan_earns_what_the_best_of_all_plans_earns(
     assert planned(0, stock) >= 0.99 * best(0, stock)
 
 
+class EndlessStock(Oracle):
+    """Knows demand alone, and plans as if nothing could run out."""
+
+    def __call__(self, requests: Requests) -> np.ndarray:
+        return super().__call__(replace(requests, stock=np.full(len(requests), 10**9)))
+
+
 def test_the_oracle_earns_most_heeding_stock_pays_and_scores_lie_between_static_and_it() -> None:
     market = simulate(MarketConfig(products=12, days=120, future=45, seed=2))
     hold = roll_forward(market, static, days=45)
-    endless = roll_forward(market, Oracle(market, heed_stock=False), days=45)
+    endless = roll_forward(market, EndlessStock(market), days=45)
     best = roll_forward(market, Oracle(market), days=45)
 
     still, top = (score(name, run, static=hold, oracle=best) for name, run in (("static", hold), ("oracle", best)))
@@ -206,5 +213,5 @@ def test_no_policy_moves_costs_list_prices_or_the_advertising_plan(market: Marke
         roll_forward(market, watch(name, share), days=20)
 
     for one, other in zip(seen["cheap"], seen["dear"], strict=True):
-        for name in ("product_id", "list_price", "unit_cost", "is_promo", "is_holiday", "next_delivery"):
+        for name in ("product_id", "list_price", "unit_cost", "is_promo", "next_delivery"):
             assert np.array_equal(getattr(one, name), getattr(other, name))
