@@ -172,17 +172,19 @@ class Registry:
             self._client.delete_registered_model_alias(self.model_name, alias)
 
     def delete(self, number: str) -> None:
-        """Deletes a version and its files, but for files that a version of another model shares; its run stays.
+        """Deletes a version and its files, but for files that a copy of it shares; its run stays.
 
         Files go first: else a version that cannot be deleted would no longer be listed.
         """
         with self._translated_errors():
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
-            # The databases do not fill in the version's own `model_id`.
-            source = str(self._client.get_model_version(self.model_name, number).source)
-            where = self._client.get_model_version_download_uri(self.model_name, number)
-            shared = len(self._client.search_model_versions(f"source_path = '{source}'", max_results=2)) > 1
+            entry = self._client.get_model_version(self.model_name, number)
+            place = self._client.get_model_version_download_uri
+            where, source = place(entry.name, entry.version), str(entry.source)
+            # Copies that MLflow makes have another source, but the run and the files; databases leave out `model_id`.
+            alike = self._client.search_model_versions(f"run_id = '{entry.run_id}'")
+            shared = sum(place(one.name, one.version) == where for one in alike) > 1
             if not shared:
                 get_artifact_repository(where, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
             self._client.delete_model_version(self.model_name, number)
