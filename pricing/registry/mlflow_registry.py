@@ -21,7 +21,6 @@ from pricing.errors import RegistryError, first_line
 from pricing.registry import files
 
 ARTIFACT = "version"  # the folder of a version's files among a logged model's artefacts
-_LOGGED_MODEL = "models:/"  # what the source of a version begins with; the model's id follows
 
 _MANNERS = {
     # MLflow's own defaults wait minutes for a server that is down, and show a progress bar for each download.
@@ -182,14 +181,13 @@ class Registry:
             entry = self._client.get_model_version(self.model_name, number)
             place = self._client.get_model_version_download_uri
             where, source = place(entry.name, entry.version), str(entry.source)
-            # Copies that MLflow makes have another source, but the run and the files; databases leave out `model_id`.
-            alike = self._client.search_model_versions(f"run_id = '{entry.run_id}'")
-            shared = sum(place(one.name, one.version) == where for one in alike) > 1
+            alike = self._client.search_model_versions(f"run_id = '{entry.run_id}'")  # a copy may have another source
+            shared = [place(one.name, one.version) for one in alike].count(where) > 1
             if not shared:
                 get_artifact_repository(where, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
             self._client.delete_model_version(self.model_name, number)
-            if not shared and source.startswith(_LOGGED_MODEL):
-                self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
+            if not shared and source.startswith("models:/m-"):  # the databases do not fill in the entry's `model_id`
+                self._client.delete_logged_model(source.removeprefix("models:/"))
 
     def download(self, reference: str, to: str | Path) -> Path:
         """Downloads a version, which becomes the new folder `to` when it is complete; see `files.read`.
