@@ -20,7 +20,6 @@ from pricing.errors import RegistryError, first_line
 from pricing.registry import files
 
 ARTIFACT = "version"  # the folder of a version's files among a logged model's artefacts
-_LOGGED_MODEL = "models:/"  # what the source of a version begins with; the model's id follows
 
 _SERVING_PACKAGES = ("holidays", "mlflow", "numpy", "pandas", "pydantic", "pyyaml")
 DESCRIPTION_LIMIT = 5000  # characters that MLflow's databases keep of a version's description; PostgreSQL refuses more
@@ -162,22 +161,23 @@ class Registry:
             self._client.delete_registered_model_alias(self.model_name, alias)
 
     def delete(self, number: str) -> None:
-        """Deletes a version and its files, but for files that a version of another model shares; its run stays.
+        """Deletes a version and its files, but for files that a copy of it shares; its run stays.
 
         Files go first: else a version that cannot be deleted would no longer be listed.
         """
         with self._translated_errors():
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
-            # The databases do not fill in the version's own `model_id`.
-            source = str(self._client.get_model_version(self.model_name, number).source)
-            where = self._client.get_model_version_download_uri(self.model_name, number)
-            shared = len(self._client.search_model_versions(f"source_path = '{source}'", max_results=2)) > 1
+            entry = self._client.get_model_version(self.model_name, number)
+            place = self._client.get_model_version_download_uri
+            where, source = place(entry.name, entry.version), str(entry.source)
+            alike = self._client.search_model_versions(f"run_id = '{entry.run_id}'")  # a copy may have another source
+            shared = [place(one.name, one.version) for one in alike].count(where) > 1
             if not shared:
                 get_artifact_repository(where, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
             self._client.delete_model_version(self.model_name, number)
-            if not shared and source.startswith(_LOGGED_MODEL):
-                self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
+            if not shared and source.startswith("models:/m-"):  # the databases do not fill in the entry's `model_id`
+                self._client.delete_logged_model(source.removeprefix("models:/"))
 
     def download(self, reference: str, to: str | Path) -> Path:
         """Downloads a version, which becomes the new folder `to` when it is complete; see `files.read`.

@@ -328,6 +328,21 @@ def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force_or_rolled
     assert promote.rollback(["--version", first, "--reason", "its files are gone"]) == 0
 
 
+def test_deleting_a_version_deletes_its_files_but_those_that_a_copy_of_it_shares(shop: Shop) -> None:
+    copied, registered, own = (shop.add(seed=seed, alias=None) for seed in (1, 2, 3))
+    client = MlflowClient()
+    client.copy_model_version(f"models:/pricing/{copied}", "copies")
+    mlflow.register_model(client.get_model_version("pricing", registered).source, "copies")
+
+    for number in (copied, registered, own):
+        shop.registry.delete(number)
+
+    assert shop.registry.versions() == []
+    for number in ("1", "2"):
+        assert Registry("copies", uri=shop.registry.uri).download(number, shop.folder / f"copy-{number}").is_dir()
+    assert len([*shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")]) == 2
+
+
 def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     number = shop.add()
     version = shop.fetch("challenger")

@@ -14,9 +14,11 @@ CUTOFF = 80
 
 def test_a_tables_levels_are_the_forecasts_that_training_sees() -> None:
     panel = make_panel(periods=120)
-    panel = replace(panel, comp_price=np.full_like(panel.comp_price, 9.5))  # the competitor at his usual price
-    model = make_model(span(panel, 0, CUTOFF + 1))
-    model = replace(model, holidays=np.append(panel.is_holiday[0, CUTOFF:], np.zeros(60)).astype(np.float32))
+    holiday = np.isin(np.arange(120), CUTOFF + np.array([-3, 1, 9, 28, 30])).astype(np.float32)
+    comp_price = np.full_like(panel.comp_price, 9.5)  # the competitor at his usual price
+    panel = replace(panel, comp_price=comp_price, is_holiday=np.broadcast_to(holiday, comp_price.shape))
+    plain = make_model(span(panel, 0, CUTOFF + 1))
+    model = replace(plain, holidays=np.append(holiday[CUTOFF:], np.zeros(60, np.float32)))
     served = model.table()
     price, promo = panel.price.copy(), panel.is_promo.copy()
     price[:, CUTOFF + 1 :], promo[:, CUTOFF + 1 :] = served.reference[:5, None], 0.0
@@ -34,5 +36,6 @@ def test_a_tables_levels_are_the_forecasts_that_training_sees() -> None:
         mean[:, step - 1] = found + offset
 
     np.testing.assert_allclose(served.levels[:5, :28], mean, atol=2e-5)
+    np.testing.assert_array_equal(served.levels[:, 28:], plain.table().levels[:, 28:])  # what look-ahead repeats
     np.testing.assert_allclose(served.promotion[:5], lift[:, :7].mean(axis=1), atol=2e-5)
     np.testing.assert_allclose(np.log(served.size[:5]), log_size[:, :7].mean(axis=1), atol=2e-5)

@@ -63,11 +63,13 @@ def test_carried_forward_equals_encoded_from_scratch_though_the_panel_begins_lat
     panel = make_panel()
     scratch = encode_panel(make_weights(), panel, norms=make_norms(panel), tail=20)
 
-    carried = make_model(span(panel, 0, 70)).refresh(span(panel, begin, 90))
+    past = replace(make_model(span(panel, 0, 70)), holidays=np.arange(100.0))
+    carried = past.refresh(span(panel, begin, 90))
 
     assert_same(carried.encoded.state, scratch.state)
     assert_same(carried.encoded.checkpoint, scratch.checkpoint)
     np.testing.assert_allclose(carried.encoded.digest, scratch.digest)
+    assert carried.holidays.tolist() == [*range(20, 100), *[0.0] * 20]
 
 
 @pytest.mark.parametrize(("begin", "end", "rebuild"), [(65, 90, False), (0, 55, False), (50, 90, True)])

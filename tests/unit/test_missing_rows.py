@@ -171,6 +171,7 @@ def counted(left: float) -> list[float]:
         (EMPTY, [5000.0] * 130, []),
         (EMPTY, counted(500.0), range(106, 110)),
         (EMPTY, counted(0.0), range(102, 110)),
+        (EMPTY, [np.nan] * 100 + [0.0] * 6 + [np.nan] * 24, range(108, 110)),  # off sale: no part of the run
     ],
 )
 def test_a_run_of_zeros_too_long_for_chance_is_a_stock_out_where_the_stock_does_not_say_otherwise(

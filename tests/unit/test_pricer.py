@@ -242,19 +242,6 @@ def test_a_simulation_compares_prices_and_strategies_over_the_same_days() -> Non
     assert revenue.price == 7.65
 
 
-def test_a_simulated_interval_holds_its_share_of_sampled_outcomes() -> None:
-    rng = np.random.default_rng(5)
-    by = Pricer(ConstantElasticity(elasticities=NODES, level=30.0, size=3.0), facts(), config(), version="1")
-
-    outcome = by.simulate(ask(current_stock=1000.0), today=TODAY, prices=[13.0]).outcomes[0]
-
-    mean = 30.0 * 1.3 ** -rng.choice(NODES, 200_000)
-    sampled = rng.negative_binomial(3.0, 3.0 / (3.0 + mean))
-    low, high = np.quantile(sampled, [0.1, 0.9])
-    assert outcome.demand.low == pytest.approx(low, abs=1)
-    assert outcome.demand.high == pytest.approx(high, abs=1)
-
-
 def test_with_unknown_stock_a_simulation_sells_what_is_demanded_and_gives_no_chance_of_running_out() -> None:
     (outcome,) = pricer().simulate(ask(current_stock=None), today=TODAY, prices=[9.0]).outcomes
 

@@ -172,6 +172,18 @@ def test_a_kind_of_moves_that_brings_more_is_found() -> None:
     assert apart[0] < -5 * apart[1]
 
 
+def test_sales_that_happen_to_fit_too_well_are_no_surer_than_counts_allow() -> None:
+    fitted = simulate(shift=np.zeros(3), events=100)
+    fitted = replace(fitted, units=fitted.mean)
+    information = (fitted.price**2 / (1 / fitted.mean + 1 / fitted.size)).reshape(3, -1).sum(axis=1)
+
+    shift = regress(fitted, products=3)
+    _, error = difference(fitted, shift, np.arange(300) % 2 > 0)
+
+    assert (shift.error >= 1 / np.sqrt(information)).all()
+    assert error >= 1 / np.sqrt(information.sum())
+
+
 @pytest.mark.parametrize("units", [1, 2, 7, 30])
 @pytest.mark.parametrize(("mean", "size"), [(5.0, 2.0), (0.4, 0.7), (20.0, 50.0)])
 def test_the_expectation_is_the_sum_over_the_tail(units: int, mean: float, size: float) -> None:

@@ -1,12 +1,14 @@
 """Expected sales and the chance of running out, beside scipy's exact distributions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pricing.decision.stock import Sales, chance_above, expected_sales
+from pricing.decision.stock import Sales, Tried, chance_above, expected_sales, outcomes
 from pricing.demand.curve import DemandGrid
 from tests.kit.plain_pricing import plain_sales
 
@@ -73,6 +75,20 @@ def test_the_expected_sales_of_a_batch_interpolate_to_half_a_percent() -> None:
         first = expected_sales(until / 7, size=np.full_like(until, size), stock=np.full_like(until, stock))
         found = sales.first(np.array([20]))
         assert found[0] == pytest.approx(first[:, 20].mean(), rel=5e-3)
+
+
+def test_the_outcome_of_a_price_is_that_of_demand_sampled_until_the_next_delivery() -> None:
+    rng = np.random.default_rng(5)
+    until, stock = np.array([[20.0], [30.0]]), 25.0
+    grid = replace(grid_of(until, size=3.0, first=until / 4), first_size=np.array([0.5]))
+
+    (found,) = outcomes([Tried(10.0, None, True)], lambda _: grid, stock=stock, unit_cost=6.0, tax_rate=0.0)
+
+    mean = rng.choice(until.ravel(), 400_000)
+    sampled = rng.negative_binomial(3.0, 3.0 / (3.0 + mean))
+    assert (found.demand.low, found.demand.high) == pytest.approx(tuple(np.quantile(sampled, [0.1, 0.9])), abs=1)
+    assert found.units.mean == pytest.approx(np.minimum(sampled, stock).mean(), rel=0.01)
+    assert found.stock_out == pytest.approx((sampled >= stock).mean(), abs=0.01)
 
 
 def test_only_short_requests_are_limited() -> None:
