@@ -371,8 +371,7 @@ def probe_database(uri: str, *, what: str) -> None:
             f"{shown}: {what} has an address that cannot be read; escape @ : / as %40 %3A %2F"
         ) from error
     except (SQLAlchemyError, ImportError, TypeError) as error:
-        hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
-        raise RegistryError(f"{shown}: {what} cannot be opened: {first_line(error)}{hint}") from error
+        raise RegistryError(f"{shown}: {what} cannot be opened: {first_line(error)}") from error
 
 
 @job("experiment", config=False)
