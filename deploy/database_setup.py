@@ -6,39 +6,33 @@ server and its master are libpq's PGHOST, PGPORT, PGUSER, PGPASSWORD, PGSSLMODE.
 """
 
 import os
-
-import psycopg2
-from psycopg2 import sql
+from typing import Any
 
 ROLES = ("mlflow", "pricing")  # each owns the database of its name
 
 
-def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
+def prepare(master: dict[str, Any], passwords: dict[str, str]) -> None:
     """Makes roles and databases that are missing, and sets the passwords of roles.
 
-    `master` is a connection that may make databases, as psycopg2 takes it; what is missing there libpq knows.
+    `master` is a connection that may make databases, as psycopg takes it; what is missing there libpq knows.
     """
-    connection = psycopg2.connect(dbname="postgres", **master)
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT rolname FROM pg_roles")
-            roles = {row[0] for row in cursor.fetchall()}
-            cursor.execute("SELECT datname FROM pg_database")
-            databases = {row[0] for row in cursor.fetchall()}
-            for role, password in passwords.items():
-                word = "ALTER" if role in roles else "CREATE"
-                statement = sql.SQL(word + " ROLE {} WITH LOGIN PASSWORD {}")
-                cursor.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
-            for role in ROLES:
-                # To give a database to a role, the master, who is no superuser on RDS, must be a member of it.
-                cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
-                if role not in databases:
-                    statement = sql.SQL("CREATE DATABASE {} OWNER {}")
-                    cursor.execute(statement.format(sql.Identifier(role), sql.Identifier(role)))
-                cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(role)))
-    finally:
-        connection.close()
+    import psycopg  # noqa: PLC0415 - MLflow's image has it, and not what describes the stacks, which takes ROLES
+    from psycopg import sql  # noqa: PLC0415
+
+    with psycopg.connect(dbname="postgres", autocommit=True, **master) as connection:
+        roles = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
+        databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+        for role, password in passwords.items():
+            word = "ALTER" if role in roles else "CREATE"
+            statement = sql.SQL(word + " ROLE {} WITH LOGIN PASSWORD {}")
+            connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
+        for role in ROLES:
+            # To give a database to a role, the master, who is no superuser on RDS, must be a member of it.
+            connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+            if role not in databases:
+                statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+                connection.execute(statement.format(sql.Identifier(role), sql.Identifier(role)))
+            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(role)))
 
 
 if __name__ == "__main__":

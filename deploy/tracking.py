@@ -60,7 +60,7 @@ class Tracking(Stack):
 
     def url(self, role: str) -> str:
         """The address of a role's database for SQLAlchemy, without the password, which libpq takes from PGPASSWORD."""
-        return f"postgresql+psycopg2://{role}@{self.database.db_instance_endpoint_address}:{DATABASE_PORT}/{role}"
+        return f"postgresql://{role}@{self.database.db_instance_endpoint_address}:{DATABASE_PORT}/{role}"
 
     def _way_in(self) -> tuple[elbv2.ApplicationLoadBalancer, elbv2.ApplicationListener]:
         base, environment = self._base, self._base.environment_

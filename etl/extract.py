@@ -217,7 +217,7 @@ def _from_database(
         there = column_names(database, rows)
         named = settings.named(table, there) if settings.query is None else {}
         chosen: list[Any] = [sa.column(name) for name in dict.fromkeys(named.values()) or there]
-        query = sa.select(*chosen).select_from(rows)
+        query = sa.select(*chosen).select_from(rows).execution_options(stream_results=True)
         if since is not None and named:
             # A day more, since zones differ; without a type, so that each database reads the text as its column's.
             early: sa.ColumnElement[Any] = sa.literal_column(f"'{since - timedelta(days=1)}'")

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HIDDEN = "***"
-POSTGRESQL = "postgresql+psycopg2"
 _DRIVERS = {
-    "postgres": POSTGRESQL,
-    "postgresql": POSTGRESQL,
+    "postgres": "postgresql",
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
@@ -55,10 +53,7 @@ def replace_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def with_driver(url: str) -> str:
-    """A database URL whose driver is the one that is installed, where it names none.
-
-    SQLAlchemy 2.1 would take psycopg 3 for PostgreSQL, and for MySQL and MariaDB a driver that is compiled.
-    """
+    """A database URL as SQLAlchemy opens it with what is installed: by itself it takes a compiled driver for MySQL."""
     scheme, separator, rest = url.partition("://")
     return f"{_DRIVERS[scheme]}://{rest}" if separator and scheme in _DRIVERS else url
 

@@ -86,7 +86,7 @@ def read_days(column: "pd.Series[Any]") -> Coerced:
     codes, distinct = _factorize(column)
     stamps = [_stamp(value) for value in distinct]
     values = np.array([None if stamp is None else stamp.date() for stamp in stamps], dtype="datetime64[D]")
-    timed = [stamp is not None and stamp.timetz() != dt.time() for stamp in stamps]
+    timed = [stamp is not None and (stamp.tzinfo, stamp.time()) != (None, dt.time()) for stamp in stamps]
     dropped = int(_take(np.array(timed, np.bool_), codes, False).sum())
     return Coerced(_take(values, codes, np.datetime64("NaT")), *_faults(codes, distinct, stamps), dropped=dropped)
 

@@ -115,10 +115,10 @@ def _read_sql(where: str, columns: Sequence[str] | None) -> pd.DataFrame:
         if not wanted:  # which the contract says
             wanted, left_out = names, []
         chosen: list[Any] = [sa.column(name) for name in dict.fromkeys(wanted)]
-        result = database.connection.execute(sa.select(*chosen).select_from(rows))
-        names = list(result.keys())
+        found = database.connection.execute(sa.select(*chosen).select_from(rows).execution_options(stream_results=True))
+        names = list(found.keys())
         parts = [
-            pd.DataFrame.from_records(part, columns=names, coerce_float=True) for part in result.partitions(_SQL_ROWS)
+            pd.DataFrame.from_records(part, columns=names, coerce_float=True) for part in found.partitions(_SQL_ROWS)
         ]
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
     frame.attrs = {"left_out": left_out}
@@ -183,8 +183,7 @@ def open_filesystem(where: str) -> tuple[Any, str]:
 class Database:
     """A connection that may only read."""
 
-    # In a transaction that sees one state of the tables where it is PostgreSQL; on SQLite that holds for each
-    # statement:
+    # In a transaction that sees one state of the tables in PostgreSQL; on SQLite that holds for each statement:
     connection: sa.Connection
     shown: str  # the address without its password
 
@@ -211,14 +210,14 @@ def open_database(address: str, *, seconds: float) -> Iterator[Database]:
             "expected for example postgresql://user:password@host/database#table"
         ) from error
     try:
-        with engine.connect().execution_options(stream_results=True) as connection:
+        with engine.connect() as connection:
             if connection.dialect.name == "sqlite":
                 raw: Any = connection.connection.driver_connection
                 raw.execute("PRAGMA query_only = ON")
                 end = time.monotonic() + seconds
                 raw.set_progress_handler(lambda: time.monotonic() > end, 10_000)
             yield Database(connection, shown)
-    except (sa.exc.SQLAlchemyError, UnicodeDecodeError, sqlite3.Error, raised) as error:
+    except (sa.exc.SQLAlchemyError, UnicodeError, sqlite3.Error, raised) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
         if any(word in str(cause) for word in _TOO_SLOW):
             raise SourceError(f"{shown}: the query took longer than {seconds:g} s; narrow it") from error
@@ -233,6 +232,7 @@ def _engine(url: sa.URL, shown: str, *, seconds: float) -> sa.Engine:
     if name == "postgresql":
         limits = f"-c default_transaction_read_only=on -c statement_timeout={max(1, int(1000 * seconds))}"
         given = {"options": f"{url.query.get('options', '')} {limits}".strip()}
+        given["client_encoding"] = url.query.get("client_encoding", "utf8")  # of SQL_ASCII psycopg would make bytes
     elif name in ("mysql", "mariadb"):
         given = {"init_command": "SET SESSION TRANSACTION READ ONLY", "connect_timeout": 30, "charset": "utf8mb4"}
         given["read_timeout"] = max(1, int(seconds))

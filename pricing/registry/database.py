@@ -13,8 +13,8 @@ from pricing.errors import LockError, RegistryError, first_line
 from pricing.fileio import redact_url, with_driver
 
 LOCK_SECONDS = 30  # that a statement waits for another process, such as a promotion
-_CONNECT: dict[str, dict[str, Any]] = {
-    "postgresql": {"connect_timeout": 5, "tcp_user_timeout": LOCK_SECONDS * 1000},
+_CONNECT: dict[str, dict[str, Any]] = {  # as UTF-8: of SQL_ASCII psycopg would make bytes
+    "postgresql": {"connect_timeout": 5, "tcp_user_timeout": LOCK_SECONDS * 1000, "client_encoding": "utf8"},
     "sqlite": {"timeout": LOCK_SECONDS},
 }
 _GUARDS = {  # statements that let a table only grow
@@ -131,7 +131,7 @@ def database_errors(where: str) -> Iterator[None]:
     """Raises what goes wrong with a database as RegistryError, in one line that begins with `where`."""
     try:
         yield
-    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+    except (sa.exc.SQLAlchemyError, ImportError, OSError, UnicodeError) as error:
         raise RegistryError(f"{where}: {first_line(error)}") from error
 
 

@@ -1,14 +1,14 @@
 """What needs no CDK: the file of environments, the programs that run before others in a task."""
 
 import configparser
-import contextlib
+import importlib
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
+import psycopg
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -19,7 +19,7 @@ from deploy.environment import FILE, DeploymentError, read_environments
 from tests.kit.servers import postgres
 
 ROOT = Path(__file__).parents[2]
-PASSWORDS = {"mlflow": "m'1", "pricing": "p;2"}
+PASSWORDS = {"mlflow": "m'1%@:/", "pricing": "p;2"}
 
 
 def changed(tmp_path: Path, environment: str, path: str, value: object) -> Path:
@@ -96,24 +96,18 @@ def master() -> Iterator[dict[str, str]]:
     with postgres() as address:
         url = make_url(address)
         owner = {"host": str(url.query.get("host") or url.host), "user": str(url.username)}
-        connection = psycopg2.connect(dbname="postgres", **owner)
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("CREATE ROLE master LOGIN CREATEDB CREATEROLE PASSWORD 'x'")
-        connection.close()
+        run("CREATE ROLE master LOGIN CREATEDB CREATEROLE PASSWORD 'x'", dbname="postgres", **owner)
         yield {**owner, "user": "master", "password": "x"}
 
 
-def connected(master: dict[str, str], role: str, database: str) -> "psycopg2.extensions.connection":
-    connection = psycopg2.connect(dbname=database, **{**master, "user": role, "password": PASSWORDS[role]})
-    connection.autocommit = True
-    return connection
+def run(statement: str, **connection: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(**connection) as opened:
+        found = opened.execute(statement)
+        return found.fetchall() if found.description else []
 
 
-def run(connection: "psycopg2.extensions.connection", statement: str) -> list[tuple[object, ...]]:
-    with connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
+def run_as(role: str, database: str, statement: str, *, master: dict[str, str]) -> list[tuple[object, ...]]:
+    return run(statement, **{**master, "dbname": database, "user": role, "password": PASSWORDS[role]})
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +119,11 @@ def prepared(master: dict[str, str]) -> dict[str, str]:
 
 def test_each_program_owns_its_database_and_enters_no_other(prepared: dict[str, str]) -> None:
     for role in ("mlflow", "pricing"):
-        run(connected(prepared, role, role), "CREATE TABLE IF NOT EXISTS made (id int)")
+        run_as(role, role, "CREATE TABLE IF NOT EXISTS made (id int)", master=prepared)
 
     for role, other in (("mlflow", "pricing"), ("pricing", "mlflow")):
-        with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
-            connected(prepared, role, other)
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            run_as(role, other, "SELECT 1", master=prepared)
 
 
 def test_a_new_password_counts_from_the_next_start(prepared: dict[str, str]) -> None:
@@ -142,11 +136,14 @@ def test_a_new_password_counts_from_the_next_start(prepared: dict[str, str]) -> 
 
 def password_of(master: dict[str, str], role: str) -> object:
     """The stored hash of a password, which only the server's owner may see."""
-    owner = {**master, "user": "postgres"}
-    owner.pop("password")
-    return run(
-        psycopg2.connect(dbname="postgres", **owner), f"SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'"
-    )
+    statement = f"SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'"
+    return run(statement, host=master["host"], user="postgres", dbname="postgres")
+
+
+def test_roles_are_known_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    assert set(importlib.reload(database_setup).ROLES) == {"mlflow", "pricing"}
 
 
 # What starts MLflow
@@ -188,10 +185,9 @@ def test_mlflows_tables_and_administrator_are_those_of_this_release_and_secret_a
     prepared: dict[str, str],
 ) -> None:
     pytest.importorskip("flask_wtf", reason="MLflow's users need mlflow[auth]")
-    url = URL.create("postgresql+psycopg2", "mlflow", PASSWORDS["mlflow"], database="mlflow")
+    url = URL.create("postgresql", "mlflow", PASSWORDS["mlflow"], database="mlflow")
     text = url.update_query_dict({"host": prepared["host"]}).render_as_string(hide_password=False)
-    with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
-        run(connection, "DROP TABLE IF EXISTS made")  # MLflow fills an empty database alone
+    run_as("mlflow", "mlflow", "DROP TABLE IF EXISTS made", master=prepared)  # MLflow fills an empty database alone
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     given = {**os.environ, "MLFLOW_BACKEND_STORE_URI": text, "PATH": path}
 
@@ -202,8 +198,7 @@ def test_mlflows_tables_and_administrator_are_those_of_this_release_and_secret_a
         return done.stdout.splitlines()
 
     def revision() -> object:
-        with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
-            return run(connection, "SELECT version_num FROM alembic_version")[0][0]
+        return run_as("mlflow", "mlflow", "SELECT version_num FROM alembic_version", master=prepared)[0][0]
 
     assert python(SERVER, str(ROOT))[-1] == "False True"
     newest = revision()
@@ -227,7 +222,7 @@ def test_mlflow_does_not_start_open_where_a_password_is_given_and_cannot_be_used
 
 
 def test_mlflows_accounts_lie_in_its_own_database_and_no_password_in_the_file(tmp_path: Path) -> None:
-    store = "postgresql+psycopg2://mlflow:p%40ss@db/mlflow"
+    store = "postgresql://mlflow:p%40ss@db/mlflow"
 
     first, second = (
         mlflow_server.accounts(store, secret, folder=tmp_path) for secret in ("twelve characters", "other characters")

@@ -16,7 +16,7 @@ from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 DEAD = "http://127.0.0.1:9"
-DEAD_DATABASE = "postgresql+psycopg2://me:secret@127.0.0.1:9/x"
+DEAD_DATABASE = "postgresql://me:secret@127.0.0.1:9/x"
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def shop() -> Iterator[Shop]:
                 getattr(made, name).head(0).to_sql(name, connection, index=False)
             connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO pricing_reader"))
         engine.dispose()
-        reader = make_url(owner).set(drivername="postgresql", username="pricing_reader", password=None)
+        reader = make_url(owner).set(username="pricing_reader", password=None)
         yield Shop(owner, reader.render_as_string(hide_password=False), made)
 
 

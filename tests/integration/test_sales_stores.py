@@ -1,5 +1,6 @@
 """Sales are read from real stores, databases and S3: tables, queries, files, and clear words when they cannot be."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from pricing.data.contract import COLUMNS, check
 from pricing.data.source import open_database, read_sales
 from pricing.errors import SourceError
-from pricing.fileio import POSTGRESQL
+from pricing.registry.database import append_only, create_tables, open_engine
 
 TABLE = """
 CREATE TABLE sales (
@@ -27,18 +28,12 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def postgresql(postgres: str) -> str:
-    """The address as people write it, without a driver."""
-    return postgres.replace("+psycopg2", "")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     sqlite3.connect(tmp_path / "sales.db").close()
     lite = f"sqlite:///{tmp_path / 'sales.db'}"
-    url = lite if request.param == "sqlite" else request.getfixturevalue("postgresql")
-    engine = sa.create_engine(url.replace("postgresql:", f"{POSTGRESQL}:"))
+    url = lite if request.param == "sqlite" else request.getfixturevalue("postgres")
+    engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.execute(sa.text(TABLE))
         connection.execute(
@@ -77,9 +72,10 @@ def test_a_table_that_is_not_there_is_named_with_those_that_are(database: str) -
         read_sales(f"{database}#sale")
 
 
-def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
-    with pytest.raises(SourceError, match=r"postgresql://\*\*\*@127\.0\.0\.1:9/shop: cannot be read") as caught:
-        read_sales("postgresql://me:secret@127.0.0.1:9/shop")
+@pytest.mark.parametrize("host", ["127.0.0.1:9", "db..shop"])
+def test_a_server_that_does_not_answer_is_named_without_the_password(host: str) -> None:
+    with pytest.raises(SourceError, match=rf"postgresql://\*\*\*@{re.escape(host)}/shop: cannot be read") as caught:
+        read_sales(f"postgresql://me:secret@{host}/shop")
 
     assert "secret" not in str(caught.value)
 
@@ -100,8 +96,8 @@ def test_no_query_can_write(database: str, query: str) -> None:
     assert len(read_sales(database)) == len(ROWS)
 
 
-def test_neither_a_function_nor_what_ends_its_transaction_can_write(postgresql: str) -> None:
-    engine = sa.create_engine(sa.make_url(postgresql).set(drivername=POSTGRESQL))
+def test_neither_a_function_nor_what_ends_its_transaction_can_write(postgres: str) -> None:
+    engine = sa.create_engine(postgres)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE safe AS SELECT 1 AS n"))
         body = "BEGIN INSERT INTO safe VALUES (1); RETURN 1; END"
@@ -109,14 +105,28 @@ def test_neither_a_function_nor_what_ends_its_transaction_can_write(postgresql: 
     engine.dispose()
 
     def delete() -> None:
-        with open_database(postgresql, seconds=9) as found:
+        with open_database(postgres, seconds=9) as found:
             found.connection.commit()
-            found.connection.execute(sa.text("DELETE FROM safe"), execution_options={"stream_results": False})
+            found.connection.execute(sa.text("DELETE FROM safe"))
 
-    for write in (delete, lambda: read_sales(f"{postgresql}#SELECT writes()")):
+    for write in (delete, lambda: read_sales(f"{postgres}#SELECT writes()")):
         with pytest.raises(SourceError, match="read-only transaction"):
             write()
-    assert len(read_sales(f"{postgresql}#safe")) == 1
+    assert len(read_sales(f"{postgres}#safe")) == 1
+
+
+def test_of_a_database_without_an_encoding_texts_are_read_and_written_too(postgres: str) -> None:
+    engine = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE plain ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"))
+    engine.dispose()
+    plain = sa.make_url(postgres).set(database="plain").render_as_string(hide_password=False)
+
+    frame = read_sales(f"{plain}#SELECT 'Käse' AS product_id")
+    create_tables(open_engine(plain), append_only("notes", "model").metadata)
+
+    assert frame["product_id"].tolist() == ["Käse"]
+    assert read_sales(f"{plain}#notes").empty
 
 
 def test_a_query_without_end_is_ended(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,8 +139,8 @@ def test_a_trial_whose_process_was_killed_is_ended_when_the_search_goes_on(here:
 
 
 def test_a_storage_that_is_none_is_refused_without_its_password(config: Config) -> None:
-    with pytest.raises(StudyError, match=r"postgresql\+psycopg2://\*\*\*@127\.0\.0\.1:9/x cannot be opened"):
-        open_study("postgresql+psycopg2://me:secret@127.0.0.1:9/x", name="s", tuning=config.tuning)
+    with pytest.raises(StudyError, match=r"postgresql://\*\*\*@127\.0\.0\.1:9/x cannot be opened"):
+        open_study("postgresql://me:secret@127.0.0.1:9/x", name="s", tuning=config.tuning)
 
 
 def test_history_that_is_too_short_without_the_held_back_fold_is_refused_before_any_trial(config: Config) -> None:

@@ -49,7 +49,7 @@ def postgres() -> Iterator[str]:
             # Nothing here survives a power cut anyway; waiting for the disk at its stop alone took up to 20 seconds.
             server.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET synchronous_commit = off")
             server.psql("SELECT pg_reload_conf()")
-            yield str(server.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
+            yield str(server.get_uri())
         finally:
             server.cleanup()
 

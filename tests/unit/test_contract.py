@@ -111,6 +111,7 @@ def test_a_product_id_is_a_text_however_it_came(ids: object, expected: list[str]
         ([20240101.0, 20240102.0], False),
         (["2024-01-01T23:30:00+01:00", "2024-01-02T01:00:00Z"], True),
         (pd.to_datetime(["2024-01-01 23:00", "2024-01-02 00:00"]).tz_localize("America/New_York"), True),
+        (pd.to_datetime(["2024-01-01", "2024-01-02"]).tz_localize("Europe/Berlin"), True),
         (pd.Series([dt.date(2024, 1, 1), pd.Timestamp("2024-01-02")], dtype=object), False),
     ],
 )

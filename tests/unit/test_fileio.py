@@ -45,10 +45,11 @@ def test_no_address_shows_its_password(where: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("url", "opened"),
     [
-        ("postgresql://me:p:%2F@host/db", "postgresql+psycopg2://me:p:%2F@host/db"),
-        ("postgres://host/db#table", "postgresql+psycopg2://host/db#table"),
+        ("postgresql://me:p:%2F@host/db", "postgresql://me:p:%2F@host/db"),
+        ("postgres://me:p:%2F@host/db#table", "postgresql://me:p:%2F@host/db#table"),
+        ("mysql://host/db", "mysql+pymysql://host/db"),
         ("sqlite:////tmp/postgres.db", "sqlite:////tmp/postgres.db"),
     ],
 )
-def test_postgresql_is_opened_with_the_driver_that_is_installed(url: str, opened: str) -> None:
+def test_an_address_is_opened_with_the_driver_that_is_installed(url: str, opened: str) -> None:
     assert with_driver(url) == opened

@@ -137,7 +137,7 @@ def test_a_record_that_cannot_be_written_moves_nothing_and_can_only_be_appended_
     assert [entry.who for entry in entries(audit)] == ["ann"]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "sqlite:////dev/null/pricing.db", "postgresql://u:secret@127.0.0.1:9/db"])
+@pytest.mark.parametrize("url", ["x", "sqlite:////dev/null/a", "postgresql://u:secret@127.0.0.1:9", "postgres://a..b"])
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
     with pytest.raises(RegistryError, match="PRICING_DATABASE_URL") as caught:
         move(FakeRegistry(), Audit(url), asked("1"))
