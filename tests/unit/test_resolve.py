@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipelines.sales import with_plan
+from pricing.arrays import flatten, restore
 from pricing.config import load_config
 from pricing.data.calendar import Deliveries, Promotions
 from pricing.data.events import read_deliveries
@@ -196,7 +197,7 @@ def test_a_plan_of_deliveries_comes_along_without_what_is_over_and_one_that_is_g
     data = load_config().data.model_copy(update={"promotions": str(promotions), "deliveries": str(gone)})
     known = facts().planned(deliveries=deliveries("2025-03-01", "2025-03-02"))
 
-    found = with_plan(ProductFacts.from_arrays(known.to_arrays(), known.meta()), data)
+    found = with_plan(restore(ProductFacts, *flatten(known)), data)
 
     assert list(found.promotions.spans()) == ["apple"]
     assert found.planned_deliveries.days() == {"apple": [dt.date(2025, 3, 2)]}
