@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Days, Floats, Ints, Strings, flatten
 from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
-from pricing.data.calendar import NO_DELIVERIES, NO_PROMOTIONS, Deliveries, Promotions, recurring_holidays
+from pricing.data.calendar import NO_PLAN, Plan, recurring_holidays
 from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
@@ -64,8 +64,8 @@ class ProductFacts:
     anchor_price: Floats  # regular price as a person set it last
     anchor_cost: Floats  # cost of a unit when it was set
     recurring: tuple[str, ...] | None = None  # rules of the holidays of every year; None where a calendar said so
-    promotions: Promotions = NO_PROMOTIONS  # planned, and not over
-    planned_deliveries: Deliveries = NO_DELIVERIES  # to come
+    promotions: Plan = NO_PLAN  # planned, and not over
+    planned_deliveries: Plan = NO_PLAN  # to come
 
     @classmethod
     def from_panel(
@@ -120,7 +120,7 @@ class ProductFacts:
         """The arrays by name, without those of plans."""
         return {name: values for name, values in flatten(self)[0].items() if "/" not in name}
 
-    def planned(self, promotions: Promotions | None = None, *, deliveries: Deliveries | None = None) -> "ProductFacts":
+    def planned(self, promotions: Plan | None = None, *, deliveries: Plan | None = None) -> "ProductFacts":
         """The facts with these plans, of which what is over is left out; None keeps the plan that they have."""
         promotions = self.promotions if promotions is None else promotions
         deliveries = self.planned_deliveries if deliveries is None else deliveries
