@@ -17,10 +17,11 @@ from mlflow.entities import Run
 from pipelines.commands import run_job
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.reports import render
-from pipelines.sales import PLANS, read_checked, read_plan
+from pipelines.sales import PLANS, read_checked
 from pricing import __version__
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
+from pricing.data.events import read_plan
 from pricing.data.findings import Finding, QualityError, quality_file
 from pricing.data.panel import Panel, save_panel
 from pricing.data.quality import contract_findings

@@ -25,7 +25,7 @@ from pricing import __version__
 from pricing.arrays import Strings
 from pricing.config import Config, ModelConfig
 from pricing.data.anchors import Anchors
-from pricing.data.calendar import Deliveries, Promotions
+from pricing.data.calendar import Plan
 from pricing.data.etl_output import Partitions, part_of, read_partitions
 from pricing.data.load import load_sales
 from pricing.data.panel import Event, Panel
@@ -285,7 +285,7 @@ class Pricing:
     checksum: str
     settings: Config
     served: ModelConfig
-    plans: tuple[Promotions, Deliveries]
+    plans: tuple[Plan, Plan]  # of promotions and deliveries
     control: Control
     today: dt.date
     day: dt.date  # that is priced where no requests are given
@@ -316,8 +316,7 @@ class Pricing:
     @cached_property
     def prefix(self) -> str:
         """The beginning of the keys of the day's prices, in `price_place`: others for whatever prices depend on."""
-        promotions, deliveries = self.plans
-        plans = [sorted(promotions.spans().items()), sorted(deliveries.days().items())]
+        plans = [sorted(plan.spans().items()) for plan in self.plans]
         settings = [self.served.model_dump(mode="json"), self.settings.serving.largest_jump, self.settings.scale.series]
         switched = [self.control.to_json().decode(), repr(plans), self.today, self.applied]
         question = files.digest([self.checksum, __version__, settings, switched])

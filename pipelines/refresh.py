@@ -1,7 +1,6 @@
 """Refresh a version: advance its states over new days with the same weights, and register it as challenger."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,12 @@ from typing import Any
 import click
 import mlflow
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.carry import carry
 from pipelines.parts import Work, forget, partitioned_as, prefix_of, refresh_parts
 from pipelines.production import ProductionAccess, nothing_to_do, production
 from pipelines.sales import calendar_digest, read_checked, with_calendars, with_plan
+from pricing.arrays import flatten
 from pricing.config import read_config_file
 from pricing.data.etl_output import Partitions, sample_of
 from pricing.data.panel import Panel
@@ -25,8 +24,6 @@ from pricing.registry.promotion import rejected
 from pricing.registry.version import LoadedVersion, Origin
 from pricing.runtime.cli import flag, job, typed
 from pricing.runtime.mlflow_runs import describe_data, log_data, name_run, set_run_description, tracked_run
-
-Array = NDArray[Any]
 
 
 @job("refresh", sales="needed", unattended=True)
@@ -151,8 +148,8 @@ def refreshed(
     if partitions is None:
         serving, rebuild = asked.config.serving, asked.rebuild
         carried = carry(version, panel, facts=planned, anchors=anchors, serving=serving, rebuild=rebuild)
-        unchanged = _same(carried.demand.to_arrays(), version.learner.to_arrays())
-        if unchanged and _same(planned.to_arrays(), known.to_arrays()) and not version.anchors.differing(anchors):
+        unchanged = _same(carried.demand, version.learner) and _same(planned, known)
+        if unchanged and not version.anchors.differing(anchors):
             return None
     else:
         settings = asked.config.serving.model_dump(mode="json")
@@ -185,7 +182,8 @@ def refreshed(
     return number
 
 
-def _same(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
-    return some.keys() == others.keys() and all(
+def _same(one: Any, other: Any) -> bool:
+    (some, rest), (others, of_other) = flatten(one), flatten(other)
+    return (some.keys(), rest) == (others.keys(), of_other) and all(
         np.array_equal(array, others[name], equal_nan=array.dtype.kind in "fM") for name, array in some.items()
     )

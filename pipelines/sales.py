@@ -11,8 +11,8 @@ import mlflow
 
 from pricing.arrays import Bools, Days
 from pricing.config_models import DataConfig
-from pricing.data.calendar import holidays_for, recurring_holidays
-from pricing.data.events import read_deliveries, read_promotions
+from pricing.data.calendar import Plan, holidays_for, recurring_holidays
+from pricing.data.events import read_plan
 from pricing.data.findings import Finding, QualityError, save_findings, tags, to_json
 from pricing.data.load import LoadedSales, load_sales
 from pricing.data.panel import Panel, is_panel
@@ -75,17 +75,6 @@ def _record(found: Sequence[Finding], beside: Path | None) -> None:
         save_findings(found, beside)
 
 
-def read_plan(config: DataConfig, name: str) -> Any:
-    """Reads a configured plan, "promotions" or "deliveries"; None where none is configured.
-
-    Raises:
-        SourceError: It does not exist or cannot be read.
-        PlanError: It is invalid.
-    """
-    where = getattr(config, name)
-    return where and {"promotions": read_promotions, "deliveries": read_deliveries}[name](where)
-
-
 def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools]:
     """Returns the function from dates to holiday flags that training and backtests take."""
     recurring = recurring_holidays(panel)
@@ -111,7 +100,7 @@ def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
     Raises:
         PlanError: A plan exists and is invalid.
     """
-    plans: dict[str, Any] = {}
+    plans: dict[str, Plan | None] = {}
     for name in PLANS:
         try:
             plan = read_plan(config, name)
@@ -129,6 +118,5 @@ def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
 def calendar_digest(panel: Panel, facts: ProductFacts) -> str:
     """Hashes the events and the plans."""
     known = [tuple(map(str, vars(event).values())) for event in panel.events]
-    promotions = sorted(facts.promotions.spans().items())
-    deliveries = sorted((name, [str(day) for day in days]) for name, days in facts.planned_deliveries.days().items())
-    return hashlib.sha256(repr((known, promotions, deliveries)).encode()).hexdigest()[:16]
+    plans = [sorted(plan.spans().items()) for plan in (facts.promotions, facts.planned_deliveries)]
+    return hashlib.sha256(repr((known, *plans)).encode()).hexdigest()[:16]

@@ -19,10 +19,11 @@ from pipelines.evaluation import SPAN, log_backtest, model_card, score_lines, we
 from pipelines.parts import Work, forget, kept_sample, prefix_of, spread
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.reports import dispensable
-from pipelines.sales import PLANS, holiday_calendar, read_checked, read_plan, with_plan
+from pipelines.sales import PLANS, holiday_calendar, read_checked, with_plan
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.etl_output import Partitions, read_partitions, sample_of
+from pricing.data.events import read_plan
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts

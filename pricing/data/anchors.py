@@ -5,7 +5,6 @@ limit around it would follow the platform's own decisions.
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -144,16 +143,6 @@ class Anchors:
         for values in (self.dates.astype(np.int64), self.list_price, self.seen_low, self.seen_high, self.unit_cost):
             digest.update(values.tobytes())
         return digest.hexdigest()
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the anchors as plain arrays by name."""
-        since = np.array([self.since], dtype="datetime64[D]")
-        return {"since": since, **{name: getattr(self, name) for name in _ARRAYS}}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Anchors":
-        """Rebuild anchors from copies of the arrays of `to_arrays`; raises KeyError where one is missing."""
-        return cls(since=arrays["since"][0], **{name: np.array(arrays[name]) for name in _ARRAYS})
 
     def _joined(self, **new: NDArray[Any]) -> "Anchors":
         """Merge with new ones, sorted."""

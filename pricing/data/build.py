@@ -10,7 +10,7 @@ from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.calendar import holidays_for
-from pricing.data.events import named_events, read_promotions
+from pricing.data.events import named_events, read_plan
 from pricing.data.grid import Grid, as_rows, carry, days_of, latest_period
 from pricing.data.missing_rows import handle_missing_rows
 from pricing.data.net_price import cost_at_margin, highest_rates
@@ -257,8 +257,8 @@ def _unit_cost(grid: Grid, at_margin: Floats) -> tuple[Floats, Bools]:
 def _promotions(grid: Grid, price: Floats, list_price: Floats, config: DataConfig) -> Floats:
     given = grid.spread("is_promo")
     missing = grid.present & np.isnan(given)
-    if config.promotions is not None and missing.any():
-        planned = missing & read_promotions(config.promotions).on(grid.ids, grid.dates, period=config.period)
+    if missing.any() and (plan := read_plan(config, "promotions")) is not None:
+        planned = missing & plan.on(grid.ids, grid.dates, period=config.period)
         grid.note(planned, "is_promo is taken from data.promotions on {} rows.")
         given = np.where(planned, 1.0, given)
         missing &= ~planned

@@ -157,20 +157,20 @@ def _next(weekday: int, after: dt.date) -> dt.date:
 
 
 @dataclass(frozen=True)
-class Promotions:
-    """Planned promotions, one entry each."""
+class Plan:
+    """Planned promotions or deliveries, one entry each."""
 
-    product_id: Strings  # (promotion,) product
-    first: Days  # (promotion,) first day
-    last: Days  # (promotion,) last day
+    product_id: Strings  # (entry,) product
+    first: Days  # (entry,) first day; of a delivery the one on whose opening stock it counts
+    last: Days  # (entry,) last day; of a delivery its first
 
-    def after(self, date: np.datetime64) -> "Promotions":
-        """Return the promotions that end after a day."""
+    def after(self, date: np.datetime64) -> "Plan":
+        """Return the entries that end after a day."""
         coming: Bools = self.last > date
-        return Promotions(self.product_id[coming], self.first[coming], self.last[coming])
+        return Plan(self.product_id[coming], self.first[coming], self.last[coming])
 
     def on(self, product_ids: Strings, dates: Days, *, period: Period) -> Bools:
-        """(product, period) whether a promotion runs on any day of a period; ids and first days are sorted."""
+        """(product, period) whether an entry has any day of a period; ids and first days are sorted."""
         running = np.zeros((len(product_ids), len(dates)), np.bool_)
         row = np.searchsorted(product_ids, self.product_id)
         known = (row < len(product_ids)) & (product_ids[np.minimum(row, len(product_ids) - 1)] == self.product_id)
@@ -182,7 +182,7 @@ class Promotions:
         return running
 
     def spans(self) -> dict[str, list[tuple[int, int]]]:
-        """First and last day of each promotion, in days since 1970, by product."""
+        """First and last day of each entry, in days since 1970, by product."""
         found: dict[str, list[tuple[int, int]]] = {}
         days = (column.astype("datetime64[D]").astype(np.int64).tolist() for column in (self.first, self.last))
         for product_id, first, last in zip(self.product_id.tolist(), *days, strict=True):
@@ -190,26 +190,5 @@ class Promotions:
         return found
 
 
-@dataclass(frozen=True)
-class Deliveries:
-    """Planned deliveries, one entry each."""
-
-    product_id: Strings  # (delivery,) product
-    date: Days  # (delivery,) the day on whose opening stock it counts
-
-    def after(self, date: np.datetime64) -> "Deliveries":
-        """Return the deliveries that come after a day."""
-        coming: Bools = self.date > date
-        return Deliveries(self.product_id[coming], self.date[coming])
-
-    def days(self) -> dict[str, list[dt.date]]:
-        """Days of each product's deliveries, each once, ascending."""
-        found: dict[str, set[dt.date]] = {}
-        for product_id, day in zip(self.product_id.tolist(), self.date.astype("datetime64[D]").tolist(), strict=True):
-            found.setdefault(product_id, set()).add(day)
-        return {product_id: sorted(days) for product_id, days in found.items()}
-
-
 _NO_DAYS = np.zeros(0, "datetime64[D]")
-NO_PROMOTIONS = Promotions(np.zeros(0, np.str_), _NO_DAYS, _NO_DAYS)
-NO_DELIVERIES = Deliveries(np.zeros(0, np.str_), _NO_DAYS)
+NO_PLAN = Plan(np.zeros(0, np.str_), _NO_DAYS, _NO_DAYS)

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Callable, Container, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -216,24 +216,16 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
         >>> len(checked.clean), len(checked.bad_rows), checked.violations[0].rule
         (2, 1, 'units_sold must be at least 0')
     """
-    _check_table(frame, where)
+    whole = unusable(frame, COLUMNS)
+    if frame.empty and not whole:
+        whole.append(Violation("there must be rows", 0, "found none"))
+    if whole:
+        raise ContractError(where, whole)
     others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
     notes = [f"columns that the contract does not know are ignored: {', '.join(others)}."] if others else []
-    clean: dict[str, Any] = {}
-    faults = _Faults(frame)
-    for name, column in COLUMNS.items():
-        if name not in frame:
-            continue
-        read, wanted = _COERCE[column.kind]
-        cells = read(frame[name])
-        if cells.dropped:
-            notes.append(f"{name}: a time of day or zone is dropped on {cells.dropped:,} rows.")
-        faults.add(f"{name} must be {wanted}", cells.wrong, name)
-        if column.needed:
-            faults.add(f"{name} must not be missing", cells.missing, name)
-        for rule, broken in _ranges(name, column, cells):
-            faults.add(rule, broken & ~cells.missing & ~cells.wrong, name)
-        clean[name] = _clean(column, cells)
+    faults = Faults(frame)
+    clean = faults.read(COLUMNS)
+    notes += faults.notes
     for rule, broken in _date_rules(clean["date"], period, where):
         faults.add(rule, broken, "date")
     table = pd.DataFrame(clean, copy=False)
@@ -247,23 +239,44 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
     )
 
 
-class _Faults:
-    """Collects violations rule by rule."""
+class Faults:
+    """Collects a table's violations rule by rule."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
+        self.notes: list[str] = []  # what was converted with loss, one sentence each
         self.damaged: list[tuple[int, str]] = [(line - 1, text) for line, text in frame.attrs.get("damaged", [])]
         numbers = np.arange(1, len(frame) + len(self.damaged) + 1)
         self.numbers = np.delete(numbers, [number - 1 for number, _ in self.damaged])  # (row,) as in the file
         self.bad = np.zeros(len(frame), dtype=np.bool_)
         self.rules: list[tuple[str, NDArray[np.int64], str]] = []
 
+    def read(self, columns: Mapping[str, Column]) -> dict[str, Any]:
+        """Read the columns that the table has, and check each cell on its own."""
+        clean: dict[str, Any] = {}
+        for name, column in columns.items():
+            if name not in self.frame:
+                continue
+            read, wanted = _COERCE[column.kind]
+            cells = read(self.frame[name])
+            if cells.dropped:
+                self.notes.append(f"{name}: a time of day or zone is dropped on {cells.dropped:,} rows.")
+            self.add(f"{name} must be {wanted}", cells.wrong, name)
+            if column.needed:
+                self.add(f"{name} must not be missing", cells.missing, name)
+            for rule, broken in _ranges(name, column, cells):
+                self.add(rule, broken & ~cells.missing & ~cells.wrong, name)
+            clean[name] = _clean(column, cells)
+        return clean
+
     def add(self, rule: str, broken: Bools, column: str) -> None:
+        """Count the (row,) `broken` ones; the first is shown with its cell of `column`."""
         if broken.any():
             self.rules.append((rule, np.flatnonzero(broken), column))
             self.bad |= broken
 
     def violations(self) -> tuple[Violation, ...]:
+        """Return what was found, by rule; lines that could not be read come first."""
         found = [
             Violation(rule, len(rows), _offender(self.frame, self.numbers[rows[0]], rows[0], column))
             for rule, rows, column in self.rules
@@ -274,6 +287,7 @@ class _Faults:
         return tuple(found)
 
     def rows(self) -> pd.DataFrame:
+        """Return the bad rows as read, with their number and `reasons`."""
         positions = np.flatnonzero(self.bad)
         reasons = pd.Series("", index=positions, dtype=object)
         for rule, rows, _ in self.rules:
@@ -286,7 +300,9 @@ class _Faults:
 
 def _offender(frame: pd.DataFrame, number: int, row: int, column: str) -> str:
     named = ", ".join(
-        f"{name} {_show(frame[name].iloc[row])}" for name in dict.fromkeys(["product_id", "date", column])
+        f"{name} {_show(frame[name].iloc[row])}"
+        for name in dict.fromkeys(["product_id", "date", column])
+        if name in frame
     )
     return f"row {number} ({named})"
 
@@ -298,26 +314,17 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _check_table(frame: pd.DataFrame, where: str) -> None:
+def unusable(frame: pd.DataFrame, columns: Mapping[str, Column]) -> list[Violation]:
+    """Name the columns that a table has twice, and needed ones that it lacks, each with the likely other name of it."""
     names = [str(name) for name in frame.columns]
-    twice = {name: names.count(name) for name in COLUMNS if names.count(name) > 1}
+    twice = {name: names.count(name) for name in columns if names.count(name) > 1}
     faults = [
         Violation(f"column {name} must occur once", 0, f"it occurs {count} times") for name, count in twice.items()
     ]
-    needed = [name for name, column in COLUMNS.items() if column.needed]
-    faults += absent([*names, *frame.attrs.get("left_out", ())], needed, ours=COLUMNS)
-    if frame.empty and not faults:
-        faults.append(Violation("there must be rows", 0, "found none"))
-    if faults:
-        raise ContractError(where, faults)
-
-
-def absent(names: Sequence[str], needed: Iterable[str], *, ours: Container[str]) -> list[Violation]:
-    """Name the needed columns that are not among a table's, each with the likely other name of it."""
-    faults = []
-    for name in needed:
-        if name not in names:
-            near = nearest(name, (other for other in names if other not in ours), cutoff=0.5)
+    names += frame.attrs.get("left_out", ())
+    for name, column in columns.items():
+        if column.needed and name not in names:
+            near = nearest(name, (other for other in names if other not in columns), cutoff=0.5)
             hint = f"; rename {near!r} if that is it" if near else ""
             faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
     return faults

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from dateutil.easter import easter
 
-from pricing.arrays import Bools
 from pricing.config_models import DataConfig
-from pricing.data.calendar import Deliveries, Promotions, country_holidays, nth_weekday
-from pricing.data.contract import absent, read_days, read_names
+from pricing.data.calendar import Plan, country_holidays, nth_weekday
+from pricing.data.contract import Column, Faults, unusable
 from pricing.data.etl_output import plan_of
 from pricing.data.panel import STEP_DAYS, Event, Period
 from pricing.data.source import read_sales
@@ -26,7 +25,12 @@ LONG = 7  # days beyond which an event is a time of the year: other events go on
 _STAND_IN = re.compile(r"observed|substitut|in lieu|day off", re.IGNORECASE)
 _DAY_OFF = re.compile(r"^(day off|substitute holiday)\b", re.IGNORECASE)  # a stand-in that does not say for what
 _REMARK = re.compile(r"\s*\([^()]*\)\s*$")
-_DAYS = ("date", "first", "last", "last_date")  # columns of the tables that hold days
+_DAY, _NAME = Column("day", needed=True), Column("name", needed=True)
+_COLUMNS = {
+    "events": {"date": _DAY, "name": _NAME, "last_date": Column("day"), "category": Column("name")},
+    "promotions": {"product_id": _NAME, "first": _DAY, "last": _DAY},
+    "deliveries": {"product_id": _NAME, "date": _DAY},
+}
 
 Span = tuple[dt.date, dt.date]
 
@@ -47,9 +51,8 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
     around = AROUND[period]
     named: list[tuple[str, Span, str]] = []
     if config.events is not None:
-        own = read_plan(config.events, key="data.events", needed=("date", "name"), optional=("last_date", "category"))
-        own = own.sort_values("date", kind="stable")
-        starts, ends = (own[name].to_numpy("M8[D]").tolist() for name in ("date", "last_date"))
+        own = _read(config.events, "events").sort_values("first", kind="stable")
+        starts, ends = (own[name].to_numpy("M8[D]").tolist() for name in ("first", "last"))
         named += zip(own["name"], zip(starts, ends, strict=True), own["category"], strict=True)
     country = _country_events(config.country, years)
     named += [(name, span, "") for name, span in (*country, *_beside(country, years))]
@@ -114,59 +117,49 @@ def _beside(country: Sequence[tuple[str, Span]], years: range) -> Iterator[tuple
                 yield name, (day, day)
 
 
-def read_promotions(where: str) -> Promotions:
-    """Read planned promotions, of product_id, first and last; see `read_plan`."""
-    plan = read_plan(where, key="data.promotions", needed=("product_id", "first", "last"))
-    first, last = (plan[name].to_numpy("M8[D]") for name in ("first", "last"))
-    return Promotions(plan["product_id"].to_numpy(np.str_), first, last)
+def read_plan(config: DataConfig, name: str) -> Plan | None:
+    """Read the plan that a configuration names, "promotions" or "deliveries"; None where it names none.
+
+    Raises:
+        SourceError, PlanError: See `_read`.
+    """
+    if not (where := getattr(config, name)):
+        return None
+    plan = _read(where, name).drop_duplicates()
+    return Plan(plan["product_id"].to_numpy(np.str_), *(plan[day].to_numpy("M8[D]") for day in ("first", "last")))
 
 
-def read_deliveries(where: str) -> Deliveries:
-    """Read planned deliveries, of product_id and date; several of one product and day are one."""
-    plan = read_plan(where, key="data.deliveries", needed=("product_id", "date")).drop_duplicates(ignore_index=True)
-    return Deliveries(plan["product_id"].to_numpy(np.str_), plan["date"].to_numpy("M8[D]"))
-
-
-def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table whose columns date, first, last and last_date are days and whose others are texts.
-
-    It is named by the setting `key`: what `read_sales` takes, or `etl`, for what that made of it. `needed` columns must
-    be there and filled, the first day before the last one; an `optional` text may be empty, a last day is then the
-    first one.
+def _read(where: str, name: str) -> pd.DataFrame:
+    """Read what `data.<name>` names, be it `etl`: texts, empty where none is given, and the days `first` and `last`.
 
     Raises:
         SourceError: The table cannot be read.
         PlanError: A column is missing or rows are invalid; violations are counted by rule.
     """
+    key, columns = f"data.{name}", _COLUMNS[name]
     try:
-        raw = read_sales(plan_of(where, key.rpartition(".")[2]))
+        raw = read_sales(plan_of(where, name))
     except SourceError as error:
         raise SourceError(f"{key}: {error}") from error
-    names = [str(name) for name in raw.columns]
-    faults = absent(names, needed, ours=needed)
-    for name in optional:
-        if name not in names and (near := nearest(name, (one for one in names if one not in needed), cutoff=0.8)):
-            faults.append(Violation(f"column {near} is none that is read", 0, f"rename it {name!r} if that is it"))
-    columns: dict[str, Any] = {}
-    for name in (*needed, *optional) if not faults else ():
-        cells = raw[name] if name in raw else pd.Series(None, index=raw.index, dtype=object)
-        read = read_days(cells) if name in _DAYS else read_names(cells)
-        if name in needed and read.missing.any():
-            faults.append(_fault(f"{name} must not be missing", read.missing))
-        if read.wrong.any():
-            faults.append(_fault(f"{name} must be an ISO day such as 2026-11-27", read.wrong, cells))
-        columns[name] = read.values if name in _DAYS else np.array([*read.names, ""])[read.values]
-    for first, last in (("date", "last_date"), ("first", "last")):
-        if last in columns:
-            columns[last] = np.where(np.isnat(columns[last]), columns[first], columns[last])
-            if (late := columns[last] < columns[first]).any():
-                faults.append(_fault(f"{last} must not come before {first}", late, raw[last]))
+    faults, names = unusable(raw, columns), [str(each) for each in raw.columns]
+    for wanted, column in columns.items():
+        others = (each for each in names if each not in columns)
+        if not column.needed and wanted not in names and (near := nearest(wanted, others, cutoff=0.8)):
+            faults.append(Violation(f"column {near} is none that is read", 0, f"rename it {wanted!r} if that is it"))
+    table: dict[str, Any] = {}
+    if not faults:
+        found = Faults(raw)
+        cells = found.read(columns)
+        days = [day for day, column in columns.items() if column.kind == "day"]
+        begin, end = days[0], days[-1]
+        first, last = cells[begin], cells.get(end, cells[begin])
+        last = np.where(np.isnat(last), first, last)
+        found.add(f"{end} must not come before {begin}", last < first, end)
+        faults = list(found.violations())
+        table = {"first": first, "last": last}
+        for text in (each for each, column in columns.items() if column.kind == "name"):
+            given = cells.get(text, pd.Categorical([None] * len(raw)))
+            table[text] = np.array([*given.categories, ""])[given.codes]
     if faults:
         raise PlanError(redact_url(where), key=key, violations=faults)
-    return pd.DataFrame(columns)
-
-
-def _fault(rule: str, broken: Bools, cells: "pd.Series[Any] | None" = None) -> Violation:
-    row = int(np.argmax(broken))
-    found = "" if cells is None else f" ({cells.name} {str(cells.iloc[row])!r})"
-    return Violation(rule, int(broken.sum()), f"row {row + 1}{found}")
+    return pd.DataFrame(table)

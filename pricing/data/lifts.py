@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.arrays import Days, Floats, Ints, Strings
 from pricing.data.panel import STEP_DAYS, Event, Period
 
 
@@ -54,13 +54,7 @@ class EventLifts:
     seen: Ints  # (event,) occurrences in the history
     dates: Days  # (period,) evenly spaced, from the first period of the history on
     by_period: Floats  # (row, period) log units that the events of each period add
-    event: Ints  # (span,) row of names of each occurrence in the calendar
-    first: Days  # (span,) its first day
-    last: Days  # (span,) its last day
-    only: Strings  # (span,) the only category it lifts; empty for all
-    before: Ints  # (span,) periods of its window before it
-    after: Ints  # (span,) periods of its window after it
-    overlay: Bools  # (span,) whether it adds to other events' lifts instead of yielding to nearer events
+    events: tuple[Event, ...]  # the calendar, those of one day in order of precedence
 
     def of(self, dates: Days) -> Floats:
         """(product, date) log units that events add to each product's demand; 0 outside the calendar."""
@@ -86,7 +80,7 @@ class EventLifts:
         dates = np.asarray([date], self.dates.dtype)
         category = str(self.categories[row]) if 0 <= row < len(self.categories) else ""
         found = []
-        for event, position, _, only in place(self.events(), self.names.tolist(), dates, period=period):
+        for event, position, _, only in place(self.events, self.names.tolist(), dates, period=period):
             if only not in ("", category) or position not in self.positions:
                 continue
             column = int(np.searchsorted(self.positions, position))
@@ -95,29 +89,23 @@ class EventLifts:
                 found.append(Lift(str(self.names[event]), position, value, sd, period))
         return sorted(found, key=lambda lift: -abs(lift.value))
 
-    def events(self) -> tuple[Event, ...]:
-        """Return the calendar, events of one day in order of precedence."""
-        names, days = self.names[self.event].tolist(), (self.first, self.last)
-        plain = (column.tolist() for column in (self.only, self.before, self.after, self.overlay))
-        return tuple(Event(*values) for values in zip(names, *days, *plain, strict=True))
-
     def with_products(self, category: Ints) -> "EventLifts":
         """Return the same lifts for other products, given by the rows of their categories."""
         return replace(self, category=np.asarray(category, np.int32))
 
     def with_calendar(
-        self, events: Sequence[Event], *, since: np.datetime64, until: np.datetime64, period: Period
+        self, events: tuple[Event, ...], *, since: np.datetime64, until: np.datetime64, period: Period
     ) -> "EventLifts":
         """Return the same lifts with a newer calendar up to the period of `until`; an empty one keeps the present.
 
         Periods up to `since`, the last one that states have encoded, stay as they are. An event that was not in the
         calendar when lifts were estimated has none.
         """
-        own, coming = self.events(), [event for event in events if event.first > since]
+        own, coming = self.events, [event for event in events if event.first > since]
         if not events or set(coming) == {event for event in own if event.first > since}:
             events = own
         else:
-            events = [*(event for event in own if event.first <= since), *coming]
+            events = (*(event for event in own if event.first <= since), *coming)
         known = set(self.names.tolist())
         names = np.concatenate([self.names, np.array(sorted({event.name for event in events} - known), np.str_)])
         width = ((0, 0), (0, len(names) - len(self.names)), (0, 0))
@@ -135,21 +123,8 @@ class EventLifts:
             seen=np.pad(self.seen, (0, len(names) - len(self.seen))),
             dates=dates,
             by_period=by_period,
-            **calendar_columns(events, names.tolist()),
+            events=events,
         )
-
-
-def calendar_columns(events: Sequence[Event], names: Sequence[str]) -> dict[str, Any]:
-    """Convert a calendar to the columns of `EventLifts`."""
-    return {
-        "event": np.array([names.index(event.name) for event in events], np.int32),
-        "first": np.array([event.first for event in events], "datetime64[D]"),
-        "last": np.array([event.last for event in events], "datetime64[D]"),
-        "only": np.array([event.category for event in events], np.str_),
-        "before": np.array([event.before for event in events], np.int32),
-        "after": np.array([event.after for event in events], np.int32),
-        "overlay": np.array([event.overlay for event in events], np.bool_),
-    }
 
 
 def place(events: Sequence[Event], names: Sequence[str], dates: Days, *, period: Period) -> Iterator[Placed]:

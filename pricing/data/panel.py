@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Days, Floats, Strings
+from pricing.arrays import Bools, Days, Floats, Strings, flatten, restore
 from pricing.data.net_price import highest_rates
 from pricing.errors import SourceError
 
@@ -27,10 +27,8 @@ SERIES = (
     *("comp_price", "comp_price_age", "tax_rate", "is_promo", "is_holiday"),
 )
 STATICS = ("product_ids", "categories", "cost_assumed")
-PARENTS = "parent_ids"  # an array that only panels with parents have
-FORMAT = 2  # of saved panels: no other is read
+FORMAT = 3  # of saved panels: no other is read
 HEADER = "panel.json"
-_ARRAYS = (*STATICS, "dates", *SERIES)
 
 
 @dataclass(frozen=True)
@@ -137,12 +135,8 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
     place = Path(folder)
     if place.exists() and not is_panel(place) and not (place.is_dir() and not any(place.iterdir())):
         raise SourceError(f"{place}: holds something that is no panel; give another folder")
-    header = {name: getattr(panel, name) for name in ("period", "holidays_given", "notes")}
-    header |= {"format": FORMAT, "contract": CONTRACT_VERSION, "lineage": dict(panel.lineage)}
-    header["events"] = [[str(value) for value in vars(event).values()] for event in panel.events]
-    arrays = {name: getattr(panel, name) for name in _ARRAYS}
-    if panel.parent_ids is not None:
-        arrays[PARENTS], header[PARENTS] = panel.parent_ids, True
+    arrays, header = flatten(panel)
+    header |= {"format": FORMAT, "contract": CONTRACT_VERSION}
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as drafts:
@@ -175,23 +169,13 @@ def load_panel(folder: str | Path) -> Panel:
         for what, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):
             if header[what] != known:
                 raise SourceError(f"{place}: is a panel of {what} {header[what]}, expected {known}; run etl again")
-        names = (*_ARRAYS, PARENTS) if header.get(PARENTS) else _ARRAYS
-        arrays = {name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in names}
-        shape = (len(arrays["product_ids"]), len(arrays["dates"]))
+        arrays = {path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in place.glob("*.npy")}
+        panel = restore(Panel, arrays, header)
+        shape = (len(panel.product_ids), len(panel.dates))
         if wrong := [name for name in SERIES if arrays[name].shape != shape]:
             raise SourceError(f"{place}: is damaged: {wrong[0]} has shape {arrays[wrong[0]].shape}, expected {shape}")
-        return Panel(
-            period=header["period"],
-            notes=tuple(header["notes"]),
-            holidays_given=header["holidays_given"],
-            lineage=header["lineage"],
-            events=tuple(
-                Event(name, np.datetime64(first), np.datetime64(last), only, int(before), int(after), adds == "True")
-                for name, first, last, only, before, after, adds in header["events"]
-            ),
-            **arrays,
-        )
+        return panel
     except FileNotFoundError as error:
         raise SourceError(f"{place}: is no saved panel ({error.filename} is missing); run etl to make one") from error
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise SourceError(f"{place}: is a damaged panel ({error}); run etl again") from error

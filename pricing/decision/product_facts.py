@@ -1,18 +1,17 @@
 """What is known of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Days, Floats, Ints, Strings, below, flatten
+from pricing.arrays import Bools, Days, Floats, Ints, Strings, flatten
 from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
-from pricing.data.calendar import NO_DELIVERIES, NO_PROMOTIONS, Deliveries, Promotions, recurring_holidays
+from pricing.data.calendar import NO_PLAN, Plan, recurring_holidays
 from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
@@ -23,13 +22,17 @@ from pricing.demand.state import expand, overlay
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
 
-# Columns that only carrying the facts forward reads:
-REFRESHED = ("former_price", "stock_jumps", "delivery_gaps", "last_delivery")
 Array = NDArray[Any]
+# Columns that only carrying the facts forward reads, and what else stands in for them:
+NOT_READ: dict[str, Array] = {
+    "former_price": np.zeros(0, np.float32),
+    "stock_jumps": np.zeros(0, np.uint8),
+    "delivery_gaps": np.zeros(0, np.float32),
+    "last_delivery": np.zeros(0, "M8[D]"),
+}
 # Facts that need a long history: older values are preferred over those from a few recent weeks.
 _OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
 _COMPETITOR = ("comp_price", "comp_price_date")  # known where newer rows tell them, be it that there is none
-_NOT_READ = np.zeros(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class ProductFacts:
     anchor_price: Floats  # regular price as a person set it last
     anchor_cost: Floats  # cost of a unit when it was set
     recurring: tuple[str, ...] | None = None  # rules of the holidays of every year; None where a calendar said so
-    promotions: Promotions = NO_PROMOTIONS  # planned, and not over
-    planned_deliveries: Deliveries = NO_DELIVERIES  # to come
+    promotions: Plan = NO_PLAN  # planned, and not over
+    planned_deliveries: Plan = NO_PLAN  # to come
 
     @classmethod
     def from_panel(
@@ -113,32 +116,11 @@ class ProductFacts:
         columns: dict[str, Any] = {name: np.where(known, now, getattr(self, name)) for name, now in found.items()}
         return replace(self, **columns)
 
-    def meta(self) -> dict[str, Any]:
-        """Everything that is no array, as JSON; with `to_arrays` it is what `from_arrays` reads."""
-        recurring = None if self.recurring is None else list(self.recurring)
-        return {"period": self.period, "state_date": str(self.state_date), "recurring": recurring}
+    def columns(self) -> dict[str, Array]:
+        """The arrays by name, without those of plans."""
+        return {name: values for name, values in flatten(self)[0].items() if "/" not in name}
 
-    def to_arrays(self) -> dict[str, Array]:
-        """The arrays by name."""
-        plans = flatten({"promotions": self.promotions, "planned_deliveries": self.planned_deliveries})
-        plans = {name: values for name, values in plans.items() if len(values)}
-        return {name: getattr(self, name) for name in _ARRAYS} | plans
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> "ProductFacts":
-        """Puts together again what `to_arrays` and `meta` took apart; only columns of REFRESHED may be missing."""
-        recurring = meta["recurring"]
-        promotions, deliveries = below(arrays, "promotions"), below(arrays, "planned_deliveries")
-        return cls(
-            period=meta["period"],
-            state_date=np.datetime64(meta["state_date"], "D"),
-            recurring=None if recurring is None else tuple(recurring),
-            promotions=Promotions(**promotions) if promotions else NO_PROMOTIONS,
-            planned_deliveries=Deliveries(**deliveries) if deliveries else NO_DELIVERIES,
-            **{name: arrays.get(name, _NOT_READ) if name in REFRESHED else arrays[name] for name in _ARRAYS},
-        )
-
-    def planned(self, promotions: Promotions | None = None, *, deliveries: Deliveries | None = None) -> "ProductFacts":
+    def planned(self, promotions: Plan | None = None, *, deliveries: Plan | None = None) -> "ProductFacts":
         """The facts with these plans, of which what is over is left out; None keeps the plan that they have."""
         promotions = self.promotions if promotions is None else promotions
         deliveries = self.planned_deliveries if deliveries is None else deliveries
@@ -185,10 +167,6 @@ class ProductFacts:
             }
         found[""][0] = np.nan
         return found
-
-
-_NO_ARRAYS = ("period", "state_date", "recurring", "promotions", "planned_deliveries")
-_ARRAYS = tuple(each.name for each in fields(ProductFacts) if each.name not in _NO_ARRAYS)
 
 
 def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64, period: Period) -> dict[str, Any]:
@@ -280,7 +258,7 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     # A rate of 0 in facts without any tax says nothing: once others have rates it is unknown.
     first_taxes = (new.tax_rate > 0).any() and not (old.tax_rate > 0).any()
     columns: dict[str, Any] = {}
-    for name, values in new.to_arrays().items():
+    for name, values in new.columns().items():
         if name == "stock_jumps":
             continue
         before, after, seen = getattr(old, name)[at_old], values[at_new], np.isin(ids, panel.product_ids)

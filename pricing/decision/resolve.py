@@ -78,7 +78,7 @@ class Resolver:
         self.date_of = lru_cache(maxsize=1024)(date_of)  # weekday, date, today → first day of the period; is it stale
         self._deliveries = facts.deliveries if facts else None
         self._planned = facts.promotions.spans() if facts else {}
-        self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
+        self._planned_deliveries = facts.planned_deliveries.spans() if facts else {}
         self._no_model = demand is None
         self._modelled = demand.product_ids if demand else np.array([], str)
         self._known = facts.product_ids if facts else np.array([], str)
@@ -247,8 +247,8 @@ class Resolver:
     def _planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
         """The first planned delivery within the horizon after a request's day, whose own is in its opening stock."""
         after, last = max(request.date or date, date), date + dt.timedelta(days=self._horizon * self._step_days)
-        days = self._planned_deliveries.get(request.product_id, ())
-        return next((day for day in days if after < day <= last), None)
+        days = (dt.date.fromordinal(day + _UNIX) for day, _ in self._planned_deliveries.get(request.product_id, ()))
+        return min((day for day in days if after < day <= last), default=None)
 
     def _ahead(self, request: PriceRequest, place: int, date: dt.date, days: int | None) -> tuple[list[int], int, bool]:
         """Periods to look ahead: to the next delivery, `days` of the strategy, as history tells, or to the next review.

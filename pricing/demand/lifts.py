@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data import features
 from pricing.data.ewma import HALF_LIVES, SIZE, Norms, demand_above
-from pricing.data.lifts import EventLifts, Placed, calendar_columns, place, spread
+from pricing.data.lifts import EventLifts, Placed, place, spread
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.cluster_robust import cluster_robust_variance, normal_factor
 from pricing.demand.grades import FORTNIGHT
@@ -96,7 +96,7 @@ def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passe
         seen=np.zeros(len(names), np.int32),
         dates=dates,
         by_period=np.zeros((shape[0], len(dates)), np.float32),
-        **calendar_columns(panel.events, names),
+        events=panel.events,
     )
     lifts = blank if norms.lifts is None else replace(blank, by_period=norms.lifts.rows(dates))
     past = [each for each in placed if each.at < len(panel.dates)]

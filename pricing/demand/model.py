@@ -2,25 +2,22 @@
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Floats, Ints, Strings, below, flatten
+from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data import features
-from pricing.data.ewma import EwmaState, Norms, has_own_history
-from pricing.data.lifts import EventLifts
+from pricing.data.ewma import Norms, has_own_history
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.competitor import CompetitorEffects
-from pricing.demand.ensemble import Combination, combined_factor, extend_combination, own_noise
+from pricing.demand.ensemble import combined_factor, extend_combination, own_noise
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
 from pricing.demand.levels import (
     Learnt,
     LevelForecasts,
-    Priors,
     coming_dates,
     forecast_levels,
     network_forecast,
@@ -28,13 +25,11 @@ from pricing.demand.levels import (
     row_parameters,
     typical,
 )
-from pricing.demand.state import Encoded, Networks, State, add_blank_states, carry, encode_panel, expand
+from pricing.demand.state import Networks, State, add_blank_states, carry, encode_panel, expand
 from pricing.demand.table import WEEK, DemandTable
-from pricing.errors import HistoryError, VersionError
+from pricing.errors import HistoryError
 
 NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `own_noise` removes the level's error
-
-_COLUMNS = ("product_ids", "categories", "category", "counted", "elasticity_sd", "grade", "list_price", "holidays")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,60 +194,6 @@ class DemandModel(Learnt):
         some = replace(self, category=self.category[rows], norms=norms, combination=combination, encoded=encoded)
         return some.with_levels().combination.factor
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything but the scalars of `meta`, as named arrays without objects."""
-        return flatten({field.name: getattr(self, field.name) for field in fields(self)})
-
-    def meta(self) -> dict[str, Any]:
-        """Return the scalars that `to_arrays` leaves out, ready for JSON."""
-        tail = self.encoded.tail
-        return {
-            "period": self.period,
-            "horizon": self.horizon,
-            "own_periods": self.own_periods,
-            "level_error": list(self.level_error),
-            "tail": {"notes": list(tail.notes), "holidays_given": tail.holidays_given},
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "DemandModel":
-        """Rebuild the model from `to_arrays` and `meta`; the arrays may be memory-mapped and are not modified.
-
-        Raises:
-            VersionError: An array or a number is missing.
-        """
-        rival, series = below(arrays, "competitor"), dict[str, Any](below(arrays, "encoded/tail"))
-        networks = below(arrays, "networks")
-        try:
-            tail, (base, growth) = meta["tail"], meta["level_error"]
-            return cls(
-                period=meta["period"],
-                horizon=int(meta["horizon"]),
-                own_periods=int(meta["own_periods"]),
-                level_error=(float(base), float(growth)),
-                combination=Combination(**below(arrays, "combination")),
-                evidence=Evidence(**below(arrays, "evidence")),
-                weights=below(arrays, "weights"),
-                norms=_norms(below(arrays, "norms")),
-                priors=Priors(**below(arrays, "priors")),
-                competitor=CompetitorEffects(**rival) if rival else None,
-                networks=Networks.from_arrays(networks) if networks else None,
-                encoded=Encoded(
-                    state=_state(below(arrays, "encoded/state")),
-                    checkpoint=_state(below(arrays, "encoded/checkpoint")),
-                    tail=Panel(
-                        period=meta["period"],
-                        notes=tuple(tail["notes"]),
-                        holidays_given=bool(tail["holidays_given"]),
-                        **series,
-                    ),
-                    digest=arrays["encoded/digest"],
-                ),
-                **{name: arrays[name] for name in _COLUMNS},
-            )
-        except (KeyError, TypeError) as error:
-            raise VersionError(f"the demand model's arrays are not complete: {error}") from error
-
 
 def add_products(model: DemandModel, panel: Panel) -> DemandModel:
     """Add the panel's new products, with blank states and their category's parameters.
@@ -309,13 +250,3 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
         encoded=encoded,
         competitor=model.competitor and model.competitor.spread(rows),
     )
-
-
-def _norms(arrays: dict[str, Any]) -> Norms:
-    lifts = below(arrays, "lifts")  # a model that knows no named events has none
-    own = {name: values for name, values in arrays.items() if not name.startswith("lifts/")}
-    return Norms(**own, lifts=EventLifts(**lifts) if lifts else None)
-
-
-def _state(arrays: dict[str, NDArray[Any]]) -> State:
-    return State(memory=EwmaState(**below(arrays, "memory")), hidden=arrays["hidden"], cell=arrays["cell"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Days, Floats, Ints, Strings, below
+from pricing.arrays import Days, Floats, Ints, Strings
 from pricing.data import features
 from pricing.data.ewma import EwmaState, Norms, blank_ewma_state, select_ewma_state
 from pricing.data.panel import SERIES, STEP_DAYS, Panel
@@ -38,14 +38,6 @@ class Networks:
     def rounds(self) -> int:
         """Rounds that were estimated."""
         return len([name for name in self.weights if name.startswith("demand")]) // NUISANCE_FOLDS or 1
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Networks":
-        """Rebuild the networks from arrays by path; KeyError where one is missing."""
-        weights = below(arrays, "weights")
-        return cls(
-            {name: below(weights, name) for name in {path.partition("/")[0] for path in weights}}, arrays["start"]
-        )
 
 
 def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) -> tuple[Floats, tuple[Floats, Floats]]:
@@ -174,6 +166,7 @@ def _from(
     head, rest = span(panel, 0, cut), span(panel, cut, len(panel.dates))
     checkpoint = advance(weights, head, norms=norms, state=start)
     state = advance(weights, rest, norms=norms, state=checkpoint)
+    rest = replace(rest, notes=(), events=(), lineage={})  # of which states know nothing
     return Encoded(state=state, checkpoint=checkpoint, tail=rest, digest=sums + digest(head))
 
 

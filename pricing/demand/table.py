@@ -1,16 +1,14 @@
 """The table that a version serves: levels and parameters of every product, and the demand that follows. NumPy only."""
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Days, Floats, Ints, Strings, below, flatten
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.data import features
 from pricing.data.lifts import EventLifts, Lift
 from pricing.data.panel import STEP_DAYS, Period
@@ -18,7 +16,6 @@ from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.curve import DemandAt, DemandGrid, Offers
 from pricing.demand.grades import Evidence, Grades
 from pricing.demand.shrinkage import PRIOR_SD
-from pricing.errors import VersionError
 
 NODES = 8
 # Quadrature with equally likely nodes: normal quantiles of the elasticity, scaled to variance 1, each paired with a
@@ -248,40 +245,6 @@ class DemandTable:
         """(product,) the parent of each, and by how many products its elasticity is shared; itself and 1 without."""
         _, place, count = np.unique(self.parent_ids, return_inverse=True, return_counts=True)
         return self.parent_ids, count[place]
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything but the scalars of `meta`, as named arrays without objects."""
-        return flatten({field.name: getattr(self, field.name) for field in fields(self)})
-
-    def meta(self) -> dict[str, Any]:
-        """Return the scalars that `to_arrays` leaves out, ready for JSON."""
-        return {name: getattr(self, name) for name in _SCALARS}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "DemandTable":
-        """Rebuild the table from `to_arrays` and `meta`; the arrays may be memory-mapped and are not modified.
-
-        Raises VersionError where an array or a number is missing.
-        """
-        try:
-            lifts, rival = below(arrays, "lifts"), below(arrays, "competitor")
-            base, growth = meta["level_error"]
-            return cls(
-                period=meta["period"],
-                horizon=int(meta["horizon"]),
-                state_date=dt.date.fromisoformat(str(meta["state_date"])),
-                level_error=(float(base), float(growth)),
-                lifts=EventLifts(**lifts) if lifts else None,
-                evidence=Evidence(**below(arrays, "evidence")),
-                competitor=CompetitorEffects(**rival) if rival else None,
-                **{field.name: arrays[field.name] for field in fields(cls) if field.name not in {*_SCALARS, *_PARTS}},
-            )
-        except (KeyError, TypeError) as error:
-            raise VersionError(f"the demand table's arrays are not complete: {error}") from error
-
-
-_SCALARS = ("period", "horizon", "state_date", "level_error")
-_PARTS = ("lifts", "evidence", "competitor")
 
 
 def _known(price: Floats, otherwise: Floats) -> Floats:

@@ -36,8 +36,7 @@ def unite_tables(parts: Sequence[DemandTable], *, like: DemandTable) -> DemandTa
 
 def unite_facts(parts: Sequence[ProductFacts]) -> ProductFacts:
     """Return the facts of all parts' products, by id; no plans, which are the shop's."""
-    names = [name for name in parts[0].to_arrays() if "/" not in name]
-    return replace(parts[0], **_joined(parts, names, _by_id(parts)))
+    return replace(parts[0], **_joined(parts, parts[0].columns(), _by_id(parts)))
 
 
 def _by_id(parts: Sequence[DemandTable] | Sequence[ProductFacts]) -> NDArray[np.intp]:

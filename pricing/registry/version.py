@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pricing
-from pricing.arrays import Floats, Ints, below
+from pricing.arrays import Floats, Ints, below, flatten, restore
 from pricing.config import ModelConfig, parse_model_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import CONTRACT_VERSION
 from pricing.decision.pricer import Pricer
-from pricing.decision.product_facts import REFRESHED, ProductFacts
+from pricing.decision.product_facts import NOT_READ, ProductFacts
 from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names, why_held
 from pricing.demand.model import DemandModel
 from pricing.demand.table import DemandTable
@@ -23,7 +23,7 @@ from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
 from pricing.registry.union import unite_tables
 
-FORMAT = 3  # of a version's files: no other is read
+FORMAT = 4  # of a version's files: no other is read
 
 MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in experiments tell how demand answers to price",
@@ -40,7 +40,7 @@ HOLDS_ONLY_MEANING = (
 ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
 
 REFRESH = "refresh"  # the folder of what is needed to carry a version forward, and to price by it is not
-_SERVED = ("table", "products", "anchors", "backtest", "config")
+_SERVED = ("table", "products", "backtest", "config")
 _OF_OTHER_PARTS = (AttributeError, LookupError, TypeError, ValueError)  # what the files of another library raise
 
 
@@ -176,7 +176,7 @@ class LoadedVersion:
         """The weights and states that it learnt with, to carry it forward; no price needs them."""
         content = files.read(self.folder, parts=(REFRESH, "learner"))
         try:
-            return DemandModel.from_arrays(_part(content.arrays, REFRESH), content.documents["learner"])
+            return restore(DemandModel, _part(content.arrays, REFRESH), content.documents["learner"])
         except _OF_OTHER_PARTS as error:
             raise VersionError(f"{self.folder}: cannot be carried forward: {first_line(error)}; train again") from error
 
@@ -186,7 +186,7 @@ class LoadedVersion:
         return sum(name.startswith(f"{files.PARTS}/") for name in self.meta["files"])
 
     def whole_facts(self) -> ProductFacts:
-        """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`)."""
+        """The facts with the columns that only carrying them forward reads (`product_facts.NOT_READ`)."""
         known = files.read(self.folder, parts=(f"{REFRESH}/facts",), mapped=False)
         return replace(self.facts, **_part(known.arrays, f"{REFRESH}/facts"))  # type: ignore[arg-type]
 
@@ -252,20 +252,20 @@ def pack(
         "holds_only": holds_only,
         "golden": golden.record(pricer, table, today=demand.state_date),
     }
+    (served, of_table), (known, of_facts), (learnt, of_learner) = map(flatten, (table, facts, demand))
     documents = {
         "backtest": backtest,
         "config": config.model_dump(mode="json", include=set(ModelConfig.model_fields)),
-        "table": table.meta(),
-        "products": facts.meta(),
-        "learner": demand.meta(),
+        "table": of_table,
+        "products": of_facts,
+        "learner": of_learner,
     }
-    known = facts.to_arrays()
     parts = {
-        "table": table.to_arrays(),
-        "products": {name: array for name, array in known.items() if name not in REFRESHED},
-        "anchors": anchors.to_arrays(),
-        REFRESH: demand.to_arrays(),
-        f"{REFRESH}/facts": {name: known[name] for name in REFRESHED},
+        "table": served,
+        "products": {name: array for name, array in known.items() if name not in NOT_READ},
+        "anchors": flatten(anchors)[0] | {"since": np.array([anchors.since])},
+        REFRESH: learnt,
+        f"{REFRESH}/facts": {name: known[name] for name in NOT_READ},
     }
     arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.items()}
     packed = [part.folder.with_suffix(".tar") for part in origin.parts]
@@ -288,8 +288,8 @@ def load(folder: str | Path, *, mapped: bool = True) -> LoadedVersion:
     content = files.read(folder, parts=_SERVED, mapped=mapped)
     try:
         documents = content.documents
-        demand = DemandTable.from_arrays(_part(content.arrays, "table"), documents["table"])
-        facts = ProductFacts.from_arrays(_part(content.arrays, "products"), documents["products"])
+        demand = restore(DemandTable, _part(content.arrays, "table"), documents["table"])
+        facts = restore(ProductFacts, NOT_READ | _part(content.arrays, "products"), documents["products"])
         if not all((ids[:-1] < ids[1:]).all() for ids in (demand.product_ids, facts.product_ids)):
             raise ValueError("its products are not in order")  # in which they are looked up
         return LoadedVersion(
@@ -299,7 +299,7 @@ def load(folder: str | Path, *, mapped: bool = True) -> LoadedVersion:
             config=parse_model_config(documents["config"], where=f"{folder}/config.json"),
             meta=header,
             backtest=documents["backtest"],
-            anchors=Anchors.from_arrays(_part(content.arrays, "anchors")),
+            anchors=read_anchors(folder),
         )
     except (ConfigError, *_OF_OTHER_PARTS) as error:
         raise VersionError(f"{folder}: cannot be read: {first_line(error)}; {_train_again(header)}") from error
@@ -316,9 +316,9 @@ def read_anchors(folder: str | Path) -> Anchors:
     Raises:
         VersionError: The folder holds no version, a file is missing or damaged, or it holds no anchors.
     """
-    content = files.read(Path(folder), parts=("anchors",))
+    arrays = below(files.read(Path(folder), parts=("anchors",), mapped=False).arrays, "anchors")
     try:
-        return Anchors.from_arrays(_part(content.arrays, "anchors"))
+        return restore(Anchors, arrays, {"since": arrays["since"][0]})
     except (KeyError, ValueError) as error:
         raise VersionError(f"{folder}: holds no anchors that this library can read: {error}") from error
 

@@ -304,7 +304,7 @@ def test_refreshing_with_the_new_rows_alone_equals_refreshing_with_everything(sh
     assert not rows.meta["checks"]["parity_from_scratch"]
     np.testing.assert_allclose(rows.learner.encoded.state.hidden, everything.learner.encoded.state.hidden, atol=1e-6)
     for name in ("product_ids", "categories", "price", "list_price", "unit_cost", "stock", "last_change"):
-        np.testing.assert_array_equal(rows.facts.to_arrays()[name], everything.facts.to_arrays()[name], err_msg=name)
+        np.testing.assert_array_equal(getattr(rows.facts, name), getattr(everything.facts, name), err_msg=name)
     assert rows.facts.recurring == everything.facts.recurring
 
 

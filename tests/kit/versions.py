@@ -15,7 +15,7 @@ from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.ewma import Norms
-from pricing.data.lifts import EventLifts, calendar_columns, place, spread
+from pricing.data.lifts import EventLifts, place, spread
 from pricing.data.panel import Event, Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.grades import CATEGORY, OWN_HISTORY
@@ -141,6 +141,6 @@ def with_feast(demand: DemandModel, *, date: str, lift: float = 0.3, sd: float =
         seen=np.array([3], np.int32),
         dates=dates,
         by_period=spread(placed, value, positions, categories=demand.categories, periods=len(dates)),
-        **calendar_columns(events, ["Feast"]),
+        events=events,
     )
     return replace(demand, norms=replace(demand.norms, lifts=lifts))

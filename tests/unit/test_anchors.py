@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from pricing.arrays import flatten, restore
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
@@ -175,4 +176,4 @@ def test_a_moved_anchor_holds_from_its_day_on_and_counts_as_seen() -> None:
     assert _prices(moved, "A") == {"list_price": [5.0], "seen_low": [4.0], "seen_high": [5.0]}
     twice = moved.moved(np.array(["A"]), np.array([4.5]), date=day(8))
     assert twice.columns(np.array(["A"]))["list_price"] == [4.5]
-    assert Anchors.from_arrays(moved.to_arrays()).digest() == moved.digest()
+    assert restore(Anchors, *flatten(moved)).digest() == moved.digest()

@@ -13,7 +13,7 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_285,
+    "pricing": 1_332,
     "pricing/data": 3_872,
     "pricing/demand": 5_354,
     "pricing/decision": 3_430,

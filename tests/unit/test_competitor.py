@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pricing.arrays import flatten, restore
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.demand.competitor import SPREAD, CompetitorEffects, _shrunk
@@ -111,7 +112,7 @@ def test_a_model_keeps_the_effects_through_its_arrays_and_knows_nothing_of_new_p
     some = make_demand(panel.select(np.arange(12) != 1))  # without the second product
     some = with_effects(some)
 
-    again = DemandModel.from_arrays(some.to_arrays(), some.meta())
+    again = restore(DemandModel, *flatten(some))
     grown = add_products(again, panel)
 
     assert again.competitor is not None

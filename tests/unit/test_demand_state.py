@@ -14,7 +14,7 @@ from pricing.data.panel import SERIES, Panel
 from pricing.demand import state
 from pricing.demand.model import DemandModel, add_products
 from pricing.demand.state import State, encode_panel, expand, span
-from pricing.errors import HistoryError, VersionError
+from pricing.errors import HistoryError
 from simulation.config import MarketConfig
 from simulation.market import simulate
 from tests.kit import versions
@@ -162,15 +162,6 @@ def test_a_product_launched_at_any_time_is_carried_forward_as_if_encoded_from_sc
     ours = panel.select(np.isin(panel.product_ids, model.product_ids))
     scratch = encode_panel(weights, ours, norms=model.norms, tail=tail)
     assert_same(model.encoded.state, scratch.state)
-
-
-@pytest.mark.parametrize("name", ["encoded/state/hidden", "norms/promotion", "grade", "evidence/fortnights"])
-def test_a_missing_array_is_named(name: str) -> None:
-    arrays = MODEL.to_arrays()
-    del arrays[name]
-
-    with pytest.raises(VersionError, match=name.rsplit("/", maxsplit=1)[-1]):
-        DemandModel.from_arrays(arrays, MODEL.meta())
 
 
 def test_a_panel_of_another_grain_is_refused() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.data.etl_output import plan_of
-from pricing.data.events import read_deliveries, read_promotions
+from pricing.data.events import read_plan
 from pricing.data.load import load_panel_from
 from pricing.data.source import read_etl_rows
 from pricing.errors import SourceError
@@ -223,8 +223,9 @@ def test_stores_are_series_of_their_product(tmp_path: Path) -> None:
     assert set(frame["product_id"]) == {"P0@S0", "P0@S1", "P1@S0", "P1@S1"}
     assert (frame["parent_id"] == frame["product_id"].str[:2]).all()
     assert {match.table: match.sales_only for match in report.matches}["products"] == 0
-    assert set(read_promotions("etl").product_id) == {"P1@S0", "P1@S1"}
-    assert set(read_deliveries("etl").product_id) == {"P1@S0"}
+    config = load_config().data.model_copy(update={"promotions": "etl", "deliveries": "etl"})
+    assert set(read_plan(config, "promotions").product_id) == {"P1@S0", "P1@S1"}  # type: ignore[union-attr]
+    assert set(read_plan(config, "deliveries").product_id) == {"P1@S0"}  # type: ignore[union-attr]
     assert pd.read_parquet(plan_of("etl", "events"))["name"].tolist() == ["Spring fair"]
     assert load_panel_from("etl", load_config().data).lineage["etl"]
 

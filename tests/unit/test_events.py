@@ -8,7 +8,7 @@ import pytest
 
 from pricing.config import load_config
 from pricing.config_models import DataConfig
-from pricing.data.events import named_events, read_promotions
+from pricing.data.events import named_events, read_plan
 from pricing.data.panel import Event, Period
 from pricing.errors import PlanError
 
@@ -69,6 +69,7 @@ def test_a_user_brings_events_of_his_own(tmp_path: Path) -> None:
         "date,name\n2024-01-01,\n",
         "date,name,last_date\n2024-01-05,Fair,2024-01-01\n",
         "date,name,catgory\n2024-03-01,Fair,dairy\n",
+        "date,name\n2024-01-01,Fair\n2024-02-01,Fair,dairy\n",
     ],
 )
 def test_an_event_calendar_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
@@ -82,7 +83,9 @@ def test_planned_promotions_are_read_and_those_that_are_over_are_left_out(tmp_pa
     path = tmp_path / "plan.csv"
     path.write_text("product_id,first,last\n007,2024-03-01,2024-03-07\nB,2024-01-01,2024-01-07\n")
 
-    plan = read_promotions(str(path)).after(np.datetime64("2024-02-01"))
+    found = read_plan(load_config().data.model_copy(update={"promotions": str(path)}), "promotions")
+    assert found is not None
+    plan = found.after(np.datetime64("2024-02-01"))
 
     assert plan.product_id.tolist() == ["007"]
     assert plan.spans() == {"007": [(19783, 19789)]}

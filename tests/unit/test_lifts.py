@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from pipelines.carry import parity
 from pricing.data.features import past_features
-from pricing.data.lifts import EventLifts, calendar_columns, place, spread
+from pricing.data.lifts import EventLifts, place, spread
 from pricing.data.panel import Event
 from pricing.demand.curve import Offers
 from pricing.demand.model import DemandModel
@@ -44,7 +44,7 @@ def make_lifts(panel_dates: np.ndarray = DATES, *, events: tuple[Event, ...], pr
         seen=np.full(len(NAMES), 2),
         dates=panel_dates,
         by_period=spread(placed, value, positions, categories=categories, periods=len(panel_dates)),
-        **calendar_columns(events, NAMES),
+        events=events,
     )
 
 
@@ -106,7 +106,7 @@ def test_a_newer_calendar_changes_nothing_that_was_encoded() -> None:
     assert (newer.by_period[:, 50] == 0).all()
     assert_array_equal(newer.by_period[:, 55], lifts.by_period[:, 50])
     assert (newer.by_period[:, 70] == 0).all(), "an event that was never seen lifts nothing"
-    assert [each.name for each in newer.events()] == ["Feast", "Fair", "Feast", "Parade"]
+    assert [each.name for each in newer.events] == ["Feast", "Fair", "Feast", "Parade"]
     again = newer.with_calendar((), since=START + 30, until=START + 90, period="day")
     assert_array_equal(again.by_period, newer.by_period)
 

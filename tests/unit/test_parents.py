@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pricing.arrays import flatten, restore
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
@@ -94,7 +95,7 @@ def test_a_refresh_keeps_the_parents_that_elasticities_were_estimated_with(rebui
 
     carried = model.refresh(replace(with_series(panel, "P9", parent="Q"), notes=()), rebuild=rebuild)
     again = carried.refresh(with_series(panel, "P9", parent=None), rebuild=rebuild)
-    loaded = DemandModel.from_arrays(again.to_arrays(), again.meta())
+    loaded = restore(DemandModel, *flatten(again))
 
     for one in (carried, again, loaded):
         assert one.parent_ids.tolist() == ["Q", "P1", "Q", "P3", "Q", "Q"]

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipelines.sales import with_plan
+from pricing.arrays import flatten, restore
 from pricing.config import load_config
-from pricing.data.calendar import Deliveries, Promotions
-from pricing.data.events import read_deliveries
+from pricing.data.calendar import Plan
+from pricing.data.events import read_plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
@@ -109,7 +110,7 @@ def test_the_log_tells_a_null_from_a_price_left_out() -> None:
     assert (absent["decision"]["comp_price_used"], absent["decision"]["comp_price_age"]) == (8.0, 7.0)
 
 
-PROMOTION = Promotions(np.array(["apple"]), np.array(["2025-03-07"], "M8[D]"), np.array(["2025-03-09"], "M8[D]"))
+PROMOTION = Plan(np.array(["apple"]), np.array(["2025-03-07"], "M8[D]"), np.array(["2025-03-09"], "M8[D]"))
 
 
 @pytest.mark.parametrize(
@@ -135,8 +136,8 @@ def test_a_request_that_is_silent_takes_the_planned_promotion(
     assert (decision.recommended_price >= 12.0) == advertised, "the minimum advertised price tells whether it counts"
 
 
-def deliveries(*days: str, product: str = "apple") -> Deliveries:
-    return Deliveries(np.array([product] * len(days)), np.array(days, "M8[D]"))
+def deliveries(*days: str, product: str = "apple") -> Plan:
+    return Plan(np.array([product] * len(days)), *[np.array(days, "M8[D]")] * 2)
 
 
 PLAN = deliveries("2025-03-20", "2025-03-07", "2025-03-12", "2025-03-07")
@@ -196,12 +197,12 @@ def test_a_plan_of_deliveries_comes_along_without_what_is_over_and_one_that_is_g
     data = load_config().data.model_copy(update={"promotions": str(promotions), "deliveries": str(gone)})
     known = facts().planned(deliveries=deliveries("2025-03-01", "2025-03-02"))
 
-    found = with_plan(ProductFacts.from_arrays(known.to_arrays(), known.meta()), data)
+    found = with_plan(restore(ProductFacts, *flatten(known)), data)
 
     assert list(found.promotions.spans()) == ["apple"]
-    assert found.planned_deliveries.days() == {"apple": [dt.date(2025, 3, 2)]}
+    assert found.planned_deliveries.last.tolist() == [dt.date(2025, 3, 2)]
     with pytest.raises(SourceError, match=r"data\.deliveries"):
-        read_deliveries(str(gone))
+        read_plan(data, "deliveries")
 
 
 BY_RULE, BY_MODEL = Pricer(None, facts(), config(), version="none"), knowing(facts())

@@ -14,7 +14,6 @@ from pricing.demand.levels import network_forecast, row_parameters
 from pricing.demand.model import DemandModel
 from pricing.demand.shrinkage import GRID
 from pricing.demand.table import ELASTICITY_Z, LEVEL_Z, DemandTable
-from pricing.errors import VersionError
 from tests.kit.demand_fakes import make_model, make_panel
 
 PANEL = make_panel()
@@ -178,12 +177,3 @@ def test_terms_add_up_to_the_units_expected(row: int, price: float, promo: bool,
     terms = TABLE.terms(asked, np.array([price]))
 
     assert sum(float(term[0]) for term in terms.values()) == pytest.approx(log_units(TABLE, asked, price), abs=1e-4)
-
-
-@pytest.mark.parametrize("name", ["levels", "grade", "evidence/fortnights"])
-def test_a_missing_array_is_named(name: str) -> None:
-    arrays = TABLE.to_arrays()
-    del arrays[name]
-
-    with pytest.raises(VersionError, match=name.rsplit("/", maxsplit=1)[-1]):
-        DemandTable.from_arrays(arrays, TABLE.meta())

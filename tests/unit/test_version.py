@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 
+from pricing.arrays import flatten
 from pricing.config import load_config
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import VersionError
@@ -57,12 +58,12 @@ def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
     loaded = load(version.folder)
 
     for part, original in ((loaded.demand, demand.table()), (loaded.learner, demand), (loaded.whole_facts(), facts)):
-        arrays, expected = part.to_arrays(), original.to_arrays()
+        (arrays, rest), (expected, of_original) = flatten(part), flatten(original)
         assert arrays.keys() == expected.keys()
         for name in arrays:
             np.testing.assert_array_equal(arrays[name], expected[name])
-        assert part.meta() == original.meta()
-    for array in loaded.demand.to_arrays().values():
+        assert rest == of_original
+    for array in flatten(loaded.demand)[0].values():
         assert isinstance(array.base, np.memmap)
         assert not array.flags.writeable
     assert loaded.config.model_dump() == load_config().model_dump(include={"data", "demand", "decision"})
@@ -75,7 +76,7 @@ def test_a_version_that_is_read_into_memory_keeps_no_file_open(version: LoadedVe
     read = load(version.folder, mapped=False)
 
     for part in (read.demand, read.whole_facts(), read.anchors):
-        assert not any(isinstance(array.base, np.memmap) for array in part.to_arrays().values())
+        assert not any(isinstance(array.base, np.memmap) for array in flatten(part)[0].values())
 
 
 def test_the_same_parts_give_the_same_bytes(version: LoadedVersion, tmp_path: Path) -> None:
@@ -219,3 +220,24 @@ def test_parts_that_this_library_does_not_know_are_refused(copy: Path) -> None:
 
     with pytest.raises(VersionError):
         load(copy)
+
+
+NEEDED = (
+    *("table/levels", "table/grade", "table/evidence/fortnights", "products/price", "anchors/dates"),
+    *("refresh/grade", "refresh/evidence/fortnights", "refresh/encoded/state/hidden", "refresh/norms/promotion"),
+)
+
+
+@pytest.mark.parametrize("kind", ["absent", "texts"])
+@pytest.mark.parametrize("name", NEEDED)
+def test_an_array_that_is_missing_or_holds_something_else_is_refused_by_name(copy: Path, name: str, kind: str) -> None:
+    listed, path = dict(header(copy)["files"]), copy / f"{name}.npy"
+    if kind == "absent":
+        del listed[f"{name}.npy"]
+    else:
+        np.save(path, np.array(["1"]))
+        listed[f"{name}.npy"] = files._sha256(path)
+    rewrite(copy, files=listed)
+
+    with pytest.raises(VersionError, match=name.partition("/")[2]):
+        _ = load(copy).learner
