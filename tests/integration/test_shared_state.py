@@ -164,6 +164,6 @@ def test_the_doctor_opens_the_database_as_jobs_do(
 ) -> None:
     monkeypatch.setenv("PRICING_HOME", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.setenv("PRICING_DATABASE_URL", postgres.replace("+psycopg2", ""))
+    monkeypatch.setenv("PRICING_DATABASE_URL", postgres)
 
     assert doctor.main([]) == 0
