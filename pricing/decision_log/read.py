@@ -113,8 +113,7 @@ class _Line(_Part):
 
 def holds_decisions(url: str) -> bool:
     """Tells whether anything was ever logged there."""
-    store = open_store(url)
-    return bool(store.keys("lines/") or store.keys("parquet/"))
+    return any(open_store(url).keys(part) for part in ("lines/", "parquet/"))
 
 
 def read_drawn(url: str) -> list[dict[str, Any]]:
@@ -173,8 +172,7 @@ def archive(url: str, *, before: dt.date, kept_since: dt.date | None = None) -> 
             _damaged(con, url)
             con.execute(f"COPY (FROM once ORDER BY \"at\") TO '{file}' (FORMAT parquet, COMPRESSION zstd)")
             archived += len(con.view("once"))
-            # Named by all that it holds: some of it may be deleted in vain, and is archived once more beside this.
-            name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
+            name = hashlib.sha256(repr(keys).encode()).hexdigest()[:32]  # lines not deleted are archived beside it
             store.put(f"parquet/date={day}/{name}.parquet", file.read_bytes())
         store.delete(keys)
     return archived
@@ -195,8 +193,8 @@ def _connection() -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
 def _damaged(con: duckdb.DuckDBPyConnection, url: str) -> int:
     """Counts the damaged lines, and names the first."""
     found = con.execute("SELECT segment, number FROM once WHERE worker IS NULL ORDER BY ALL").fetchall()
-    if found:
-        _log.warning("%s: %d damaged line(s), the first is line %d of %s", url, len(found), *reversed(found[0]))
+    for segment, number in found[:1]:
+        _log.warning("%s: %d damaged line(s), the first is line %d of %s", url, len(found), number, segment)
     return len(found)
 
 
@@ -227,4 +225,4 @@ def _columns(line: bytes) -> dict[str, Any]:
     except ValidationError:
         return {}
     parts = (found, found.request, found.decision, found.candidates, found.experiment)
-    return {name: value for part in parts if part is not None for name, value in vars(part).items()}
+    return {name: value for part in parts if part for name, value in vars(part).items()}
