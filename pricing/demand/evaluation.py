@@ -231,7 +231,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     """Score an evaluation frame, on sales given the opening stock (`baselines.sales_rows`), in total and by part.
 
     `censored` counts sold-out rows, `left_out` rows not scored, `always_sold_out` products that sold out in every row:
-    their demand forecasts cannot be judged. `baseline` is `direct` or `flat`, the same of all parts. `by_step` is per 7
+    their demand forecasts cannot be judged. `baseline` is that of `baseline_of`, in all parts. `by_step` is per 7
     steps.
     """
     scored = sales_rows(frame)
