@@ -45,7 +45,7 @@ def main(
 ) -> int:
     """Reads and checks sales, builds the panel and saves it."""
     if (full or dry_run) and sales != ETL:
-        raise click.UsageError(f"--full and --dry_run are for --sales {ETL}, and the sales are {sales}")
+        raise click.UsageError(f"--full and --dry_run are for --sales {ETL}, and the sales are {redact_url(sales)}")
     settings, output = load_config(config), output or pricing_home() / "panel"
     started = time.monotonic()
     with tracked_run("etl", config=settings) as run:
@@ -56,7 +56,7 @@ def main(
         if dry_run:
             _make_rows(words, output, run)
             return 0
-        page = partial(write_page, output, sales=sales)
+        page = partial(write_page, output, sales=redact_url(sales))
         try:
             if sales == ETL:
                 _make_rows(words, output, run)
