@@ -15,7 +15,7 @@ import numpy as np
 from mlflow.entities import Run
 
 from pipelines.commands import run_job
-from pipelines.production import accepted_past, sales_anchors
+from pipelines.production import in_force
 from pipelines.reports import render
 from pipelines.sales import PLANS, read_checked, read_plan
 from pricing import __version__
@@ -60,14 +60,14 @@ def main(
         try:
             if sales == ETL:
                 _make_rows(words, output, run)
-            anchors = sales_anchors(settings)
+            known = in_force(settings)
             for name in PLANS:
                 read_plan(settings.data, name)  # an invalid plan fails here, not in a later job
             loaded = read_checked(
                 *(sales, settings.data),
                 quarantine=quarantine,
-                known=accepted_past(settings),
-                anchors=anchors,
+                known=known.past,
+                anchors=known.anchors,
                 beside=quality_file(output),
             )
             panel = loaded.panel
@@ -79,7 +79,7 @@ def main(
         except PricingError as error:
             page(findings=_findings(error), panel=None, anchors=None, error=str(error))
             raise
-        page(findings=loaded.findings, panel=panel, anchors=anchors, error="")
+        page(findings=loaded.findings, panel=panel, anchors=known.anchors, error="")
         lines = [*report(panel), *(f"finding: {one}" for one in loaded.findings)]
         mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
         print("\n".join(lines))
