@@ -39,9 +39,9 @@ class Jobs(Stack):
             variable: secretsmanager.Secret.from_secret_name_v2(self, variable.title().replace("_", ""), secret)
             for variable, secret in environment.job_secrets.items()
         }
-        sales = ("--sales", environment.sales.replace("{data}", base.data.bucket_name))
+        self._sales = ("--sales", environment.sales.replace("{data}", base.data.bucket_name))
         self.tasks = {
-            kind: self._task(kind, getattr(environment.jobs, kind), () if kind == "promote" else sales)
+            kind: self._task(kind, getattr(environment.jobs, kind), () if kind == "promote" else self._sales)
             for kind in KINDS
         }
         publisher = self._task("publish", PUBLISHER, ["--every", "10"])
@@ -146,16 +146,14 @@ class Jobs(Stack):
         )
 
     def _on_event(self, job: str, *, options: Sequence[str]) -> None:
-        """Starts a job for events of `actions.EventBridgeLauncher`, with the sales and options that they name.
+        """Starts a job for events of `actions.EventBridgeLauncher`, on this environment's sales.
 
-        An event without sales starts nothing: a path that leads nowhere would become an empty word.
+        The events name its options. One that an event lacks is an empty word, which counts as not given.
         """
         words = [
-            word
-            for option in ("sales", *options)
-            for word in (f"--{option}", events.EventField.from_path(f"$.detail.{option}"))
+            word for option in options for word in (f"--{option}", events.EventField.from_path(f"$.detail.{option}"))
         ]
-        command = ["pricing", job, *words]
+        command = ["pricing", job, *self._sales, *words]
         events.Rule(
             self,
             f"On{job.capitalize()}",
@@ -164,7 +162,6 @@ class Jobs(Stack):
             event_pattern=events.EventPattern(
                 source=["pricing.monitoring"],
                 detail_type=[f"pricing {job}"],
-                detail={"sales": events.Match.exists()},
             ),
             targets=[
                 targets.EcsTask(

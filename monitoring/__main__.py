@@ -31,7 +31,7 @@ from pricing.registry.control import known_control
 from pricing.registry.published import published_url
 from pricing.runtime.alerts import alert_notifiers, deliver, run_page
 from pricing.runtime.cli import CommandLine, job
-from pricing.runtime.mlflow_runs import tracked_run
+from pricing.runtime.mlflow_runs import child_environment, tracked_run
 from simulation.market import simulated_sales
 
 SCORED = (
@@ -77,7 +77,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) 
             only=panel.product_ids if partitioned else None,
         )
         launcher = actions.job_launcher(
-            watched, parameters=given, folder=folder / "jobs", experiment=run.info.experiment_id
+            watched, parameters=given, folder=folder / "jobs", environment=child_environment(run)
         )
         lost = actions.lost_jobs(store, now=now, lock_hours=watched.lock_hours, gives_up=act)
         evaluation = evaluate.evaluate_decisions(

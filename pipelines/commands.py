@@ -1,7 +1,6 @@
 """Run other jobs as subprocesses with child MLflow runs that end with the parent, and lock jobs."""
 
 import fcntl
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pricing.errors import LockError, PricingError
-from pricing.paths import CHECKOUT, CODE, given_database_url
+from pricing.paths import given_database_url
 from pricing.registry.database import session_lock
 from pricing.runtime.mlflow_runs import child_environment
 
@@ -44,11 +43,8 @@ def run_job(
         JobError: It ended with another exit code.
     """
     print(f"--- {name}", flush=True)
-    environment = child_environment(run)
-    if CHECKOUT:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CODE), environment.get("PYTHONPATH")]))
     safely = [sys.executable, "-P", *COMMAND[1:]]  # imports nothing from the folder that it runs in
-    process = subprocess.Popen([*safely, name, *options], env=environment, pass_fds=keep)
+    process = subprocess.Popen([*safely, name, *options], env=child_environment(run), pass_fds=keep)
     try:
         code = process.wait()
     finally:

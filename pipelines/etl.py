@@ -15,7 +15,7 @@ import numpy as np
 from mlflow.entities import Run
 
 from pipelines.commands import run_job
-from pipelines.production import accepted_past, sales_anchors
+from pipelines.production import in_force
 from pipelines.reports import render
 from pipelines.sales import PLANS, read_checked
 from pricing import __version__
@@ -46,7 +46,7 @@ def main(
 ) -> int:
     """Reads and checks sales, builds the panel and saves it."""
     if (full or dry_run) and sales != ETL:
-        raise click.UsageError(f"--full and --dry_run are for --sales {ETL}, and the sales are {sales}")
+        raise click.UsageError(f"--full and --dry_run are for --sales {ETL}, and the sales are {redact_url(sales)}")
     settings, output = load_config(config), output or pricing_home() / "panel"
     started = time.monotonic()
     with tracked_run("etl", config=settings) as run:
@@ -57,18 +57,18 @@ def main(
         if dry_run:
             _make_rows(words, output, run)
             return 0
-        page = partial(write_page, output, sales=sales)
+        page = partial(write_page, output, sales=redact_url(sales))
         try:
             if sales == ETL:
                 _make_rows(words, output, run)
-            anchors = sales_anchors(settings)
+            known = in_force(settings)
             for name in PLANS:
                 read_plan(settings.data, name)  # an invalid plan fails here, not in a later job
             loaded = read_checked(
                 *(sales, settings.data),
                 quarantine=quarantine,
-                known=accepted_past(settings),
-                anchors=anchors,
+                known=known.past,
+                anchors=known.anchors,
                 beside=quality_file(output),
             )
             panel = loaded.panel
@@ -80,7 +80,7 @@ def main(
         except PricingError as error:
             page(findings=_findings(error), panel=None, anchors=None, error=str(error))
             raise
-        page(findings=loaded.findings, panel=panel, anchors=anchors, error="")
+        page(findings=loaded.findings, panel=panel, anchors=known.anchors, error="")
         lines = [*report(panel), *(f"finding: {one}" for one in loaded.findings)]
         mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
         print("\n".join(lines))

@@ -19,11 +19,12 @@ from pricing.demand import evaluation
 from pricing.demand.baselines import FLAT_PERIODS, baseline_words
 from pricing.demand.ensemble import CLASSES
 from pricing.demand.grades import GRADES
+from pricing.demand.table import DemandTable
 from pricing.registry.version import (
+    ELASTICITY_DIGITS,
     HOLDS_ONLY_MEANING,
     MEANINGS,
     LoadedVersion,
-    ShownCompetitor,
     shares_by_grade,
     shown_competitor,
     shown_elasticities,
@@ -174,7 +175,7 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
         shown=shown,
         saved=saved,
         prices=_prices(version),
-        competitor=_competitor(version),
+        competitor=_competitor(demand),
         events=_events(demand.lifts),
         clear=_CLEAR,
         holds_only=version.holds_only,
@@ -207,10 +208,18 @@ def _prices(version: LoadedVersion) -> list[dict[str, Any]]:
     return found
 
 
-def _competitor(version: LoadedVersion) -> list[ShownCompetitor]:
-    """What a competitor's price does to demand, of the products of which it is known, the largest effect first."""
-    every = (shown_competitor(version.demand, row) for row in range(len(version.demand.product_ids)))
-    return sorted((one for one in every if one.effect is not None), key=lambda one: -(one.effect or 0.0))
+def _competitor(demand: DemandTable) -> dict[str, Any]:
+    """The middle effect of a competitor's price; of how many products it is known, and of how many it is above 0."""
+    effects = demand.competitor
+    if effects is None or not np.isfinite(effects.mean).any():
+        return {}
+    order = np.argsort(-effects.mean, kind="stable")[: np.isfinite(effects.mean).sum()]  # NaN comes last
+    low, _ = effects.spread(order).interval()
+    return {
+        "middle": shown_competitor(demand, int(order[len(order) // 2])),
+        "count": len(order),
+        "above": int((low.round(ELASTICITY_DIGITS) > 0).sum()),
+    }
 
 
 def _events(lifts: EventLifts | None) -> list[dict[str, Any]] | None:

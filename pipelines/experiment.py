@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.decisions import requests_for_all_products
 from pipelines.freeze import control_in_force, control_record, publish_control
-from pipelines.production import ProductionAccess, production, sales_anchors
+from pipelines.production import ProductionAccess, production
 from pricing.arrays import Floats
 from pricing.config import load_config, read_config_file, served_config
 from pricing.data.load import load_panel_from
@@ -140,8 +140,7 @@ def results(*, sales: str, quarantine: Path | None, config: str | None, name: st
     with production(settings) as access:
         version = access.fetch(access.registry.find(CHAMPION).number)
         data, demand = version.config.data, version.demand
-    anchors = sales_anchors(settings)
-    panel = load_panel_from(sales, data, quarantine=quarantine, anchors=anchors, simulated=simulated_sales)
+    panel = load_panel_from(sales, data, quarantine=quarantine, anchors=version.anchors, simulated=simulated_sales)
     print("\n".join(_results(one, panel, demand, log=log_url())))
     return 0
 

@@ -1,6 +1,7 @@
 """Run the jobs that start others: the night, and the retraining which it may lead to."""
 
 import datetime as dt
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from pricing.registry.promotion import delete_outdated
 from pricing.runtime.cli import job, option_words, typed
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 
+_log = logging.getLogger(__name__)
 _DECIDED = (0, EXIT_REFUSED, EXIT_NOT_PUBLISHED)
 
 
@@ -92,11 +94,9 @@ def main(
         if not partitioned:
             night.read(panel, *asked)
         _say(night.pass_over())
-        try:
-            code = night.end()
-        finally:
-            if night.complaint is not None:
-                raise night.complaint
+        code = night.end()
+        if night.complaint is not None:
+            raise night.complaint
     return EXIT_REFUSED if night.calls else code
 
 
@@ -111,7 +111,7 @@ class _Night:
     given: list[str]  # options that name the sales
     start: Callable[..., int]
     calls: bool = False  # a gate refused what a person must look at
-    complaint: PricingError | None = None  # the first error of what costs no prices; the night ends with it
+    complaint: PricingError | None = None  # the first error of what costs no prices; a night that priced ends with it
 
     def job(self, name: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's sales unless `fresh`."""
@@ -155,6 +155,7 @@ class _Night:
         try:
             return step()
         except PricingError as error:
+            _log.error("the night goes on without this: %s", error)
             self.complaint = self.complaint or error
             return ""
 

@@ -214,8 +214,6 @@ def spread(sample: LoadedVersion, work: Work, partitions: Partitions, *, folder:
     results().put(work.prefix + SAMPLE, files.tar(sample.folder))
     parts = united(work, fit_part, partitions=partitions, scratch=folder.parent)
     data = {**sample.backtest["data"], "rows": partitions.rows, "partitions": partitions.made}
-    units = [float(np.nansum(version.facts.typical_units)) for version in parts.versions]
-    identified = float(np.average([version.meta["identified"] for version in parts.versions], weights=units))
     return pack(
         folder,
         demand=sample.learner,
@@ -224,8 +222,16 @@ def spread(sample: LoadedVersion, work: Work, partitions: Partitions, *, folder:
         backtest=sample.backtest,
         origin=Origin("train", data, parts=parts.versions),
         anchors=parts.anchors,
-        holds_only=identified < work.config.registry.gates.identified,
+        holds_only=identified_of(parts.versions) < work.config.registry.gates.identified,
     )
+
+
+def identified_of(versions: Sequence[LoadedVersion]) -> float:
+    """The `identified_share` of the products of all partitions, by that of each of their versions."""
+    weights = [float(np.nansum(version.facts.typical_units)) for version in versions]
+    if not any(weights):  # nothing sold lately: then all products count the same
+        weights = [float(version.meta["products"]) for version in versions]
+    return float(np.average([version.meta["identified"] for version in versions], weights=weights))
 
 
 def refresh_parts(

@@ -173,20 +173,27 @@ def production_decay(access: ProductionAccess, champion: RegisteredVersion, *, c
     return 1.0
 
 
-def sales_anchors(config: Config) -> Anchors | None:
-    """Returns the anchors that a job builds its panel with; see `anchors_in_force`."""
-    return anchors_in_force(Registry(config.registry.model_name, uri=tracking_uri()))
+@dataclass(frozen=True, eq=False)
+class InForce:
+    """What new sales are read with."""
+
+    anchors: Anchors | None  # see `anchors_in_force`
+    past: Panel | None  # the end of the history that the champion has read, to compare sales with; None without one
 
 
-def accepted_past(config: Config) -> Panel | None:
-    """Returns the end of the history that the champion has read, to compare new sales with; None without one."""
+def in_force(config: Config) -> InForce:
+    """Reads anchors and past of the champion at once; where it cannot be read, the anchors alone.
+
+    Raises:
+        RegistryError: See `anchors_in_force`.
+    """
     registry = Registry(config.registry.model_name, uri=tracking_uri())
     champion = registry.at(CHAMPION)
-    if champion is None:
-        return None
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        try:
-            return load(registry.download(champion.number, Path(scratch) / "version")).learner.encoded.tail
-        except (RegistryError, VersionError) as error:
-            _log.warning("sales are compared with their own past only: %s", error)
-            return None
+    try:
+        if champion is not None:
+            with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+                version = load(registry.download(champion.number, Path(scratch) / "version"))
+                return InForce(version.anchors, version.learner.encoded.tail)
+    except (RegistryError, VersionError) as error:
+        _log.warning("sales are compared with their own past only: %s", error)
+    return InForce(anchors_in_force(registry), None)

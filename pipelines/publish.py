@@ -87,8 +87,8 @@ def look(config: Config) -> str:
         with production(config) as access:
             pointer = _published(access, config, store) if access.registry.versions() else None
         if pointer is not None:
-            arms = f", arms {', '.join(arm.number for arm in pointer.arms)}" if pointer.arms else ""
-            said = f"version {pointer.champion.number} of {model}, sequence {pointer.sequence}{arms}, is published"
+            beside = f", challenger {pointer.challenger.number}" if pointer.challenger else ""
+            said = f"version {pointer.champion.number} of {model}, sequence {pointer.sequence}{beside}, is published"
     except PricingError as error:
         troubles.append(str(error))
     if troubles:

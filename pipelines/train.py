@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.evaluation import SPAN, log_backtest, model_card, score_lines, weekly
 from pipelines.parts import Work, forget, kept_sample, prefix_of, spread
-from pipelines.production import accepted_past, sales_anchors
+from pipelines.production import in_force
 from pipelines.reports import dispensable
 from pipelines.sales import PLANS, holiday_calendar, read_checked, with_plan
 from pricing.config import Config, load_config
@@ -70,13 +70,14 @@ def main(
         for name in PLANS:
             read_plan(settings.data, name)  # an invalid plan fails before training
         say("reading sales")
-        anchors, partitions = sales_anchors(settings), read_partitions(sales)
+        partitions = read_partitions(sales)
         if until is not None and partitions is not None:
             raise HistoryError("--until: partitions are read whole; partition the sales up to that day")
         where = sales if partitions is None else sample_of(sales)
-        known = accepted_past(settings)
-        panel = read_checked(where, settings.data, quarantine=quarantine, known=known, anchors=anchors).panel
-        if partitions is not None and known is not None and panel.dates[0] > known.dates[0]:
+        known = in_force(settings)
+        past, anchors = known.past, known.anchors
+        panel = read_checked(where, settings.data, quarantine=quarantine, known=past, anchors=anchors).panel
+        if partitions is not None and past is not None and panel.dates[0] > past.dates[0]:
             raise HistoryError(
                 f"the partitions begin on {panel.dates[0]}, after what the champion remembers: a training "
                 "needs the whole history; partition that"

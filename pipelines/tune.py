@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.commands import only_one, run_job
-from pipelines.production import accepted_past, sales_anchors
+from pipelines.production import in_force
 from pipelines.sales import holiday_calendar, read_checked
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig, TuningConfig
@@ -80,9 +80,9 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
     settings = load_config(config)
     budget = trials or settings.tuning.trials
     with tracked_run("tune", config=settings, reason=reason) as run:
-        known, anchors = accepted_past(settings), sales_anchors(settings)
+        known = in_force(settings)
         where = sample_of(sales) if read_partitions(sales) else sales
-        panel = read_checked(where, settings.data, quarantine=quarantine, known=known, anchors=anchors).panel
+        panel = read_checked(where, settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors).panel
         name = f"tune-{log_data(panel, sales=sales)[:8]}-{_question(settings)[:8]}"
         mlflow.set_tag("study", name)
         folder = pricing_home().resolve() / "tuning" / name

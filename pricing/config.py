@@ -164,7 +164,7 @@ def read_config_file(path: str | Path | None = None) -> ConfigFile:
     defaults = merge(read_mapping(EXPERT_PATH), read_mapping(DEFAULT_PATH))
     if path is None:
         return ConfigFile(_validated(Config, defaults, str(DEFAULT_PATH)))
-    file = _named(Path(path))
+    file = config_file(path)
     given = read_mapping(file)
     values = merge(_for_period(defaults, given), given)
     config = _with_etl_plans(_validated(Config, values, str(path)))
@@ -273,8 +273,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return values or {}
 
 
-def _named(path: Path) -> Path:
-    shipped = SETTINGS / f"{path}.yaml"
+def config_file(given: str | Path) -> Path:
+    """The file that a path, or the bare name of one beside the default one, stands for; it need not exist."""
+    path, shipped = Path(given), SETTINGS / f"{given}.yaml"
     bare = len(path.parts) == 1 and not path.suffix
     return shipped if bare and not path.exists() and shipped.is_file() else path
 

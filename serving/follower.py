@@ -1,4 +1,4 @@
-"""Follow what is published: fetch the champion and its arms, verify them, and swap them between requests.
+"""Follow what is published: fetch champion and challenger, verify them, and swap them between requests.
 
 What was served last lies in a store of its own under PRICING_HOME: a process that starts while the published one is
 away answers at once. What an image was baked with answers only where no pointer can be read.
@@ -67,10 +67,10 @@ class Served:
 
 @dataclass(frozen=True, eq=False)
 class Current:
-    """The version, the arms and the control that answer; a request reads it once."""
+    """The versions and the control that answer; a request reads it once."""
 
     champion: Served  # or the rules
-    arms: Mapping[str, Served] = field(default_factory=dict)  # number → version that experiments try beside it
+    challenger: Served | None = None  # that an experiment tries beside it
     control: Control = NO_CONTROL  # what persons have switched and tried
     pointer: Pointer | None = None  # what named the versions
 
@@ -170,31 +170,29 @@ class Follower:
     def _serve(self, pointer: Pointer, store: ObjectStore, versions: Path) -> None:
         """Loads what is not loaded yet, and swaps all of it at once.
 
-        Raises VersionError where the champion cannot be served; it also answers for an arm that cannot.
+        Raises VersionError where the champion cannot be served; it also answers for a challenger that cannot.
         """
-        champion = self._opened(pointer.champion, store, versions)
-        arms: dict[str, Served] = {}
-        for arm in pointer.arms:
+        champion, challenger, now = self._opened(pointer.champion, store, versions), None, self.current
+        if pointer.challenger is not None:
             try:
-                arms[arm.number] = self._opened(arm, store, versions)
+                challenger = self._opened(pointer.challenger, store, versions)
             except (SourceError, VersionError) as error:
-                self._say(arm.folder, f"version {arm.number} is not tried beside the champion: {error}")
-        if pointer != self.current.pointer or {champion.name: champion, **arms} != self._known():
-            self.current = replace(self.current, champion=champion, arms=arms, pointer=pointer)
-            beside = f", beside it {', '.join(arms)}" if arms else ""
+                self._say("challenger", f"version {pointer.challenger.number} is not tried: {error}")
+        if (pointer, champion, challenger) != (now.pointer, now.champion, now.challenger):
+            self.current = replace(now, champion=champion, challenger=challenger, pointer=pointer)
+            beside = f", beside it {challenger.name}" if challenger else ""
             _log.info("version %s answers from now on%s", champion.name, beside)
-
-    def _known(self) -> dict[str, Served]:
-        return {self.current.champion.name: self.current.champion, **self.current.arms}
 
     def _opened(self, version: PublishedVersion, store: ObjectStore, versions: Path) -> Served:
         """A version that is served already, or the version fetched where it is not on the disk, and verified.
 
         Raises VersionError where it cannot be served; it is tried again after a minute.
         """
-        served, folder = self._known().get(version.number), versions / version.folder
-        if served is not None and served.version is not None and served.version.meta["checksum"] == version.checksum:
-            return served
+        for served in filter(None, (self.current.champion, self.current.challenger)):
+            own = served.version and PublishedVersion(served.name, served.version.meta["checksum"])
+            if own == version:
+                return served
+        folder = versions / version.folder
         why, at = self._refused.get(version, ("", 0.0))
         if why and self._clock() - at < RETRY_SECONDS:
             raise VersionError(why)

@@ -162,8 +162,9 @@ class Experiments:
         return known[name]
 
     def challenger(self, day: dt.date) -> str | None:
-        """Number of the version that an experiment names which is not over; None without one."""
-        return next((one.challenger for one in self.every if one.challenger and day < one.end), None)
+        """Number of the version that an experiment tries on a day, or the next one after it; None without one."""
+        left = (one for one in self.every if one.challenger and max(day, one.start) < one.end)
+        return next((one.challenger for one in sorted(left, key=lambda one: one.start)), None)
 
     def holdout(self, day: dt.date) -> Experiment | None:
         """The first experiment that keeps products' prices on a day."""
@@ -201,8 +202,7 @@ def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) 
     for category in np.unique(categories):
         rows = np.flatnonzero(categories == category)
         size = np.searchsorted(np.quantile(units[rows], _CLASSES), units[rows], side="right")
-        pairs = zip(product_ids[rows].tolist(), size.tolist(), strict=True)
-        found |= {product: f"{category}/{number}" for product, number in pairs}
+        found |= zip(product_ids[rows].tolist(), (f"{category}/{third}" for third in size.tolist()), strict=True)
     return found
 
 

@@ -8,19 +8,18 @@ import datetime as dt
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pricing.decision.switches import NO_CONTROL, Control
+from pricing.decision.switches import Control
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
 from pricing.registry import CHAMPION, files
 from pricing.registry.promotion import Audit, champion_of, note_manual_change
 from pricing.registry.published import (
-    MOST_ARMS,
     Pointer,
     PublishedVersion,
     parse_pointer,
@@ -49,7 +48,7 @@ def publish(
     who: str,
     alone: bool = False,
 ) -> Pointer | None:
-    """Publishes the champion and the arms of experiments, and returns what is published then; None without a champion.
+    """Publishes champion and challenger, and returns what is published then; None without a champion.
 
     A change of the champion past the record is recorded. Nothing is written where all of it is published already.
 
@@ -68,8 +67,8 @@ def publish(
     """
 
     def ready() -> Pointer | None:
-        named = _named(registry.aliases().get(CHAMPION), NO_CONTROL if alone else control(), today=now.date())
-        return _ready(registry, store, named)
+        tried = None if alone else control().experiments.challenger(now.date())
+        return _ready(registry, store, champion=registry.aliases().get(CHAMPION), challenger=tried)
 
     wanted, current = ready(), _pointer(store, registry.model_name)  # so that nobody waits while versions are fetched
     recorded = champion_of(audit.entries(registry.identity()))
@@ -96,30 +95,24 @@ def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
     )
 
 
-def _named(champion: str | None, control: Control, *, today: dt.date) -> tuple[str, ...]:
-    """Numbers of the versions to publish, the champion first; none without one."""
-    if champion is None:
-        return ()
-    arms = [one.challenger for one in control.experiments.every if one.challenger and today < one.end]
-    numbers = tuple(dict.fromkeys((champion, *arms)))
-    if len(numbers) > 1 + MOST_ARMS:
-        _log.warning("experiments name %d versions, and %d are published at most", len(numbers) - 1, MOST_ARMS)
-    return numbers[: 1 + MOST_ARMS]
-
-
-def _ready(registry: "Registry", store: ObjectStore, numbers: Sequence[str]) -> Pointer | None:
+def _ready(registry: "Registry", store: ObjectStore, *, champion: str | None, challenger: str | None) -> Pointer | None:
     """Puts the versions into the store, and returns a pointer to them, of no sequence yet; None without a champion."""
-    known, put = {version.number: version for version in registry.versions()}, list[PublishedVersion]()
-    for number in numbers:
+    known = {version.number: version for version in registry.versions()}
+
+    def put(number: str) -> PublishedVersion:
+        if number not in known or not known[number].checksum:
+            raise RegistryError(f"{registry.model_name} has no version {number} with a checksum of its files")
+        return _put(registry, store, PublishedVersion(number, known[number].checksum))
+
+    if champion is None:
+        return None
+    pointer = Pointer(registry.model_name, 0, put(champion))
+    if challenger is not None and challenger != champion:
         try:
-            if number not in known or not known[number].checksum:
-                raise RegistryError(f"{registry.model_name} has no version {number} with a checksum of its files")
-            put.append(_put(registry, store, PublishedVersion(number, known[number].checksum)))
+            return replace(pointer, challenger=put(challenger))
         except (RegistryError, VersionError) as error:
-            if number == numbers[0]:
-                raise
-            _log.warning("version %s is left out: %s", number, error)  # and keeps no champion from being published
-    return Pointer(registry.model_name, 0, put[0], arms=tuple(put[1:])) if put else None
+            _log.warning("version %s is left out: %s", challenger, error)  # and keeps no champion from being published
+    return pointer
 
 
 def _put(registry: "Registry", store: ObjectStore, version: PublishedVersion) -> PublishedVersion:
@@ -154,7 +147,7 @@ def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime) -> Pointer:
 
 
 def _same(current: Pointer | None, ready: Pointer) -> bool:
-    return current is not None and (current.champion, current.arms) == (ready.champion, ready.arms)
+    return current is not None and current.served == ready.served
 
 
 def _pointer(store: ObjectStore, model: str) -> Pointer | None:

@@ -23,7 +23,6 @@ from pricing.paths import pricing_home
 from pricing.registry import files
 
 BAKED = "baked"  # the folder under PRICING_HOME that an image was built with: a store of one version
-MOST_ARMS = 4
 PRICES_MADE = "%Y%m%dT%H%M%S%fZ.parquet"  # the name of a price table, by UTC
 _FETCHED_AT_ONCE = 16
 
@@ -51,7 +50,7 @@ class PublishedVersion:
 
 @dataclass(frozen=True)
 class Pointer:
-    """The versions in use: the champion, and those that experiments try (`arms`).
+    """The versions in use: the champion, and the one that an experiment tries.
 
     `sequence` rises with every change; a lower one than was served before is refused.
     """
@@ -59,13 +58,13 @@ class Pointer:
     model: str
     sequence: Annotated[int, Field(strict=True)]
     champion: PublishedVersion
-    arms: Annotated[tuple[PublishedVersion, ...], Field(max_length=MOST_ARMS)] = ()
+    challenger: PublishedVersion | None = None
     format: Literal[1] = 1
 
     @property
     def served(self) -> tuple[PublishedVersion, ...]:
         """The versions that a serving task loads, the champion first."""
-        return (self.champion, *self.arms)
+        return (self.champion,) if self.challenger is None else (self.champion, self.challenger)
 
     def to_json(self) -> bytes:
         """The pointer as a document."""

@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from pricing.config import load_config
+from pricing.config import config_file, load_config
 from pricing.config_models import Channel, MonitoringConfig, Severity
 from pricing.errors import (
     EXIT_NOT_PUBLISHED,
@@ -296,7 +295,7 @@ def _send(alert: Alert, path: str | None, error: BaseException | None = None) ->
     try:
         config = load_config(path).monitoring
     except ConfigError as trouble:
-        if path is not None and not Path(path).exists():  # a person mistyped its name, and the error says so
+        if path is not None and not config_file(path).exists():  # a person mistyped its name, and the error says so
             return []
         return [f"the configuration cannot be read, so its alert channels are unknown: {trouble}"]
     if set(config.alerts) <= {"log"}:  # which has the error already

@@ -29,6 +29,7 @@ from pricing.errors import (
     PricingError,
     Terminated,
 )
+from pricing.fileio import redact_text, redact_url
 from pricing.paths import pricing_home
 
 if TYPE_CHECKING:
@@ -177,9 +178,9 @@ class CommandLine:
     given: Mapping[str, str] = field(default_factory=dict)  # what this run was given of sales, config, quarantine
 
     def job(self, name: str, /, **options: str) -> str:
-        """Returns the command that starts a job on the same sales and settings, quoted for a shell."""
+        """The command that starts a job on the same sales and settings, quoted for a shell, without passwords."""
         kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
-        return typed(" ".join([name, *map(shlex.quote, option_words(**kept | options))]))
+        return typed(" ".join([name, *map(shlex.quote, map(redact_url, option_words(**kept | options)))]))
 
 
 def option_words(**options: object) -> list[str]:
@@ -230,7 +231,7 @@ def run(
         _record_failure(error.format_message())
         code = error.exit_code
     except PricingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact_text(str(error))}", file=sys.stderr)
         _record_failure(str(error))
         code = EXIT_KNOWN_ERROR
         _alert(invocation, error, status=code)

@@ -40,8 +40,9 @@ from pricing import __version__
 from pricing.config import Config, leaves
 from pricing.data.panel import Panel
 from pricing.errors import PricingError, RegistryError, Terminated, first_line
-from pricing.fileio import redact_url
+from pricing.fileio import redact_text, redact_url
 from pricing.paths import (
+    CHECKOUT,
     CODE,
     PARENT_VARIABLE,
     SQLITE,
@@ -110,11 +111,12 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
 
 def record_failure(run_id: str, reason: str) -> None:
     """Records in a run why it failed. A store that does not answer is only logged: the first error stays visible."""
+    told = redact_text(reason)[:_FAILURE_CHARACTERS]
     try:
         mlflow.set_tracking_uri(tracking_uri())
         client = MlflowClient()
-        client.set_tag(run_id, "failure", reason[:_FAILURE_CHARACTERS])
-        client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**Failed.** {reason[:_FAILURE_CHARACTERS]}")
+        client.set_tag(run_id, "failure", told)
+        client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**Failed.** {told}")
     except MlflowException as error:
         _log.warning("run %s: its failure could not be recorded: %s", run_id, first_line(error))
 
@@ -156,6 +158,8 @@ def child_environment(run: Run) -> dict[str, str]:
     environment.pop("MLFLOW_EXPERIMENT_NAME", None)
     environment[PARENT_VARIABLE] = run.info.run_id
     environment["PRICING_HOME"] = str(pricing_home())
+    if CHECKOUT:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CODE), environment.get("PYTHONPATH")]))
     return environment
 
 

@@ -67,7 +67,7 @@ def get_prices(service: Service) -> bytes:
 def answers(service: Service, asked: Sequence[PriceRequest], *, dry: bool) -> list[bytes | ProblemError]:
     """Prices, encodes and records requests, in order, each version's in one pass."""
     at, current = service.now(), service.follower.current
-    if not current.arms:
+    if current.challenger is None:
         return _each(service, current.champion, asked, current, at, dry=dry)
     by_version: dict[Served, list[PriceRequest]] = {}
     of = [version_for(item, at.date(), current=current) for item in asked]
@@ -79,16 +79,16 @@ def answers(service: Service, asked: Sequence[PriceRequest], *, dry: bool) -> li
 
 def version_for(asked: PriceRequest, today: dt.date, *, current: Current) -> Served:
     """Returns the version that an experiment tries on the product on the day that is priced, else the champion."""
-    if not current.arms:
+    tried = current.challenger
+    if tried is None:
         return current.champion
     try:
         day = current.champion.pricer.day_priced(asked, today=today)
     except RequestError:  # which the champion tells its caller
         return current.champion
     assigned = current.control.experiments.of(asked.product_id, day)
-    if assigned is None or assigned.arm.kind != "challenger":
-        return current.champion
-    return current.arms.get(assigned.arm.of, current.champion)
+    theirs = assigned is not None and (assigned.arm.kind, assigned.arm.of) == ("challenger", tried.name)
+    return tried if theirs else current.champion
 
 
 def _price(

@@ -562,20 +562,22 @@ def test_what_monitoring_asks_for_is_started(
 ) -> None:
     bus = Bus()
     monkeypatch.setattr("pricing.runtime.aws.client", lambda service: bus)
-    given = {"sales": "s3://shop/sales", "config": SETTINGS_FILE}
+    sales = [flat(word) for word in synthesis.made["staging"].container("nightly", "job")["Command"][2:]]
 
-    EventBridgeLauncher("pricing-staging", parameters=given).run(action, reason='decay, "bias"')
+    EventBridgeLauncher("pricing-staging").run(action, reason='decay, "bias"')
 
     (entry,) = bus.entries
     rules = synthesis.made["staging"].of("AWS::Events::Rule", "jobs").values()
     (rule,) = (one for one in rules if one["EventPattern"]["detail-type"] == [entry["DetailType"]])
     assert rule["EventPattern"]["source"] == [entry["Source"]]
     detail = json.loads(entry["Detail"])
-    text = rule["Targets"][0]["InputTransformer"]["InputTemplate"]
-    for variable, path in rule["Targets"][0]["InputTransformer"]["InputPathsMap"].items():
+    target = rule["Targets"][0]
+    given = target.get("InputTransformer", {"InputPathsMap": {}, "InputTemplate": target.get("Input")})
+    text = flat(given["InputTemplate"])
+    for variable, path in given["InputPathsMap"].items():
         text = text.replace(f"<{variable}>", json.dumps(detail[path.removeprefix("$.detail.")]))
     (override,) = json.loads(text)["containerOverrides"]
-    assert (override["name"], override["command"]) == ("job", ["pricing", action, "--sales", "s3://shop/sales", *more])
+    assert (override["name"], override["command"]) == ("job", ["pricing", action, *sales, *more])
 
 
 def test_the_programs_send_every_figure_of_their_own_that_is_shown_or_watched(tmp_path: Path) -> None:

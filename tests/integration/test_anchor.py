@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipelines import anchor, promote, refresh, train
-from pipelines.production import anchors_in_force
+from pipelines import anchor, etl, promote, refresh, train
+from pipelines.production import in_force
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
 from pricing.errors import EXIT_REFUSED
+from pricing.registry.mlflow_registry import Registry
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.panels import panel_frame
 
@@ -215,14 +216,36 @@ def test_anchors_are_found_although_the_champions_files_are_gone(shop: Shop) -> 
     promote.main([])
     shop.add(seed=2)
     promote.main([])
-    in_force = shop.fetch("champion").anchors
+    anchors = shop.fetch("champion").anchors
     where = shop.registry._client.get_model_version_download_uri("pricing", "2")
     gone = list(Path(where.removeprefix("file://")).rglob("anchors/*.npy"))
     for path in gone:
         path.unlink()
 
-    found = anchors_in_force(shop.registry)
+    found = in_force(load_config())
 
     assert gone
-    assert found is not None
-    assert found.differing(in_force) == []
+    assert found.anchors is not None
+    assert found.anchors.differing(anchors) == []
+    assert found.past is None
+
+
+def test_anchors_and_past_are_read_from_one_copy_of_the_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.add()
+    promote.main([])
+    champion, fetched, download = shop.fetch("champion"), [], Registry.download
+
+    def noted(registry: Registry, number: str, folder: Path) -> Path:
+        fetched.append(number)
+        return download(registry, number, folder)
+
+    monkeypatch.setattr(Registry, "download", noted)
+
+    assert etl.main(["--sales", shop.sales(150)]) == 0
+    found = in_force(load_config())
+
+    assert fetched == ["1", "1"]
+    assert found.anchors is not None
+    assert found.past is not None
+    assert found.anchors.differing(champion.anchors) == []
+    assert_array_equal(found.past.price, champion.learner.encoded.tail.price)

@@ -10,11 +10,12 @@ from monitoring.actions import LocalLauncher, job_launcher, send_metrics
 from pricing.config import load_config
 from pricing.errors import DeliveryError
 from pricing.runtime.alerts import Alert, Notifier, alert_notifiers
+from pricing.runtime.mlflow_runs import child_environment
 from tests.kit.mlflow_jobs import place
 from tests.kit.price_api import price_api, status
 
 NOW = dt.datetime.now(dt.UTC)
-GIVEN = {"sales": "s3://shop/sales.parquet", "config": "/etc/pricing/config.yaml"}
+GIVEN = {"sales": "postgresql://ann:hush@db/shop", "config": "/etc/pricing/config.yaml"}
 ALERT = Alert("decay-retrain", "critical", "error grew – by half", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -61,13 +62,13 @@ def test_an_event_reaches_a_rule_for_it(cloud):
     arn, read = inbox()
     events.put_rule(Name="retrain", EventPattern=json.dumps({"source": ["pricing.monitoring"]}))
     events.put_targets(Rule="retrain", Targets=[{"Id": "q", "Arn": arn}])
-    door = job_launcher(settings(trigger="event"), parameters=GIVEN, folder=Path())
+    door = job_launcher(settings(trigger="event"), parameters=GIVEN, folder=Path(), environment={})
 
     done, _ = door.run("retrain", reason="error grew")
 
     (event,) = read()
     assert event["detail-type"] == "pricing retrain"
-    assert event["detail"] == {"action": "retrain", "reason": "error grew", **GIVEN}
+    assert event["detail"] == {"action": "retrain", "reason": "error grew"}  # its receiver has sales of its own
     assert done
 
 
@@ -105,45 +106,23 @@ def test_a_webhook_that_refuses_is_a_delivery_error(answers, tries):
     assert len(hook.asked) == tries
 
 
-PROJECT = """name: small
-entry_points:
-  retrain:
-    parameters:
-      reason: {type: string, default: ""}
-      sales: {type: string, default: ""}
-    command: "python job.py {reason} {sales}"
-"""
-JOB = """import os, sys, pathlib
-pathlib.Path(__file__).with_name("ran.txt").write_text("|".join([*sys.argv[1:], os.environ.get("MLFLOW_RUN_ID", "")]))
-"""
-
-
-@pytest.fixture
-def project(tmp_path, empty_store, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", place(tmp_path, template=empty_store).uri)
+def test_the_local_door_starts_the_job_in_a_run_below_this_one_and_no_store_learns_a_password(
+    tmp_path, empty_store, monkeypatch
+):
+    here = place(tmp_path, template=empty_store)
+    for name, value in here.environment().items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_RUN_ID", "that of the monitoring run")
-    root = tmp_path / "project"
-    root.mkdir()
-    (root / "MLproject").write_text(PROJECT)
-    (root / "job.py").write_text(JOB)
-    return root
+    mine = here.client.create_run("0")
+    given = {"sales": "postgresql://ann:hush@127.0.0.1:1/shop#sales"}
+    door = LocalLauncher(parameters=given, folder=tmp_path / "jobs", environment=child_environment(mine))
 
-
-def test_the_local_door_starts_the_entry_point_in_a_run_of_its_own(project, tmp_path):
-    door = LocalLauncher(parameters={"sales": "my sales.csv"}, folder=tmp_path / "jobs", root=project)
-
-    well, _ = door.run("retrain", reason="error grew; it's 0.6 > 0.4")
-
-    assert well
-    reason, sales, run = (project / "ran.txt").read_text().split("|")
-    assert (reason, sales) == ("error grew; it's 0.6 > 0.4", "my sales.csv")
-    assert run not in ("", "that of the monitoring run")
-
-
-def test_where_there_is_no_mlproject_the_local_door_starts_the_installed_job(tmp_path):
-    door = LocalLauncher(parameters={"sales": ""}, folder=tmp_path / "jobs", root=tmp_path)
-
-    well, log = door.run("refresh", reason="")
+    well, log = door.run("retrain", reason="error grew; it's 0.6 > 0.4")
 
     assert not well
-    assert "no sales are named" in Path(log).read_text()
+    (run,) = here.runs(job="retrain")
+    assert run.data.tags["reason"] == "error grew; it's 0.6 > 0.4"
+    assert (run.data.tags["mlflow.parentRunId"], run.info.experiment_id) == (mine.info.run_id, "0")
+    assert here.runs(job="etl") != []  # which read the address
+    assert "hush" not in Path(log).read_text()
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and b"hush" in path.read_bytes()] == []

@@ -144,6 +144,20 @@ def test_what_jobs_find_and_how_they_end_decides_what_a_night_does_and_how_it_en
         assert jobs.words("retrain")[-2:] == ["--reason", "error grew"]
 
 
+@pytest.mark.parametrize(
+    ("end", "code", "failure"), [(Terminated(), 143, "stopped by SIGTERM"), (JobError("no prices"), 2, "no prices")]
+)
+def test_a_night_that_gives_no_prices_ends_as_that_whatever_it_stumbled_over_before(
+    home: Path, end: BaseException, code: int, failure: str
+) -> None:
+    crown(home)
+
+    assert night(home, Jobs(codes={"monitor": 2}, breaks={"price": end})) == code
+
+    (run,) = MlflowClient().search_runs(["0", "1"], filter_string="tags.job = 'nightly'")
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", failure)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_night_cut_off_at_any_stage_is_made_good_by_the_next(home: Path, stage: str) -> None:
     crown(home)

@@ -59,12 +59,12 @@ def test_a_run_carries_the_whole_configuration_the_code_and_the_environment(stor
     assert paths == {"environment/machine.json", "environment/packages.txt"}
 
 
-def test_a_failed_job_ends_its_run_failed_and_says_why() -> None:
+def test_a_failed_job_ends_its_run_failed_and_says_why_without_passwords() -> None:
     with pytest.raises(HistoryError), tracked_run("train") as run:
-        raise HistoryError("90 days of history")
+        raise HistoryError("postgresql://ann:hush@db/shop: 90 days")
 
     kept = _read(run)
-    assert (kept.info.status, kept.data.tags["failure"]) == ("FAILED", "90 days of history")
+    assert (kept.info.status, kept.data.tags["failure"]) == ("FAILED", "postgresql://***@db/shop: 90 days")
 
 
 def test_a_job_that_mlflow_run_started_writes_into_the_run_that_was_made_for_it(

@@ -79,14 +79,14 @@ def sent(where: str) -> list[dict[str, Any]]:
 
 
 def publish(
-    where: str, folder: Path, *, version: str, arms: Mapping[str, Path] | None = None, sequence: int | None = None
+    where: str, folder: Path, *, version: str, challenger: tuple[str, Path] | None = None, sequence: int | None = None
 ) -> Pointer:
-    """Puts a version and those of its arms into a store, and switches the pointer; sequences count up."""
+    """Puts a version, and maybe a challenger, into a store, and switches the pointer; sequences count up."""
     store = open_store(where)
-    versions = [_put(where, one, number) for number, one in {version: folder, **(arms or {})}.items()]
+    champion, tried = _put(where, folder, version), challenger and _put(where, challenger[1], challenger[0])
     before = store.get(pointer_key(MODEL))
     following = 1 if before is None else parse_pointer(before, model=MODEL).sequence + 1
-    pointer = Pointer(MODEL, following if sequence is None else sequence, versions[0], arms=tuple(versions[1:]))
+    pointer = Pointer(MODEL, following if sequence is None else sequence, champion, tried)
     store.put(pointer_key(MODEL), pointer.to_json())
     return pointer
 

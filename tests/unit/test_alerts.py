@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 
+from pricing import config
 from pricing.config_models import Severity
 from pricing.data.findings import Finding
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, DeliveryError, HistoryError, LockError, PricingError
@@ -192,6 +193,17 @@ def test_a_job_that_ends_well_or_is_refused_tells_what_it_noticed_but_not_mere_i
     assert (well.severity, well.key, well.exit_status) == ("warning", "findings-etl-price_unit", None)
     assert DOUBT.text in well.text
     assert (refused.key, refused.exit_status) == ("findings-promote-price_moves", 3)
+
+
+def test_an_invalid_configuration_is_said_by_its_bare_name_too_but_not_a_mistyped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.yaml").write_text("monitoring: {alerts: [fax]}")
+    monkeypatch.setattr(config, "SETTINGS", tmp_path)
+
+    said = [report_failure(Invocation("etl", name), PricingError("x"), status=2) for name in ("shop", "shpo")]
+
+    assert [len(troubles) for troubles in said] == [1, 0]
 
 
 def test_doors_that_fail_are_said_and_change_no_exit_code(

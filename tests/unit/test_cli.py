@@ -105,9 +105,9 @@ def test_a_flag_may_stand_alone_or_take_a_value(words: tuple[str, ...], expected
 
 
 def test_a_known_error_is_one_message_on_standard_error_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert raising(HistoryError("90 days of history, 120 are needed"))([]) == 2
+    assert raising(HistoryError("postgresql://ann:hush@db/shop: 90 days, 120 are needed"))([]) == 2
 
-    assert capsys.readouterr() == ("", "error: 90 days of history, 120 are needed\n")
+    assert capsys.readouterr() == ("", "error: postgresql://***@db/shop: 90 days, 120 are needed\n")
 
 
 def test_sigterm_gives_143_and_the_old_handler_comes_back() -> None:
@@ -122,11 +122,13 @@ def test_sigterm_gives_143_and_the_old_handler_comes_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_the_command_of_a_job_keeps_what_this_run_was_given() -> None:
+def test_the_command_of_a_job_keeps_what_this_run_was_given_but_for_passwords() -> None:
     line = CommandLine({"sales": "my sales.csv", "config": "my.yaml"})
+    secret = CommandLine({"sales": "postgresql://ann:hush@db/shop"})
 
     assert line.job("retrain", reason="x") == typed("retrain --sales 'my sales.csv' --config my.yaml --reason x")
     assert line.job("promote") == typed("promote --config my.yaml")
+    assert secret.job("retrain") == typed("retrain --sales 'postgresql://***@db/shop'")
 
 
 @pytest.mark.parametrize(("given", "found"), [({}, "true 1"), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, "false 1")])

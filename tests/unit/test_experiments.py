@@ -143,6 +143,18 @@ def test_no_product_is_in_two_experiments_at_a_time_and_one_challenger_is_tried(
     assert (seven.challenger(TODAY), seven.ended("try-7", after=DAYS[7]).challenger(DAYS[7])) == ("7", None)
 
 
+def test_of_two_challengers_one_after_the_other_the_one_whose_days_they_are_is_tried() -> None:
+    arms = [Arm("challenger", 1.0, of=of) for of in ("7", "8", "9")]
+    weeks = [MONDAY + dt.timedelta(weeks=week) for week in range(4)]
+    called_off = one_arm(arms[2], name="off", start=weeks[1], stopped=MONDAY)
+    first = one_arm(arms[0], product="bread", name="now", weeks=2).every[0]
+    later = one_arm(arms[1], product="coffee", name="later", start=weeks[2], weeks=1).every[0]
+
+    known = NO_EXPERIMENTS.plus(called_off.every[0]).plus(later).plus(first)
+
+    assert [known.challenger(day) for day in weeks] == ["7", "7", "8", None]
+
+
 def test_a_kept_price_stays_inside_the_guardrails() -> None:
     tried = one_arm(KEEP)
 

@@ -78,16 +78,25 @@ def test_what_is_published_is_served_and_a_new_version_replaces_it_at_the_next_l
     (versions(settings) / ".8-0123456789abcdef.aa.partial").mkdir()
     follower.look()
     unchanged = follower.current
-    publish(settings.published, shared_version(2), version="8", arms={"7": shared_version(), "9": shared_version(3)})
-    shutil.rmtree(next(published(settings, versions_prefix(MODEL)).glob("9-*")))  # costs the champion nothing
+    publish(settings.published, shared_version(2), version="8", challenger=("7", shared_version()))
 
     follower.look()
 
     assert unchanged is current
     assert first == ("7", "following")
     assert served(follower) == ("8", "following")
-    assert list(follower.current.arms) == ["7"]
+    assert follower.current.challenger is current.champion
     assert {path.name.split("-")[0] for path in versions(settings).iterdir()} == {"7", "8"}
+
+
+def test_a_challenger_that_cannot_be_fetched_costs_the_champion_nothing(settings: Settings) -> None:
+    publish(settings.published, shared_version(2), version="8", challenger=("9", shared_version(3)))
+    shutil.rmtree(next(published(settings, versions_prefix(MODEL)).glob("9-*")))
+
+    follower = started(settings)
+
+    assert served(follower) == ("8", "following")
+    assert follower.current.challenger is None
 
 
 def test_a_restart_while_the_store_is_away_serves_the_last_good_version_at_once(settings: Settings) -> None:

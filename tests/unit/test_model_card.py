@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.evaluation import model_card
+from pricing.arrays import Ints
+from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
 from pricing.registry.version import shown_elasticities
 from tests.kit.versions import FIGURES, loaded_version, with_feast
@@ -48,6 +50,28 @@ def test_the_card_tells_the_grades_by_their_share_of_sales() -> None:
     share = facts.typical_units[order[[1, 3]]].sum() / facts.typical_units.sum()
     assert f"| prior_only | 2 | {share:.0%} |" in text
     assert f"| own_history | {len(order) - 2} | {1 - share:.0%} |" in text
+
+
+class Looked(CompetitorEffects):
+    """Effects that count how often their interval is asked for."""
+
+    looks = 0
+
+    def spread(self, rows: Ints) -> CompetitorEffects:
+        Looked.looks += 1
+        return super().spread(rows)
+
+
+def test_the_card_tells_the_middle_effect_of_the_competitor_and_looks_at_all_products_at_once() -> None:
+    demand = loaded_version().demand
+    mean = np.full(len(demand.product_ids), np.nan, np.float32)
+    mean[[1, 3, 4, 6]] = 0.2, 0.9, 0.5, 0.04
+    effects = Looked(mean, np.full_like(mean, 0.1), np.full(len(mean), 9, np.int32))
+
+    text = model_card(replace(loaded_version(), demand=replace(demand, competitor=effects)), model="pricing")
+
+    assert "the middle one of 4 products changes by +0.20 % (80 % interval +0.07 to +0.33); for 3 of them" in text
+    assert Looked.looks <= 2
 
 
 def test_the_card_names_events_with_what_they_add_to_demand() -> None:

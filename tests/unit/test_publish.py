@@ -19,7 +19,6 @@ from pricing.registry import CHAMPION
 from pricing.registry.promotion import Audit, move
 from pricing.registry.publish import KEPT, champion_is_published, publish
 from pricing.registry.published import (
-    MOST_ARMS,
     Pointer,
     PublishedVersion,
     fetch_version,
@@ -79,7 +78,7 @@ def test_what_is_published_can_be_fetched_and_prices(shop: Shop, tmp_path: Path)
 
     assert (before, champion_is_published(shop.registry, shop.store)) == (False, True)
     assert found == shop.pointer
-    assert (found.champion.number, found.arms) == ("1", ())
+    assert (found.champion.number, found.challenger) == ("1", None)
     fetch_version(shop.store, found.champion, model="shop", folder=tmp_path / "fetched")
     assert load(tmp_path / "fetched").verify()
     assert not any("/refresh/" in key for key in shop.store.keys(""))
@@ -103,14 +102,14 @@ def test_a_rollback_and_a_move_by_hand_are_published_with_a_higher_sequence(shop
     assert shop.pointer == found[-1], "without a champion what was published stays"
 
 
-def test_arms_are_the_versions_of_experiments_that_are_not_over(shop: Shop) -> None:
+def test_the_challenger_is_the_version_of_an_experiment_that_is_not_over(shop: Shop) -> None:
     tried = shop.publish(tried=tries("7"))
     over = shop.publish(tried=tries("7", weeks=4))
     champion_itself = shop.publish(tried=tries("1"))
 
-    assert [arm.number for arm in tried.arms] == ["7"]
-    assert whole(shop.store, tried.arms[0], model="shop")
-    assert (over.arms, champion_itself.arms) == ((), ())
+    assert tried.challenger.number == "7"
+    assert whole(shop.store, tried.challenger, model="shop")
+    assert (over.challenger, champion_itself.challenger) == (None, None)
     assert tried.sequence < over.sequence
 
 
@@ -169,7 +168,7 @@ def test_a_version_that_is_not_the_one_that_was_registered_or_prices_otherwise_i
     assert shop.pointer == first
 
 
-def test_an_arm_that_cannot_be_read_and_a_deletion_that_fails_keep_no_champion_back(tmp_path: Path) -> None:
+def test_a_challenger_that_cannot_be_read_and_a_deletion_that_fails_keep_no_champion_back(tmp_path: Path) -> None:
     class Held(FolderStore):
         def delete(self, keys: Any) -> None:
             raise SourceError("denied")
@@ -181,7 +180,7 @@ def test_an_arm_that_cannot_be_read_and_a_deletion_that_fails_keep_no_champion_b
 
     found = shop.publish(tried=tries("7"))
 
-    assert (found.champion.number, found.arms) == ("1", ())
+    assert (found.champion.number, found.challenger) == ("1", None)
 
 
 def test_of_two_jobs_at_once_the_newest_champion_is_published(shop: Shop) -> None:
@@ -225,7 +224,7 @@ def test_only_versions_of_its_own_that_nothing_names_are_deleted(shop: Shop) -> 
         {"sequence": "1"},
         {"champion": {"number": "1/../2", "checksum": "0" * 64}},
         {"champion": {"number": "1", "checksum": "../" * 20}},
-        {"arms": [{"number": "1", "checksum": "0" * 64}] * (MOST_ARMS + 1)},
+        {"challenger": {"number": "1", "checksum": "../" * 20}},
     ],
 )
 def test_a_pointer_of_another_form_or_whose_names_would_leave_the_prefix_is_refused(changes: dict[str, Any]) -> None:
@@ -238,7 +237,7 @@ def test_a_pointer_of_another_form_or_whose_names_would_leave_the_prefix_is_refu
 def test_an_image_is_baked_with_the_champion_alone(shop: Shop) -> None:
     old = shop.put_folders(91, 92, 93, 94)
 
-    assert shop.publish(tried=tries("7"), alone=True).arms == ()
+    assert shop.publish(tried=tries("7"), alone=True).challenger is None
     assert {*old} <= {*shop.store.keys("shop/versions/")}
 
 

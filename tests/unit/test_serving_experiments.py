@@ -23,7 +23,7 @@ ASKED = {"is_promo": False, "current_price": 1.2, "list_price": 1.2, "unit_cost"
 def shop(tmp_path: Path) -> Iterator[ServingApp]:
     """Champion 7, and version 8 beside it."""
     with open_app(tmp_path) as one:
-        one.publish(shared_version(), version="7", arms={"8": shared_version(seed=2)})
+        one.publish(shared_version(), version="7", challenger=("8", shared_version(seed=2)))
         yield one
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.parts import identified_of
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.grades import GRADES, PRIOR_ONLY, TESTED
 from pricing.registry.version import LoadedVersion, identified_share, shares_by_grade
-from tests.kit.versions import make_demand, make_version, shared_panel
+from tests.kit.versions import loaded_version, make_demand, make_version, shared_panel
 
 TODAY = dt.date(2023, 8, 1)
 
@@ -41,6 +42,23 @@ def test_a_product_weighs_by_what_it_sold_of_late() -> None:
     assert shares_by_grade(demand, known) == pytest.approx(shares)
     assert identified_share(demand, known) == pytest.approx(0.75)
     assert identified_share(demand, unknown) == pytest.approx(1 / count)
+
+
+@pytest.mark.parametrize(("units", "share"), [((3.0, 1.0), 0.65), ((0.0, np.nan), 0.2 + 0.6 * 6 / 18)])
+def test_a_partition_weighs_by_what_it_sold_of_late_or_by_its_products(
+    units: tuple[float, float], share: float
+) -> None:
+    whole = loaded_version()
+    versions = [
+        replace(
+            whole,
+            facts=replace(whole.facts, typical_units=np.array([sold, np.nan])),
+            meta={"products": products, "identified": identified},
+        )
+        for sold, products, identified in zip(units, (6, 12), (0.8, 0.2), strict=True)
+    ]
+
+    assert identified_of(versions) == pytest.approx(share)
 
 
 def test_a_version_that_holds_only_keeps_every_price_and_forecasts_as_any(tmp_path: Path) -> None:
