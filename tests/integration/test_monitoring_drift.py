@@ -9,6 +9,7 @@ import pytest
 from monitoring.drift import compare
 from monitoring.evidently_reports import add_to_workspace, html, render
 from monitoring.samples import Samples, take
+from pricing.config import load_config
 from tests.kit.monitoring_world import World, build, live_join
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -73,3 +74,16 @@ def test_the_workspace_keeps_each_windows_reports_once_dated_tagged_and_with_a_d
     assert {one["name"].partition(",")[0] for one in kept} == {"figures", "inputs", "forecasts"}
     (board,) = project.parent.glob("dashboard.json")
     assert "drift_comp_level" in board.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_calm_shop_that_goes_live_alarms_nobody_in_its_first_three_months(seed):
+    config, start = load_config().monitoring, 365
+    panel, _ = build(World(products=12, days=start + 92, live_day=start, seed=seed))
+
+    for day in range(start + 6, start + 91, 7):
+        seen, rng = panel.through(panel.dates[day]), np.random.default_rng(0)
+        taken = take(seen, live_join(seen, since=start), window=28, reference=364, rows=200_000, rng=rng)
+        drift = compare(taken, window=28, step_days=1, false_alarm=config.false_alarm, min_rows=config.min_rows)
+        assert not drift.drifted("input"), seen.dates[-1]

@@ -93,14 +93,14 @@ def test_the_promise_is_the_error_of_the_mean_forecasts_which_the_log_holds():
     assert promised.wape_most == pytest.approx(0.40 * (1 + CONFIG.error_tolerance))
 
 
-def test_the_interval_covers_products_not_days():
-    rows = frame(products=40, days=50)
-    offset = rows["product_id"].map({f"P{row}": 8.0 * (row % 2) for row in range(40)})
-    rows["forecast"] = rows["units_sold"] + offset
+def test_the_interval_covers_products_not_days_but_where_they_are_too_few():
+    few, ten = (frame(products=products, days=50) for products in (9, 10))
+    for rows in (few, ten):
+        rows["forecast"] = rows["units_sold"] + rows["product_id"].map({f"P{row}": 8.0 * (row % 2) for row in range(10)})
 
-    found = score(rows, name="x", rng=np.random.default_rng(0)).wape
+    weekly, by_product = (score(rows, name="x", rng=np.random.default_rng(0)).wape for rows in (few, ten))
 
-    assert found.high - found.low > 0.15
+    assert by_product.high - by_product.low > 2 * (weekly.high - weekly.low) > 0
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,11 @@ def test_forecasts_without_an_interval_are_not_judged_however_many_there_are(cha
         ({}, True, []),
         ({"wape": (0.6, 0.52, 0.68)}, True, ["error"]),
         ({"wape": (0.6, 0.52, 0.68), "earlier_weeks": 0.9}, True, []),  # the demand is noisier
+        ({"wape": (0.6, 0.42, 0.78)}, True, []),
         ({"bias": (0.3, 0.25, 0.35)}, True, ["bias"]),
         ({"bias": (-0.3, -0.35, -0.25)}, True, ["bias"]),
+        ({"bias": (0.3, -0.05, 0.65)}, True, []),
+        ({"bias": (-0.3, -0.65, 0.05)}, True, []),
         ({"coverage": (0.6, 0.56, 0.64)}, True, ["coverage"]),
         ({"coverage": (0.6, 0.5, 0.7)}, True, []),
         ({"coverage": (0.99, 0.98, 1.0)}, True, []),
