@@ -40,8 +40,8 @@ SCORED = (
 )
 
 
-class SilentError(PricingError):
-    """Pricing is live, and made no decision though one was due, or its decisions have gone; an alert has said so."""
+class ToldError(PricingError):
+    """Pricing is live and made no decision though one was due, or the job that was due failed; an alert has said so."""
 
     told = True  # see pricing.runtime.alerts
 
@@ -117,19 +117,19 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) 
         print("\n".join(_lines(evaluation, outcome=outcome, done=result.text, todo=todo, page=shown)))
         if act:
             # The report is written by now, so a failed delivery loses nothing else.
-            failures = [*result.failures, *actions.send_metrics(figures, watched, model=model, now=now)]
+            failures = actions.send_metrics(figures, watched, model=model, now=now)
             alert = actions.compose(outcome, result, evaluation=evaluation, todo=[task.text for task in todo])
-            if alert is not None:
+            if alert is not None and alert.severity != "info":
                 number, place, pages = run.info.run_id, run.info.experiment_id, watched.endpoints.mlflow_url
                 link = run_page(number, experiment=place, pages=pages, artifact=shown.name) or shown.resolve().as_uri()
                 alert = replace(alert, run=number, link=link, version=after if after.isdigit() else "")
-                hours = actions.hours_between(outcome, result, days=evaluation.newest.days)
-                to = alert_notifiers(watched)
-                failures += deliver(alert, to, now=dt.datetime.now(dt.UTC), every_hours=hours).failures
+                failures += deliver(alert, alert_notifiers(watched))
             if failures:
-                raise DeliveryError("; ".join(failures))
+                raise DeliveryError("; ".join([*result.failures, *failures]))
+            if result.failures:
+                raise ToldError("; ".join(result.failures))
             if outcome.silent:
-                raise SilentError(f"{outcome.reason}; {evaluate.look_at(log)}")
+                raise ToldError(f"{outcome.reason}; {evaluate.look_at(log)}")
     return 0
 
 

@@ -16,7 +16,7 @@ from monitoring.store import MonitoringStore
 from pricing.config_models import MonitoringConfig, Severity
 from pricing.errors import DeliveryError
 from pricing.fileio import utc_stamp
-from pricing.runtime.alerts import REPEAT_HOURS, Alert, AlertFinding
+from pricing.runtime.alerts import Alert, AlertFinding
 from pricing.runtime.cli import CommandLine, option_words
 
 CRITICAL_OFF = 0.5  # from so far off an alert of decay is critical, from half of it a warning: see `WindowVerdict.off`
@@ -186,19 +186,14 @@ def compose(
     )
 
 
-def hours_between(outcome: PolicyOutcome, result: ActionResult, *, days: tuple[dt.date, dt.date]) -> float:
-    """Returns the hours before the same alert is sent again: of drift its window, since it is the same until then."""
-    window = (days[1] - days[0]).days + 1 if outcome.cause == "drift" and not result.failures else 0
-    return max(REPEAT_HOURS, 24.0 * window)
-
-
 def _severity(outcome: PolicyOutcome, result: ActionResult, *, told: bool, off: float) -> Severity:
     """The severity by what is asked of a person, or by how far off the forecasts are: whichever is worse."""
     if outcome.action == "page" or result.failures or off >= CRITICAL_OFF:
         return "critical"
     if told or off >= CRITICAL_OFF / 2:
         return "warning"
-    return "info" if outcome.action == "none" or outcome.cause in ("drift", "stale") else "warning"
+    quiet = outcome.cause == "drift" or (outcome.cause == "stale" and not result.by_hand)
+    return "info" if outcome.action == "none" or quiet else "warning"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pricing.errors import LockError, PricingError
+from pricing.errors import EXIT_INTERRUPTED, LockError, PricingError
 from pricing.paths import given_database_url
 from pricing.registry.database import session_lock
 from pricing.runtime.mlflow_runs import child_environment
@@ -21,9 +21,11 @@ _GRACE_SECONDS = 20
 
 
 class JobError(PricingError):
-    """A child job ended with an error, and said so itself unless it was killed."""
+    """A child job ended with an error; it has `told` so itself (`pricing.runtime.alerts`) unless it was stopped."""
 
-    of_child = True  # alerts: see pricing.runtime.alerts
+    def __init__(self, words: str, *, told: bool = False) -> None:
+        super().__init__(words)
+        self.told = told
 
 
 def run_job(
@@ -55,7 +57,8 @@ def run_job(
             process.kill()
             process.wait()
     if code not in fine:
-        raise JobError(f"{name} ended with exit code {code}; its message is above")
+        told = 0 < code < EXIT_INTERRUPTED
+        raise JobError(f"{name} ended with exit code {code}; its message is above", told=told)
     return code
 
 

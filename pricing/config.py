@@ -126,8 +126,7 @@ def load_config(path: str | Path | None = None) -> Config:
     periods follows. Plans that `etl` keeps count, as `_with_etl_plans` says.
 
     Args:
-        path: The user's file, or where there is none of that name, the bare name of one that lies beside the default
-            one, such as "small".
+        path: The user's file, or the bare name of one such as "small"; see `config_file`.
 
     Raises:
         ConfigError: The file is missing or is no YAML mapping; a key is unknown (the nearest known one is
@@ -274,7 +273,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def config_file(given: str | Path) -> Path:
-    """The file that a path, or the bare name of one beside the default one, stands for; it need not exist."""
+    """The file itself, or where there is none of that name, the one that lies beside the default one, if any."""
     path, shipped = Path(given), SETTINGS / f"{given}.yaml"
     bare = len(path.parts) == 1 and not path.suffix
     return shipped if bare and not path.exists() and shipped.is_file() else path

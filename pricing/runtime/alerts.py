@@ -5,10 +5,8 @@ import hashlib
 import logging
 import os
 import re
-import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -22,10 +20,9 @@ from pricing.errors import (
     DeliveryError,
     LockError,
     PricingError,
-    SourceError,
 )
 from pricing.fileio import redact_text
-from pricing.paths import PARENT_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import tracking_uri
 from pricing.runtime.cli import Invocation
 
 if TYPE_CHECKING:
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("pricing.alerts")
 
 RANKS: dict[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
-REPEAT_HOURS = 20  # before the same alert is sent again: below 24, so that a nightly run never skips a day
 ATTEMPTS, SECONDS = 3, 10  # of posting JSON, and for one answer
 FIRST_WAIT = 0.5  # seconds before the second attempt
 LINES, CHARACTERS = 6, 1000  # of the error in an alert, at most
@@ -76,7 +72,7 @@ def as_findings(found: Iterable["Finding"]) -> tuple[AlertFinding, ...]:
 class Alert:
     """A message to the operators; a text is empty where there is nothing to tell."""
 
-    key: str  # identifies the problem, and is not sent again for some hours
+    key: str  # identifies the problem, for whoever receives it night after night
     severity: Severity
     what: str
     since: dt.date  # first day on which it is known to exist
@@ -171,64 +167,15 @@ def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
     return [Notifier(name, address=addresses.get(name, "")) for name in config.alerts]
 
 
-def last_sent(key: str) -> dt.datetime | None:
-    """The moment at which any job under this PRICING_HOME noted a key last; None where never. May raise SourceError."""
-    with _memory() as connection:
-        row = connection.execute("select sent_at from alert where key = ?", (key,)).fetchone()
-    return None if row is None else dt.datetime.fromisoformat(row[0])
-
-
-def note_sent(key: str, *, now: dt.datetime) -> None:
-    """Notes for all jobs under this PRICING_HOME that a key was sent. May raise SourceError."""
-    with _memory() as connection:
-        connection.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
-
-
-@contextmanager
-def _memory() -> Iterator[sqlite3.Connection]:
-    path = pricing_home() / "alerts.db"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
-            connection.execute("create table if not exists alert (key text primary key, sent_at text)")
-            yield connection
-    except (sqlite3.Error, OSError) as error:
-        raise SourceError(
-            f"{path}: which alerts were sent cannot be read or written ({error}); mend or remove it"
-        ) from error
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """The fate of an alert."""
-
-    failures: tuple[str, ...]  # the errors of channels that did not take it
-    told: bool  # a channel that people are reached by took it, now or lately: any but the log
-
-
-def deliver(
-    alert: Alert, notifiers: Sequence[Notifier], *, now: dt.datetime, every_hours: float = REPEAT_HOURS
-) -> Delivery:
-    """Sends an alert through each channel that did not take the same one, as severe, within `every_hours`.
-
-    A channel that failed is tried again at the next occasion, whatever others did.
-    """
-    failures, told = [], False
+def deliver(alert: Alert, notifiers: Iterable[Notifier]) -> list[str]:
+    """Sends an alert through each channel, whatever becomes of it on the others; returns what went wrong."""
+    failures = []
     for notifier in notifiers:
-        key = f"{alert.key}-{alert.severity}-{notifier.channel}"
-        before = last_sent(key)
-        taken = before is not None and now - before < dt.timedelta(hours=every_hours)
-        if not taken:
-            try:
-                notifier.send(alert)
-            except DeliveryError as error:
-                failures.append(str(error))
-                _log.error("%s", error)
-            else:
-                note_sent(key, now=now)
-                taken = True
-        told = told or (taken and notifier.channel != "log")
-    return Delivery(tuple(failures), told)
+        try:
+            notifier.send(alert)
+        except (DeliveryError, ImportError) as error:
+            failures.append(str(error))
+    return failures
 
 
 def run_page(run: str, *, experiment: str, pages: str, artifact: str = "") -> str:
@@ -244,9 +191,11 @@ def run_page(run: str, *, experiment: str, pages: str, artifact: str = "") -> st
 def report_failure(invocation: Invocation, error: BaseException, *, status: int) -> list[str]:
     """Sends an alert about a job that an error ended with an exit status; returns what went wrong in doing so.
 
-    Nothing is sent about a job that failed because one that it started did and said so (`of_child`), nor of an error
-    that is marked as `told`, of which an alert went out before. An error's `findings`, if any, are told by name.
+    Nothing is sent of an error that is marked as `told`, of which an alert went out before, by this job or by one that
+    it started; but for what this job noticed. An error's `findings`, if any, are told by name.
     """
+    if getattr(error, "told", False) and not invocation.findings:
+        return []
     job, known = invocation.job or "a job", isinstance(error, PricingError)
     lines = [line.rstrip() for line in redact_text(str(error)).splitlines() if line.strip()] or [type(error).__name__]
     found = (*as_findings(getattr(error, "findings", ())), *invocation.findings)
@@ -264,7 +213,7 @@ def report_failure(invocation: Invocation, error: BaseException, *, status: int)
         exit_status=status,
         findings=found,
     )
-    return _send(alert, invocation.config, error)
+    return _send(alert, invocation.config)
 
 
 def report_findings(invocation: Invocation, *, status: int = 0) -> list[str]:
@@ -289,9 +238,8 @@ def report_findings(invocation: Invocation, *, status: int = 0) -> list[str]:
     return [] if alert.severity == "info" else _send(alert, invocation.config)
 
 
-def _send(alert: Alert, path: str | None, error: BaseException | None = None) -> list[str]:
+def _send(alert: Alert, path: str | None) -> list[str]:
     """Sends an alert, with what MLflow knows of this process's run, where alerts go further than the log."""
-    troubles, now, parent = list[str](), dt.datetime.now(dt.UTC), os.environ.get(PARENT_VARIABLE)
     try:
         config = load_config(path).monitoring
     except ConfigError as trouble:
@@ -299,24 +247,11 @@ def _send(alert: Alert, path: str | None, error: BaseException | None = None) ->
             return []
         return [f"the configuration cannot be read, so its alert channels are unknown: {trouble}"]
     if set(config.alerts) <= {"log"}:  # which has the error already
-        return troubles
+        return []
     runs = sys.modules.get("pricing.runtime.mlflow_runs")  # absent where the job never loaded MLflow
     run = None if runs is None else runs.last_run()
     number = os.environ.get("MLFLOW_RUN_ID", "") if run is None else run.info.run_id
     tags, experiment = ({}, "") if run is None else (run.data.tags, run.info.experiment_id)
-    try:
-        told = getattr(error, "told", False)
-        if getattr(error, "of_child", False) and last_sent(f"child-of-{number}"):
-            return troubles
-        if not told:
-            link = run_page(number, experiment=experiment, pages=config.endpoints.mlflow_url)
-            version = tags.get("version") or tags.get("champion") or ""
-            full = replace(alert, run=number, version=version, link=link)
-            delivery = deliver(full, alert_notifiers(config), now=now)
-            troubles += delivery.failures
-            told = delivery.told and alert.exit_status not in (None, EXIT_REFUSED)
-        if parent and told:
-            note_sent(f"child-of-{parent}", now=now)  # so that the job that started this one need not say it again
-    except (PricingError, ImportError) as trouble:
-        return [*troubles, str(trouble)]
-    return troubles
+    link = run_page(number, experiment=experiment, pages=config.endpoints.mlflow_url)
+    version = tags.get("version") or tags.get("champion") or ""
+    return deliver(replace(alert, run=number, version=version, link=link), alert_notifiers(config))

@@ -30,7 +30,7 @@ from pricing.errors import (
     Terminated,
 )
 from pricing.fileio import redact_text, redact_url
-from pricing.paths import pricing_home
+from pricing.paths import PARENT_VARIABLE, pricing_home
 
 if TYPE_CHECKING:
     from pricing.runtime.alerts import AlertFinding
@@ -51,7 +51,7 @@ class Invocation:
 
     job: str = ""
     config: str | None = None  # the configuration file that it was given
-    unattended: bool = False  # a schedule may run it, so that nobody reads what it prints
+    unattended: bool = False  # a schedule or another job may have started it, so that nobody reads what it prints
     findings: list["AlertFinding"] = field(default_factory=list)  # that people should hear of, also where it ends well
 
 
@@ -83,7 +83,8 @@ class Job(click.Command):
         config = ctx.params.get("config")
         invocation = _RUNNING.get()
         if invocation is not None:
-            invocation.job, invocation.config, invocation.unattended = str(self.name), config, self.unattended
+            invocation.job, invocation.config = str(self.name), config
+            invocation.unattended |= self.unattended
         if ctx.get_parameter_source("config") is ParameterSource.ENVIRONMENT:
             _log.info("configuration: %s, which %s names", config, CONFIG_VARIABLE)
         if self.callback is None:
@@ -207,13 +208,15 @@ def run(
 
     A PricingError becomes one message on standard error and exit code 2, and, where `mlflow run` started the job,
     the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback. Errors
-    and bugs of an unattended job, and what it noticed, go out as alerts where `monitoring.alerts` names more than the
-    log, but for a command line that cannot be understood; what prevents that is said on standard error and changes no
-    exit code. A reader of the output that leaves, as `| head` does, ends the job with 1. `instead`: see `Job`.
+    and bugs of an unattended job, or of one that a job started, and what it noticed, go out as alerts where
+    `monitoring.alerts` names more than the log, but for what a person mistyped; what prevents that is said on standard
+    error and changes no exit code. A reader of the output that leaves, as `| head` does, ends the job with 1.
+    `instead`: see `Job`.
     """
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))
-    invocation = Invocation()
+    started = PARENT_VARIABLE in os.environ  # by a job, which tells nobody what this one does
+    invocation = Invocation(config=os.environ.get(CONFIG_VARIABLE), unattended=started)
     token = _RUNNING.set(invocation)
     shown = command.name if command.name == "pricing" else f"pricing {command.name}"
     try:
@@ -230,6 +233,8 @@ def run(
         error.show()
         _record_failure(error.format_message())
         code = error.exit_code
+        if started:
+            _alert(invocation, error, status=code)
     except PricingError as error:
         print(f"error: {redact_text(str(error))}", file=sys.stderr)
         _record_failure(str(error))

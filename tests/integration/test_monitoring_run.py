@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from monitoring.__main__ import main
 from monitoring.policy import JobHistory
 from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
+from pipelines.commands import only_one
 from pricing.data.panel import Panel, save_panel
 from pricing.decision_log.write import LogWriter
 from pricing.runtime.mlflow_runs import tracked_run
@@ -107,6 +108,32 @@ def test_a_regime_change_is_decay_and_asks_for_a_retraining(home):
     assert "has decayed" in document["explanation"]
     assert "Inputs have drifted: the competitor's prices." in document["explanation"]  # and not our own
     assert last_run().data.tags["outcome"] == "retrain"
+
+
+def test_drift_while_forecasts_hold_is_on_the_page_and_calls_nobody(home):
+    world = World(days=392, change_day=364, comp_factor=0.8)
+    prepare(home, world)
+    crown(home, world, state_date="2025-01-26")
+    with price_api({}) as hook:
+        doors = {"alerts": ["webhook"], "endpoints": {"webhook_url": hook.url}}
+        (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": doors}))
+        assert monitor(home, "--config", str(home / "config.yaml")) == 0
+
+    assert report(home)["outcome"]["cause"] == "drift"
+    assert hook.bodies == []
+
+
+def test_a_job_that_fails_is_told_by_itself_and_in_monitorings_alert_and_no_more(home):
+    world = World(days=392, change_day=364, demand_factor=0.55)
+    prepare(home, world, days=range(350, 392))
+    crown(home, world, state_date="2025-01-26")
+    with price_api({}) as hook, only_one("retrain", home=home):  # so that another one cannot start
+        doors = {"trigger": "local", "alerts": ["webhook"], "endpoints": {"webhook_url": hook.url}}
+        (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": doors}))
+        assert monitor(home, "--config", str(home / "config.yaml")) == 2
+
+    assert [(one["job"], one["severity"]) for one in hook.bodies] == [("retrain", "warning"), ("monitor", "critical")]
+    assert "retrain failed" in last_run().data.tags["failure"]
 
 
 def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):

@@ -5,19 +5,20 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import pytest
 
+from pipelines import commands
+from pipelines.commands import JobError, run_job
 from pricing import config
-from pricing.config_models import Severity
 from pricing.data.findings import Finding
-from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, DeliveryError, HistoryError, LockError, PricingError
+from pricing.errors import EXIT_REFUSED, DeliveryError, HistoryError, LockError, PricingError
 from pricing.runtime import alerts
 from pricing.runtime.alerts import (
     Alert,
     AlertFinding,
-    Delivery,
     Notifier,
     alert_notifiers,
     deliver,
@@ -27,7 +28,7 @@ from pricing.runtime.alerts import (
 )
 from pricing.runtime.cli import Invocation, Job, job, notice
 
-NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
+ALERT = Alert("decay", "warning", "error grew", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
 DOUBT = AlertFinding("price_unit", "warning", "price of 3 products is 100 times their own past since 2024-05-30")
 
 
@@ -60,14 +61,6 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
     return mailbox
 
 
-def alert(severity: Severity = "info", key: str = "decay") -> Alert:
-    return Alert(key, severity, "error grew", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
-
-
-def sent(what: Alert, *doors: Notifier, hours: float = 0) -> Delivery:
-    return deliver(what, doors, now=NOW + dt.timedelta(hours=hours), every_hours=24)
-
-
 def a_job(error: Exception | None = None, *found: AlertFinding, unattended: bool = True) -> Job:
     """A job that notices something and ends well, or with an error."""
 
@@ -85,27 +78,13 @@ def invocation(name: str = "etl", *found: AlertFinding) -> Invocation:
     return Invocation(name, os.environ["PRICING_CONFIG"], findings=list(found))
 
 
-def test_the_same_alert_waits_but_not_another_nor_one_that_grew_more_severe(box: Mailbox) -> None:
-    for hours in (0, 1, 23, 24):
-        sent(alert(), box, hours=hours)
-    sent(alert(key="drift"), box)
-    sent(alert("critical"), box)
+def test_an_alert_goes_out_each_time_and_by_each_channel_whatever_becomes_of_it_on_others() -> None:
+    away, box = Mailbox(refuses=True), Mailbox()
 
-    assert [(one.key, one.severity) for one in box.alerts] == [
-        *[("decay", "info")] * 2,
-        *[("drift", "info"), ("decay", "critical")],
-    ]
+    failures = [deliver(ALERT, [away, Notifier("log"), box]) for _ in range(2)]
 
-
-def test_an_alert_counts_as_sent_only_on_the_channels_that_took_it() -> None:
-    box = Mailbox(refuses=True)
-
-    first = sent(alert("warning"), Notifier("log"), box)
-    box.refuses = False
-    later = [sent(alert("warning"), Notifier("log"), box) for _ in range(2)]
-
-    assert (first.failures, [one.told for one in (first, *later)]) == (("no post",), [False, True, True])
-    assert len(box.alerts) == 1
+    assert failures == [["no post"]] * 2
+    assert box.alerts == [ALERT] * 2
 
 
 def test_a_run_is_linked_where_mlflow_has_pages_and_the_link_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,47 +119,47 @@ def test_no_password_of_an_error_leaves_with_an_alert(box: Mailbox, error: type[
     assert "db/shop" in told.what
 
 
-def test_the_same_failure_is_told_once_and_another_at_once_and_a_bug_is_named_as_one(box: Mailbox) -> None:
+def test_each_failure_has_a_key_without_its_figures_and_a_bug_is_named_as_one(box: Mailbox) -> None:
     for error in (PricingError("3 rows are bad"), PricingError("4 rows are bad"), ZeroDivisionError()):
         report_failure(invocation(), error, status=2)
 
-    assert [one.how_bad for one in box.alerts] == ["3 rows are bad", "ZeroDivisionError: ZeroDivisionError"]
-
-
-class ChildError(PricingError):
-    of_child = True
-
-
-class ToldError(PricingError):
-    told = True
+    first, again, bug = box.alerts
+    assert first.key == again.key != bug.key
+    assert (first.how_bad, bug.how_bad) == ("3 rows are bad", "ZeroDivisionError: ZeroDivisionError")
 
 
 @pytest.mark.parametrize(
-    ("child", "refuses", "jobs"),
+    ("error", "found", "sent"),
     [
-        (lambda: report_failure(invocation(), PricingError("bad rows"), status=2), False, ["etl"]),
-        (lambda: report_failure(invocation(), ToldError("of which an alert went out"), status=2), False, []),
-        (lambda: report_failure(invocation(), PricingError("bad rows"), status=2), True, ["nightly"]),
-        (lambda: None, False, ["nightly"]),  # killed before it could say anything
-        (lambda: report_findings(invocation("etl", DOUBT), status=EXIT_NOT_PUBLISHED), False, ["etl"]),
-        (lambda: report_findings(invocation("etl", DOUBT), status=EXIT_REFUSED), False, ["etl", "nightly"]),
-        (lambda: report_findings(invocation("etl", DOUBT)), False, ["etl", "nightly"]),
+        (JobError("etl ended with exit code 2", told=True), (), 0),
+        (JobError("etl ended with exit code 2", told=True), (DOUBT,), 1),  # of which nobody has told yet
+        (JobError("etl ended with exit code -9"), (), 1),
     ],
-    ids=["told", "told before", "refused by the channel", "killed", "not published", "refused by a gate", "well"],
 )
-def test_a_failure_that_a_started_job_has_told_is_not_told_again_by_its_parent(
-    child: Any, refuses: bool, jobs: list[str], box: Mailbox, monkeypatch: pytest.MonkeyPatch
+def test_what_an_alert_has_said_is_not_said_again(
+    error: JobError, found: tuple[AlertFinding, ...], sent: int, box: Mailbox
 ) -> None:
-    box.refuses = refuses
-    monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
-    child()
-    box.refuses = False
-    monkeypatch.delenv("PRICING_PARENT_RUN_ID")
-    monkeypatch.setenv("MLFLOW_RUN_ID", "night")
+    report_failure(invocation("nightly", *found), error, status=2)
 
-    report_failure(invocation("nightly"), ChildError("etl ended with 2"), status=2)
+    assert len(box.alerts) == sent
 
-    assert [one.job for one in box.alerts] == jobs
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [("sys.exit(2)", True), ("sys.exit(1)", True), ("os.kill(os.getpid(), 9)", False), ("sys.exit(143)", False)],
+)
+def test_a_job_that_was_stopped_has_told_nobody(
+    ends: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stops.py").write_text(f"import os, sys\n{ends}\n")
+    monkeypatch.setattr(commands, "COMMAND", (sys.executable, "-m", "stops"))
+    run = Mock(info=Mock(run_id="1", experiment_id="0"))
+    monkeypatch.setattr(commands, "child_environment", lambda _run: {**os.environ, "PYTHONPATH": str(tmp_path)})
+
+    with pytest.raises(JobError) as caught:
+        run_job("etl", [], run=run)
+
+    assert caught.value.told is told
 
 
 def test_a_job_that_ends_well_or_is_refused_tells_what_it_noticed_but_not_mere_information(box: Mailbox) -> None:
@@ -238,3 +217,14 @@ def test_only_what_goes_wrong_without_anybody_watching_is_told(
 
     assert code == (0 if error is None and not words else 2)
     assert [one.severity for one in box.alerts] == severities
+
+
+@pytest.mark.parametrize("words", [(), ("--salse", "x")])
+def test_of_a_job_that_a_job_started_everything_is_told_since_nobody_reads_it(
+    words: tuple[str, ...], box: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
+
+    assert a_job(HistoryError("too short"), unattended=False)(words) == 2
+
+    assert [one.severity for one in box.alerts] == ["critical"]
