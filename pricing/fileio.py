@@ -53,8 +53,13 @@ def replace_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def with_driver(url: str) -> str:
-    """A database URL as SQLAlchemy opens it with what is installed: by itself it takes a compiled driver for MySQL."""
+    """A database URL as SQLAlchemy opens it with what is installed: by itself it takes a compiled driver for MySQL.
+
+    Raises ValueError where a password holds an @ that is not written as %40: what follows it would be shown as a host.
+    """
     scheme, separator, rest = url.partition("://")
+    if rest.partition("/")[0].count("@") > 1:
+        raise ValueError("more than one @ before the database")
     return f"{_DRIVERS[scheme]}://{rest}" if separator and scheme in _DRIVERS else url
 
 

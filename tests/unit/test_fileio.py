@@ -53,3 +53,5 @@ def test_no_address_shows_its_password(where: str, shown: str) -> None:
 )
 def test_an_address_is_opened_with_the_driver_that_is_installed(url: str, opened: str) -> None:
     assert with_driver(url) == opened
+    with pytest.raises(ValueError, match="@"):
+        with_driver("postgresql://me:se@cret@host/db")
