@@ -88,12 +88,15 @@ def test_who_looks_sees_everything_and_decides_nothing(console: Console) -> None
 @pytest.mark.parametrize("keys", ["required", "local"])
 def test_a_form_without_the_token_of_its_session_is_refused(tmp_path: Path, keys: str) -> None:
     with open_console(shop_home(tmp_path), PRICING_KEYS=keys) as console:
-        ann, bob = (console.visitor(name) if keys == "required" else console.anybody() for name in ("ann", "bob"))
+        ann, bob, other = (
+            console.visitor(name) if keys == "required" else console.anybody() for name in ("ann", "bob", "ann")
+        )
         page = ann.see("/")
 
         for csrf in ("", "?", "None", "ü", bob.see("/").partition('name="csrf" value="')[2].partition('"')[0]):
-            answer = ann.send("/decide", page, one=f"approve:{PRODUCTS[0]}", csrf=csrf)
-            assert answer.status_code == 400
+            for sender in (ann, other):  # `other` has seen no page: without keys it has no token at all
+                answer = sender.send("/decide", page, one=f"approve:{PRODUCTS[0]}", csrf=csrf)
+                assert answer.status_code == 400
     assert decided(tmp_path) == []
 
 
