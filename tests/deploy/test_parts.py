@@ -234,6 +234,3 @@ def test_mlflows_accounts_lie_in_its_own_database_and_no_password_in_the_file(tm
     assert read["mlflow"]["database_uri"] == store
     assert "characters" not in path.read_text()
     assert first["MLFLOW_FLASK_SERVER_SECRET_KEY"] != second["MLFLOW_FLASK_SERVER_SECRET_KEY"]
-
-
-# The Makefile

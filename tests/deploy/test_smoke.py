@@ -1,16 +1,15 @@
 """The smoke test passes on the real service, and fails on every promise that a service breaks."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy import smoke
+from tests.kit.price_api import Handler, price_api
 from tests.kit.servers import free_port, python, running
 from tests.kit.serving import publish
 from tests.kit.versions import shared_version
@@ -64,36 +63,14 @@ def priced(**changes: Any) -> Callable[[str, dict[str, str], dict[str, Any]], Re
 
 @contextmanager
 def service(reply: Callable[[str, dict[str, str], dict[str, Any]], Reply]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(handler: Handler) -> None:
+        asked = handler.api.asked[-1]
+        key = {"X-API-Key": handler.headers.get("X-API-Key", "")}
+        status, said = reply(asked.path, key, json.loads(asked.body or "{}"))
+        handler.send(status, json.dumps(said).encode())
 
-        def do_GET(self) -> None:
-            self._answer({})
-
-        def do_POST(self) -> None:
-            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _answer(self, body: dict[str, Any]) -> None:
-            status, answer = reply(self.path.partition("?")[0], {"X-API-Key": self.headers.get("X-API-Key", "")}, body)
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with price_api(answer) as api:
+        yield api.url.removesuffix("/offers")
 
 
 def without_key(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:

@@ -5,11 +5,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -28,19 +29,22 @@ from deploy.app import build, make, new_app
 from deploy.environment import DeploymentError, Environment, read_environments
 from deploy.pipeline import ISSUER, STACKS
 from deploy.tasks import SETTINGS_FILE
-from deploy.watch import FOLDER, ROLLBACK, TABLE
+from deploy.watch import FOLDER, TABLE
 from monitoring import evaluate
 from monitoring.actions import EventBridgeLauncher, send_metrics
 from monitoring.evaluate import evaluate_decisions
 from monitoring.tracking import NO_CHAMPION
-from pricing.config import load_config
+from pricing.config import Config, load_config
 from serving.__main__ import GRACE_SECONDS
 from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = read_environments()
-BOTH = pytest.mark.parametrize("name", ENVIRONMENTS)
+JOBS_OF_STAGING = ENVIRONMENTS["staging"].jobs
+SCALED = ENVIRONMENTS["staging"].model_copy(
+    update={"name": "staging-scaled", "jobs": JOBS_OF_STAGING.model_copy(update={"workers": 3})}
+)
 REPOSITORY = "shop@12/pricing@345"
 JOBS = ("train", "nightly", "promote", "publish")
 KEPT = ("AWS::S3::Bucket", "AWS::RDS::DBInstance", "AWS::KMS::Key", "AWS::ECR::Repository")
@@ -64,6 +68,11 @@ def flat(value: Any) -> str:
 
 def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def below(places: list[str]) -> list[str]:
+    """What stands after the bucket."""
+    return sorted(place.partition("/")[2] for place in places)
 
 
 @dataclass(frozen=True)
@@ -110,14 +119,14 @@ class Made:
     def secrets(self, family: str, name: str) -> set[str]:
         return {one["Name"] for one in self.container(family, name).get("Secrets", [])}
 
-    def may(self, stack: str, role: str) -> dict[str, str]:
+    def may(self, stack: str, role: str) -> dict[str, list[str]]:
         """What a role's own policy allows: action → resources."""
-        found: dict[str, str] = {}
+        found: dict[str, list[str]] = {}
         for logical, policy in self.of("AWS::IAM::Policy", stack).items():
             if logical.startswith(f"{role}DefaultPolicy"):
                 for statement in policy["PolicyDocument"]["Statement"]:
                     for action in listed(statement["Action"]):
-                        found[action] = found.get(action, "") + flat(statement["Resource"])
+                        found.setdefault(action, []).extend(map(flat, listed(statement["Resource"])))
         return found
 
     def reached_from(self, group: str) -> set[str]:
@@ -129,7 +138,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What one synthesis of every environment left."""
+    """What one synthesis of every environment left, and of one with workers."""
 
     folder: Path
     made: dict[str, Made]
@@ -140,6 +149,7 @@ class Synthesis:
 def synthesis(tmp_path_factory: pytest.TempPathFactory) -> Synthesis:
     folder = tmp_path_factory.mktemp("cdk")
     app = make(new_app(str(folder)), {"REPOSITORY": REPOSITORY})
+    build(app, SCALED, repository=REPOSITORY)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     try:
         app.synth()
@@ -158,367 +168,279 @@ def synthesis(tmp_path_factory: pytest.TempPathFactory) -> Synthesis:
         stacks = (*STACKS, "pipeline")
         return {one: json.loads((folder / f"pricing-{name}-{one}.template.json").read_text("utf-8")) for one in stacks}
 
-    return Synthesis(folder, {name: Made(one, read(name)) for name, one in ENVIRONMENTS.items()}, findings)
+    every = (*ENVIRONMENTS.values(), SCALED)
+    return Synthesis(folder, {one.name: Made(one, read(one.name)) for one in every}, findings)
 
 
 # Promises: each is true of both environments.
 
-Promise = Callable[[Made], bool]
-PROMISES: list[Promise] = []
+
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def made(synthesis: Synthesis, request: pytest.FixtureRequest) -> Made:
+    return synthesis.made[request.param]
 
 
-def promise(check: Promise) -> Promise:
-    PROMISES.append(check)
-    return check
-
-
-@promise
-def no_task_needs_a_way_to_the_internet_and_the_load_balancer_has_no_public_address(made: Made) -> bool:
-    ways = [made.of(f"AWS::EC2::{kind}Gateway") for kind in ("Nat", "Internet")]
-    return not any(ways) and made.one("AWS::ElasticLoadBalancingV2::LoadBalancer")["Scheme"] == "internal"
-
-
-@promise
-def callers_reach_the_load_balancer_by_tls_alone(made: Made) -> bool:
+def test_no_task_needs_a_way_to_the_internet_and_callers_reach_the_load_balancer_inside_by_tls_alone(
+    made: Made,
+) -> None:
     listener = made.one("AWS::ElasticLoadBalancingV2::Listener")
-    return (listener["Port"], listener["Protocol"]) == (443, "HTTPS") and "TLS13-1-2" in listener["SslPolicy"]
+
+    assert not made.of("AWS::EC2::NatGateway") | made.of("AWS::EC2::InternetGateway")
+    assert made.one("AWS::ElasticLoadBalancingV2::LoadBalancer")["Scheme"] == "internal"
+    assert (listener["Port"], listener["Protocol"]) == (443, "HTTPS")
+    assert "TLS13-1-2" in listener["SslPolicy"]
 
 
-@promise
-def only_the_load_balancer_reaches_the_service(made: Made) -> bool:
-    return made.reached_from("Serving") == {"Balancer"}
+def test_the_load_balancer_alone_reaches_services_and_what_trains_tracks_or_decides_the_database(made: Made) -> None:
+    assert made.reached_from("Serving") == made.reached_from("Console") == {"Balancer"}
+    assert made.reached_from("Database") == {"Mlflow", "Jobs", "Console"}
 
 
-@promise
-def only_the_load_balancer_reaches_the_console_and_its_proxy_alone(made: Made) -> bool:
-    console, proxy = made.variables("console", "console"), made.variables("console", "proxy")
-    return (
-        made.reached_from("Console") == {"Balancer"}
-        and (console["HOST"], proxy["CONSOLE"]) == ("127.0.0.1", f"127.0.0.1:{console['PORT']}")
-        and made.container("console", "proxy")["PortMappings"][0]["ContainerPort"] == int(proxy["CONSOLE_PORT"]) == 8090
-        and proxy["TRUSTED_PROXIES"] == made.environment.network.cidr
-    )
+@pytest.mark.parametrize(
+    ("family", "port", "named", "before"),
+    [("serving", 8080, "PORT", "SERVING_1"), ("console", 8090, "CONSOLE_PORT", "CONSOLE")],
+)
+def test_a_program_is_reached_through_its_proxy_which_stops_first_and_believes_the_load_balancer_alone(
+    made: Made, family: str, port: int, named: str, before: str
+) -> None:
+    program, proxy = made.variables(family, family), made.variables(family, "proxy")
+    container = made.container(family, "proxy")
+
+    assert program["HOST"] == "127.0.0.1"
+    assert proxy[before] == f"127.0.0.1:{program['PORT']}"
+    assert container["PortMappings"][0]["ContainerPort"] == int(proxy[named]) == port
+    assert container["DependsOn"] == [{"ContainerName": family, "Condition": "START"}]
+    assert proxy["TRUSTED_PROXIES"] == made.environment.network.cidr
 
 
-@promise
-def managers_open_the_console_under_its_own_name_with_keys_and_sessions_outlive_its_task(made: Made) -> bool:
+def test_managers_open_the_console_under_its_own_name(made: Made) -> None:
     rule = made.one("AWS::ElasticLoadBalancingV2::ListenerRule", "console")
+
     (host,) = (one["HostHeaderConfig"]["Values"] for one in rule["Conditions"])
-    return host == [made.environment.console_domain] and made.secrets("console", "console") == {
-        *("PGPASSWORD", "PRICING_API_KEYS", "PRICING_CONSOLE_SECRET"),
-    }
+
+    assert host == [made.environment.console_domain]
 
 
-@promise
-def the_console_reads_what_is_published_and_writes_decisions_and_price_files_alone(made: Made) -> bool:
-    may = made.may("console", "PagesRole")
-    puts = {"s3:PutObject", "s3:AbortMultipartUpload"}
-    written = re.findall(r"/published/([^*]*)\*", may["s3:PutObject"])
-    return (
-        may.keys() == {"s3:GetObject", "s3:ListBucket", "kms:Decrypt", "kms:GenerateDataKey"} | puts
-        and may["s3:GetObject"].endswith("/published/*")
-        and written == [f"{made.environment.model}/control", f"{made.environment.model}/price_files/"]
-    )
-
-
-@promise
-def only_what_trains_tracks_or_decides_reaches_the_database(made: Made) -> bool:
-    return made.reached_from("Database") == {"Mlflow", "Jobs", "Console"}
-
-
-@promise
-def the_gateway_to_s3_leads_to_no_bucket_of_anybody_else(made: Made) -> bool:
+def test_the_gateway_to_s3_leads_to_no_bucket_of_anybody_else(made: Made) -> None:
     (gateway,) = (one for one in made.of("AWS::EC2::VPCEndpoint").values() if "PolicyDocument" in one)
+
     reached = [flat(place) for one in gateway["PolicyDocument"]["Statement"] for place in listed(one["Resource"])]
+
     own = r"(Artifacts|Data)[0-9A-F]{8}"
-    return all(re.search(own, one) or "starport-layer-bucket/*" in one for one in reached)
+    assert [one for one in reached if not re.search(own, one) and "starport-layer-bucket/*" not in one] == []
 
 
-@promise
-def an_address_that_sends_too_much_is_blocked(made: Made) -> bool:
-    rate = made.one("AWS::WAFv2::WebACL")["Rules"][0]
-    limit = rate["Statement"]["RateBasedStatement"]["Limit"]
-    return limit == made.environment.serving.requests_per_address and len(made.of("AWS::WAFv2::WebACLAssociation")) == 1
+def test_an_address_that_sends_too_much_is_blocked(made: Made) -> None:
+    rate = made.one("AWS::WAFv2::WebACL")["Rules"][0]["Statement"]["RateBasedStatement"]
+
+    assert rate["Limit"] == made.environment.serving.requests_per_address
+    assert len(made.of("AWS::WAFv2::WebACLAssociation")) == 1
 
 
-@promise
-def a_tag_of_an_image_never_moves_and_each_push_is_scanned(made: Made) -> bool:
+def test_a_tag_of_an_image_never_moves_and_each_push_is_scanned(made: Made) -> None:
     found = made.of("AWS::ECR::Repository").values()
-    scanned = all(one["ImageScanningConfiguration"]["ScanOnPush"] for one in found)
-    return len(found) == 4 and {one["ImageTagMutability"] for one in found} == {"IMMUTABLE"} and scanned
+
+    assert [one["ImageTagMutability"] for one in found] == ["IMMUTABLE"] * 4
+    assert all(one["ImageScanningConfiguration"]["ScanOnPush"] for one in found)
 
 
-@promise
-def a_deployment_that_fails_rolls_back_by_itself_and_none_resets_the_number_of_tasks(made: Made) -> bool:
+def test_a_deployment_that_fails_rolls_back_by_itself_and_none_resets_the_number_of_tasks(made: Made) -> None:
     service = made.one("AWS::ECS::Service", "serving")
     how = service["DeploymentConfiguration"]
-    alarms = {one.get("AlarmName") for one in made.of("AWS::CloudWatch::Alarm", "serving").values()}
-    return (
-        how["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
-        and how["Alarms"]["Rollback"]
-        and set(how["Alarms"]["AlarmNames"]) <= alarms
-        and "DesiredCount" not in service
-        and (how["MinimumHealthyPercent"], how["MaximumPercent"]) == (100, 200)
-    )
+    names = [f"pricing-{made.environment.name}-{row}" for row in ("answers-5xx", "slow-p99", "tasks-not-ready")]
+
+    assert how["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+    assert (how["Alarms"]["Rollback"], how["Alarms"]["AlarmNames"]) == (True, names)
+    assert set(names) <= {one.get("AlarmName") for one in made.of("AWS::CloudWatch::Alarm", "serving").values()}
+    assert "DesiredCount" not in service
+    assert (how["MinimumHealthyPercent"], how["MaximumPercent"]) == (100, 200)
 
 
-@promise
-def a_task_gets_requests_once_it_prices_and_is_started_again_once_it_is_dead(made: Made) -> bool:
-    ready = made.one("AWS::ElasticLoadBalancingV2::TargetGroup", "serving")["HealthCheckPath"]
-    return (
-        ready == "/health/ready"
-        and "/health/live" in made.container("serving", "serving")["HealthCheck"]["Command"][-1]
-    )
+def test_a_task_gets_requests_once_it_prices_is_started_again_once_it_is_dead_and_has_time_to_end(made: Made) -> None:
+    service = made.container("serving", "serving")
+
+    assert made.one("AWS::ElasticLoadBalancingV2::TargetGroup", "serving")["HealthCheckPath"] == "/health/ready"
+    assert "/health/live" in service["HealthCheck"]["Command"][-1]
+    assert GRACE_SECONDS < service["StopTimeout"] <= 120
 
 
-@promise
-def requests_reach_the_service_through_its_proxy_which_stops_first_and_believes_the_load_balancer_alone(
-    made: Made,
-) -> bool:
-    proxy = made.container("serving", "proxy")
-    return (
-        proxy["PortMappings"][0]["ContainerPort"] == 8080
-        and proxy["DependsOn"] == [{"ContainerName": "serving", "Condition": "START"}]
-        and made.variables("serving", "serving")["HOST"] == "127.0.0.1"
-        and made.variables("serving", "proxy")["TRUSTED_PROXIES"] == made.environment.network.cidr
-    )
+def test_no_container_is_root_writes_to_its_image_or_is_told_a_secret_openly(made: Made) -> None:
+    for one in made.containers():
+        names = " ".join(each["Name"] for each in one.get("Environment", []))
+        assert (one["User"], one["ReadonlyRootFilesystem"]) == ("10001:10001", True)
+        assert one["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+        assert not re.search(r"PASSWORD|API_KEYS|_KEY\b|TOKEN|SECRET", names)
 
 
-@promise
-def a_task_has_time_to_end_before_it_is_killed(made: Made) -> bool:
-    return GRACE_SECONDS < made.container("serving", "serving")["StopTimeout"] <= 120
+def test_secrets_go_to_whom_they_are_for_and_the_service_knows_neither_database_nor_registry(made: Made) -> None:
+    assert made.secrets("serving", "serving") == {"PRICING_API_KEYS", "METRICS_KEY"}
+    assert not re.search("DATABASE|MLFLOW", " ".join(made.variables("serving", "serving")))
+    assert made.secrets("console", "console") == {"PGPASSWORD", "PRICING_API_KEYS", "PRICING_CONSOLE_SECRET"}
+    assert "MLFLOW_AUTH_ADMIN_PASSWORD" in made.secrets("mlflow", "mlflow")
 
 
-@promise
-def no_container_is_root_or_writes_to_its_image(made: Made) -> bool:
-    return all(
-        one["User"] == "10001:10001"
-        and one["ReadonlyRootFilesystem"]
-        and one["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
-        for one in made.containers()
-    )
+def test_service_and_console_read_what_is_published_and_write_what_is_theirs(made: Made) -> None:
+    service, console = made.may("serving", "TaskRole"), made.may("console", "PagesRole")
+    puts, own = {"s3:PutObject", "s3:AbortMultipartUpload"}, f"published/{made.environment.model}"
+    both = {"s3:GetObject", "s3:ListBucket", "kms:Decrypt", "kms:GenerateDataKey"} | puts
+
+    assert {one for one in service if not one.startswith("logs:")} == console.keys() == both
+    assert below(service["s3:GetObject"]) == below(console["s3:GetObject"]) == ["published/*"]
+    for one in puts:
+        assert below(service[one]) == ["decisions/lines/*"]
+        assert below(console[one]) == [f"{own}/control*", f"{own}/price_files/*"]
 
 
-@promise
-def no_secret_stands_in_a_template(made: Made) -> bool:
-    plain = {each["Name"] for one in made.containers() for each in one.get("Environment", [])}
-    return not [name for name in plain if re.search("PASSWORD|API_KEYS|_KEY$|TOKEN|SECRET", name)]
-
-
-@promise
-def the_service_reads_what_is_published_and_puts_lines_of_the_log(made: Made) -> bool:
-    may = made.may("serving", "TaskRole")
-    kms, logs = {"kms:Decrypt", "kms:GenerateDataKey"}, {one for one in may if one.startswith("logs:")}
-    puts = {"s3:PutObject", "s3:AbortMultipartUpload"}
-    return (
-        may.keys() == {"s3:GetObject", "s3:ListBucket"} | kms | puts | logs
-        and may["s3:GetObject"].endswith("/published/*")
-        and all(may[one].endswith("/decisions/lines/*") for one in puts)
-    )
-
-
-@promise
-def the_service_knows_neither_database_nor_registry(made: Made) -> bool:
-    named = " ".join(made.variables("serving", "serving"))
-    secrets = made.secrets("serving", "serving")
-    return not re.search("DATABASE|MLFLOW", named) and secrets == {"PRICING_API_KEYS", "METRICS_KEY"}
-
-
-@promise
-def versions_are_written_by_jobs_and_lines_of_the_log_by_the_service_and_the_night(made: Made) -> bool:
-    writers = {kind: made.may("jobs", f"{kind.capitalize()}Role").get("s3:PutObject", "") for kind in JOBS}
-    return all("/published/*" in one for one in writers.values()) and {
-        kind for kind, where in writers.items() if "/decisions/" in where
-    } == {"nightly"}
-
-
-@promise
-def only_the_night_measures_asks_and_deletes_decisions(made: Made) -> bool:
+def test_jobs_write_versions_and_the_night_alone_measures_asks_and_changes_decisions(made: Made) -> None:
     may = {kind: made.may("jobs", f"{kind.capitalize()}Role") for kind in JOBS}
-    asking = {kind for kind, one in may.items() if {"events:PutEvents", "cloudwatch:PutMetricData"} & one.keys()}
-    return asking == {"nightly"} and "/sales*" not in flat(may["publish"].get("s3:GetObject", ""))
+
+    for action in ("s3:PutObject", "s3:DeleteObject"):
+        places = {kind: below(one[action]) for kind, one in may.items()}
+        assert all("published/*" in one for one in places.values())
+        assert [kind for kind, one in places.items() if any("decisions" in place for place in one)] == ["nightly"]
+    asking = {"events:PutEvents", "cloudwatch:PutMetricData"}
+    assert [kind for kind, one in may.items() if asking & one.keys()] == ["nightly"]
+    assert below(may["publish"]["s3:GetObject"]) == ["published/*"]
 
 
-@promise
-def tasks_and_jobs_meet_in_the_data_bucket(made: Made) -> bool:
-    both = [
-        made.variables("serving", "serving"),
-        made.variables("console", "console"),
-        *(made.variables(kind, "job") for kind in JOBS),
-    ]
-    names = ("PRICING_DECISIONS_URL", "PRICING_PUBLISHED")
-    return all(len({flat(one[name]) for one in both}) == 1 and "Data" in flat(both[0][name]) for name in names)
+def test_tasks_and_jobs_meet_in_the_data_bucket(made: Made) -> None:
+    both = [made.variables(one, one) for one in ("serving", "console")] + [made.variables(one, "job") for one in JOBS]
+
+    for name in ("PRICING_DECISIONS_URL", "PRICING_PUBLISHED"):
+        (place,) = {flat(one[name]) for one in both}
+        assert "Data" in place
 
 
-@promise
-def the_service_follows_its_cpu_and_a_burst_calls_the_peak(made: Made) -> bool:
-    part = made.environment.serving
+def test_the_service_follows_its_cpu_a_burst_calls_the_peak_and_a_tenth_of_it_always_finds_its_tasks(
+    made: Made,
+) -> None:
+    part, target = made.environment.serving, made.one("AWS::ApplicationAutoScaling::ScalableTarget")
     policies = made.of("AWS::ApplicationAutoScaling::ScalingPolicy").values()
     by_kind = {one["PolicyType"]: one for one in policies}
-    cpu = by_kind["TargetTrackingScaling"]["TargetTrackingScalingPolicyConfiguration"]
+    cpu = by_kind["TargetTrackingScaling"]["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]
     burst = by_kind["StepScaling"]["StepScalingPolicyConfiguration"]
     measured = made.one("AWS::ECS::Service", "serving")["Monitoring"]["MetricConfigurations"]
-    return (
-        cpu["PredefinedMetricSpecification"]["PredefinedMetricType"] == "ECSServiceAverageCPUUtilizationHighResolution"
-        and measured == [{"MetricNames": ["CPUUtilization"], "ResolutionSeconds": 20}]
-        and (burst["AdjustmentType"], burst["StepAdjustments"][0]["ScalingAdjustment"]) == ("ExactCapacity", part.most)
-    )
+
+    assert cpu["PredefinedMetricType"] == "ECSServiceAverageCPUUtilizationHighResolution"
+    assert measured == [{"MetricNames": ["CPUUtilization"], "ResolutionSeconds": 20}]
+    assert (burst["AdjustmentType"], burst["StepAdjustments"][0]["ScalingAdjustment"]) == ("ExactCapacity", part.most)
+    assert target["MinCapacity"] * part.saturation >= part.peak / 5
+    assert target["MaxCapacity"] * part.saturation / 2 >= part.peak
 
 
-@promise
-def a_tenth_of_the_peak_always_finds_its_tasks_running(made: Made) -> bool:
-    part, target = made.environment.serving, made.one("AWS::ApplicationAutoScaling::ScalableTarget")
-    return (
-        target["MinCapacity"] * part.saturation >= part.peak / 5
-        and target["MaxCapacity"] * part.saturation / 2 >= part.peak
-    )
-
-
-@promise
-def the_database_is_private_backed_up_and_guarded(made: Made) -> bool:
+def test_the_database_is_private_backed_up_and_guarded(made: Made) -> None:
     part, found = made.environment.tracking, made.one("AWS::RDS::DBInstance")
-    return (
-        found["StorageEncrypted"]
-        and not found["PubliclyAccessible"]
-        and found["DBInstanceClass"].startswith("db.t4g.")
-        and (found["BackupRetentionPeriod"], found["MultiAZ"]) == (part.backup_days, part.multi_az)
-        and found["DeletionProtection"] == made.environment.kept
-    )
+
+    assert (found["StorageEncrypted"], found["PubliclyAccessible"]) == (True, False)
+    assert (found["BackupRetentionPeriod"], found["MultiAZ"]) == (part.backup_days, part.multi_az)
+    assert found["DeletionProtection"] == made.environment.kept
 
 
-@promise
-def data_go_with_the_stacks_or_outlive_them_as_the_environment_says(made: Made) -> bool:
-    wanted = {"Retain", "Snapshot"} if made.environment.kept else {"Delete"}
+def test_data_go_with_the_stacks_or_outlive_them_and_logs_end_as_the_environment_says(made: Made) -> None:
     every = [one for stack in STACKS for one in made.templates[stack]["Resources"].values() if one["Type"] in KEPT]
-    return {one["DeletionPolicy"] for one in every} == wanted
+    logs = made.of("AWS::Logs::LogGroup").values()
+
+    assert {one["DeletionPolicy"] for one in every} == ({"Retain", "Snapshot"} if made.environment.kept else {"Delete"})
+    assert {one["RetentionInDays"] for one in logs} == {made.environment.watch.log_days}
 
 
-@promise
-def everything_that_is_kept_is_encrypted_with_the_environments_key(made: Made) -> bool:
-    buckets = made.of("AWS::S3::Bucket").items()
-    return all(
-        "Encryption" in flat(one.get(field)) for kind, field in WITH_KEY.items() for one in made.of(kind).values()
-    ) and all(("aws:kms" in flat(one["BucketEncryption"])) != name.startswith("Logs") for name, one in buckets)
+def test_everything_that_is_kept_is_encrypted_with_the_environments_key(made: Made) -> None:
+    for kind, field in WITH_KEY.items():
+        assert all("Encryption" in flat(one.get(field)) for one in made.of(kind).values()), kind
+    for name, one in made.of("AWS::S3::Bucket").items():
+        assert ("aws:kms" in flat(one["BucketEncryption"])) != name.startswith("Logs")
 
 
-@promise
-def mlflow_asks_everybody_for_a_password_and_starts_after_its_databases(made: Made) -> bool:
-    server = made.container("mlflow", "mlflow")
+def test_mlflow_starts_after_its_databases_and_two_releases_of_it_never_run_at_once(made: Made) -> None:
     first = {"ContainerName": "database", "Condition": "SUCCESS"}
-    return "MLFLOW_AUTH_ADMIN_PASSWORD" in made.secrets("mlflow", "mlflow") and server["DependsOn"] == [first]
+
+    assert made.container("mlflow", "mlflow")["DependsOn"] == [first]
+    assert made.one("AWS::ECS::Service", "tracking")["DeploymentConfiguration"]["MaximumPercent"] == 100
 
 
-@promise
-def two_releases_of_mlflow_never_run_at_once(made: Made) -> bool:
-    return made.one("AWS::ECS::Service", "tracking")["DeploymentConfiguration"]["MaximumPercent"] == 100
-
-
-@promise
-def the_night_starts_by_itself_in_the_shops_time_and_what_cannot_start_waits(made: Made) -> bool:
+def test_the_night_starts_by_itself_in_the_shops_time_and_what_cannot_start_waits(made: Made) -> None:
     part, found = made.environment.nightly, made.one("AWS::Scheduler::Schedule")
     when = (found["ScheduleExpression"], found["ScheduleExpressionTimezone"], found["State"])
-    return when == (part.at, part.time_zone, "ENABLED") and "DeadLetterConfig" in found["Target"]
+
+    assert when == (part.at, part.time_zone, "ENABLED")
+    assert "DeadLetterConfig" in found["Target"]
 
 
-@promise
-def a_task_runs_the_job_that_it_is_named_after_and_publishing_runs_for_ever_once(made: Made) -> bool:
+def test_a_task_runs_the_job_that_it_is_named_after_and_publishing_runs_for_ever_once(made: Made) -> None:
     commands = {kind: made.container(kind, "job")["Command"] for kind in JOBS}
-    once = made.one("AWS::ECS::Service", "jobs")["DesiredCount"] == 1 and commands["publish"][2:] == ["--every", "10"]
-    return once and all(command[:2] == ["pricing", kind] for kind, command in commands.items())
+
+    assert {kind: command[:2] for kind, command in commands.items()} == {kind: ["pricing", kind] for kind in JOBS}
+    assert commands["publish"][2:] == ["--every", "10"]
+    assert made.one("AWS::ECS::Service", "jobs")["DesiredCount"] == 1
 
 
-@promise
-def every_alarm_of_the_table_tells_the_topic_when_it_begins_and_when_it_ends(made: Made) -> bool:
+def test_alarms_failed_jobs_and_a_month_that_becomes_too_dear_are_told(made: Made) -> None:
     alarms = {one["AlarmName"]: one for one in made.of("AWS::CloudWatch::Alarm").values() if "AlarmName" in one}
     meant = {f"pricing-{made.environment.name}-{row}" for row in set(TABLE) - set(made.environment.watch.without)}
-    return alarms.keys() == meant and all(
-        "Alarms" in flat(one["AlarmActions"]) and one["OKActions"] == one["AlarmActions"] for one in alarms.values()
-    )
+    budget = made.one("AWS::Budgets::Budget")["NotificationsWithSubscribers"]
+
+    assert alarms.keys() == meant
+    for one in alarms.values():  # when it begins, and when it ends
+        assert "Alarms" in flat(one["AlarmActions"])
+        assert one["OKActions"] == one["AlarmActions"]
+    assert made.one("AWS::Events::Rule", "watch")["EventPattern"]["detail-type"] == ["ECS Task State Change"]
+    assert [one["Notification"]["NotificationType"] for one in budget] == ["ACTUAL", "FORECASTED"]
 
 
-@promise
-def failed_jobs_and_a_month_that_becomes_too_dear_are_told(made: Made) -> bool:
-    pattern = made.one("AWS::Events::Rule", "watch")["EventPattern"]
-    budget = made.one("AWS::Budgets::Budget")
-    told = [one["Notification"]["NotificationType"] for one in budget["NotificationsWithSubscribers"]]
-    return pattern["detail-type"] == ["ECS Task State Change"] and told == ["ACTUAL", "FORECASTED"]
-
-
-@promise
-def every_log_ends(made: Made) -> bool:
-    days = {one["RetentionInDays"] for one in made.of("AWS::Logs::LogGroup").values()}
-    return days == {made.environment.watch.log_days}
-
-
-@promise
-def a_pipelines_role_is_taken_by_jobs_of_one_environment_of_one_repository_by_its_ids(made: Made) -> bool:
-    name = made.environment.name
+def test_a_pipelines_role_is_taken_by_jobs_of_one_environment_of_one_repository_by_its_ids(made: Made) -> None:
+    name, mine = made.environment.name, f"repo:{REPOSITORY}:environment:{made.environment.name}"
     roles = made.of("AWS::IAM::Role", "pipeline").values()
+
     trusts = {one["RoleName"]: one["AssumeRolePolicyDocument"]["Statement"][0]["Condition"] for one in roles}
+
     gates = {role: listed(one["StringEquals"][f"{ISSUER}:sub"]) for role, one in trusts.items()}
-    mine = f"repo:{REPOSITORY}:environment:{name}"
-    return gates == {f"pricing-{name}-deploy": [mine], f"pricing-{name}-promote": [mine, f"{mine}-check"]}
+    assert gates == {f"pricing-{name}-deploy": [mine], f"pricing-{name}-promote": [mine, f"{mine}-check"]}
 
 
-@promise
-def deployments_change_the_environments_own_stacks_and_no_others(made: Made) -> bool:
+def test_deployments_change_the_environments_own_stacks_and_no_others(made: Made) -> None:
     (deny,) = made.one("AWS::IAM::ManagedPolicy", "pipeline")["PolicyDocument"]["Statement"]
     own = [f"stack/pricing-{made.environment.name}-{stack}/*" for stack in STACKS]
-    changing = ("CreateChangeSet", "ExecuteChangeSet", "UpdateStack", "DeleteStack", "RollbackStack")
-    return (
-        deny["Effect"] == "Deny"
-        and [flat(one).rpartition(":")[2] for one in deny["NotResource"]] == own
-        and all(any(fnmatchcase(f"cloudformation:{one}", verb) for verb in deny["Action"]) for one in changing)
-    )
+
+    assert deny["Effect"] == "Deny"
+    assert [flat(one).rpartition(":")[2] for one in deny["NotResource"]] == own
+    for one in ("CreateChangeSet", "ExecuteChangeSet", "UpdateStack", "DeleteStack", "RollbackStack"):
+        assert any(fnmatchcase(f"cloudformation:{one}", verb) for verb in deny["Action"]), one
 
 
-@promise
-def who_promotes_deploys_nothing_and_who_deploys_promotes_nothing(made: Made) -> bool:
+def test_who_promotes_deploys_nothing_and_who_deploys_promotes_nothing(made: Made) -> None:
     deploy, promote = made.may("pipeline", "Deploy"), made.may("pipeline", "Promote")
-    passed = promote["iam:PassRole"].endswith("-jobs-Promote*")
-    started = promote["ecs:RunTask"].endswith("-promote:*")
-    return deploy.keys() & promote.keys() == {"cloudformation:DescribeStacks"} and passed and started
+
+    assert deploy.keys() & promote.keys() == {"cloudformation:DescribeStacks"}
+    assert all(one.endswith("-jobs-Promote*") for one in promote["iam:PassRole"])
+    assert all(one.endswith("-promote:*") for one in promote["ecs:RunTask"])
 
 
-@promise
-def a_pipelines_role_reaches_nothing_of_another_environment(made: Made) -> bool:
-    name, qualifier = made.environment.name, made.environment.qualifier
-    own = re.compile(rf"pricing[-/]{name}\b|:role/cdk-{qualifier}-")
-    every = [
-        one
-        for policy in made.of("AWS::IAM::Policy", "pipeline").values()
-        for one in listed(policy["PolicyDocument"]["Statement"])
-    ]
-    return all(
-        own.search(flat(place)) or (place == "*" and listed(one["Action"]) == ["ecr:GetAuthorizationToken"])
-        for one in every
-        for place in listed(one["Resource"])
-    )
+def test_a_pipelines_role_reaches_nothing_of_another_environment(made: Made) -> None:
+    own = re.compile(rf"pricing[-/]{made.environment.name}\b|:role/cdk-{made.environment.qualifier}-")
 
-
-@BOTH
-@pytest.mark.parametrize("check", PROMISES, ids=lambda check: check.__name__)
-def test_the_templates_promise_that(synthesis: Synthesis, name: str, check: Promise) -> None:
-    assert check(synthesis.made[name])
+    for policy in made.of("AWS::IAM::Policy", "pipeline").values():
+        for one in listed(policy["PolicyDocument"]["Statement"]):
+            for place in map(flat, listed(one["Resource"])):
+                assert own.search(place) or (place, one["Action"]) == ("*", "ecr:GetAuthorizationToken")
 
 
 # What templates and programs must agree on
 
 
-@BOTH
-@pytest.mark.parametrize("family", ["serving", "console", "nightly"])
-def test_the_platform_takes_the_settings_that_a_task_gets(
-    synthesis: Synthesis, name: str, family: str, tmp_path: Path
-) -> None:
-    container = "job" if family == "nightly" else family
-    path = tmp_path / "settings.yaml"
-    path.write_text(flat(synthesis.made[name].variables(family, container)["SETTINGS"]), encoding="utf-8")
+def settings_of(made: Made, family: str, folder: Path) -> Config:
+    path = folder / "settings.yaml"
+    container = family if family in ("serving", "console") else "job"
+    path.write_text(flat(made.variables(family, container)["SETTINGS"]), encoding="utf-8")
+    return load_config(path)
 
-    config = load_config(path)
+
+@pytest.mark.parametrize("family", ["serving", "console", "nightly"])
+def test_the_platform_takes_the_settings_that_a_task_gets(made: Made, family: str, tmp_path: Path) -> None:
+    config = settings_of(made, family, tmp_path)
 
     assert config.serving.keys == "required"
     assert (config.monitoring.trigger, config.monitoring.metrics) == ("event", ["cloudwatch"])
-    assert config.monitoring.endpoints.namespace == f"Pricing/{name}"
+    assert config.monitoring.endpoints.namespace == f"Pricing/{made.environment.name}"
 
 
 def test_a_tasks_settings_are_there_whatever_it_is_told_to_run(synthesis: Synthesis) -> None:
@@ -530,28 +452,15 @@ def test_a_tasks_settings_are_there_whatever_it_is_told_to_run(synthesis: Synthe
     assert done.stdout == "a: 'b'\n'other words'\n"
 
 
-@BOTH
-def test_every_variable_of_a_task_is_one_that_the_code_reads(synthesis: Synthesis, name: str) -> None:
+def test_every_variable_of_a_task_is_one_that_the_code_reads(made: Made) -> None:
     packages = ("pricing", "serving", "pipelines", "monitoring", "console")
     sources = "".join(path.read_text("utf-8") for package in packages for path in (ROOT / package).rglob("*.py"))
     others = {"TZ", "PGSSLMODE", "PGPASSWORD", "METRICS_KEY", "SETTINGS"}  # of C, libpq, the collector, the shell
     others |= {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
-    made = synthesis.made[name]
 
     for family, program in (("serving", "serving"), ("console", "console"), *((kind, "job") for kind in JOBS)):
         named = {*made.variables(family, program), *made.secrets(family, program)} - others
         assert {one for one in named if f'"{one}"' not in sources} == set(), family
-
-
-class Bus:
-    """Takes events as EventBridge does."""
-
-    def __init__(self) -> None:
-        self.entries: list[dict[str, Any]] = []
-
-    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's name
-        self.entries += Entries
-        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}
 
 
 @pytest.mark.parametrize(
@@ -560,13 +469,13 @@ class Bus:
 def test_what_monitoring_asks_for_is_started(
     synthesis: Synthesis, action: str, more: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bus = Bus()
+    bus = Mock(**{"put_events.return_value": {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}})
     monkeypatch.setattr("pricing.runtime.aws.client", lambda service: bus)
     sales = [flat(word) for word in synthesis.made["staging"].container("nightly", "job")["Command"][2:]]
 
     EventBridgeLauncher("pricing-staging").run(action, reason='decay, "bias"')
 
-    (entry,) = bus.entries
+    (entry,) = bus.put_events.call_args.kwargs["Entries"]
     rules = synthesis.made["staging"].of("AWS::Events::Rule", "jobs").values()
     (rule,) = (one for one in rules if one["EventPattern"]["detail-type"] == [entry["DetailType"]])
     assert rule["EventPattern"]["source"] == [entry["Source"]]
@@ -618,28 +527,19 @@ def sent_by_the_service(folder: Path) -> Iterator[str]:
     yield from (f"serving {sample.name.removesuffix('_sum')}" for family in page for sample in family.samples)
 
 
-class CloudWatch:
-    """Takes figures as CloudWatch does."""
-
-    def __init__(self) -> None:
-        self.taken: list[dict[str, Any]] = []
-
-    def put_metric_data(self, Namespace: str, MetricData: list[dict[str, Any]]) -> None:  # noqa: N803 - boto3's names
-        self.taken += MetricData
-
-
 def sent_by_monitoring() -> Iterator[str]:
     panel, _ = world.build(world.World(products=4, days=60))
     now = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
     config = load_config().monitoring
     sends = config.model_copy(update={"metrics": ["cloudwatch"]})
     evaluation = evaluate_decisions(panel, world.joined([], panel, now=now), champion=NO_CHAMPION, config=config)
-    cloud = CloudWatch()
+    cloud = Mock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pricing.runtime.aws.client", lambda service: cloud)
         send_metrics(evaluate.metrics(evaluation, backtest_wape=0.4), sends, model="pricing", now=now)
-    assert {json.dumps(one["Dimensions"]) for one in cloud.taken} == {'[{"Name": "Model", "Value": "pricing"}]'}
-    yield from (f"model {one['MetricName']}" for one in cloud.taken)
+    for one in (figure for call in cloud.put_metric_data.call_args_list for figure in call.kwargs["MetricData"]):
+        assert one["Dimensions"] == [{"Name": "Model", "Value": "pricing"}]
+        yield f"model {one['MetricName']}"
 
 
 # Tools
@@ -695,19 +595,17 @@ def test_no_account_stands_in_a_source_or_a_template(synthesis: Synthesis) -> No
     assert found == set()
 
 
-@BOTH
 def test_an_environment_is_deployed_by_way_of_its_own_bootstrap_and_protected_where_it_is_kept(
-    synthesis: Synthesis, name: str
+    synthesis: Synthesis, made: Made
 ) -> None:
     artifacts = json.loads((synthesis.folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
-    made = synthesis.made[name]
+    said = {one: artifacts[f"pricing-{made.environment.name}-{one}"]["properties"] for one in made.templates}
 
-    for stack in STACKS:
-        said = artifacts[f"pricing-{name}-{stack}"]["properties"]
-        assert f"cdk-{made.environment.qualifier}-deploy-role" in said["assumeRoleArn"]
-        assert said["terminationProtection"] == made.environment.kept
-    past = artifacts[f"pricing-{name}-pipeline"]["properties"]
+    past = said.pop("pipeline")
     assert not {"assumeRoleArn", "cloudFormationExecutionRoleArn"} & past.keys()
+    for one in said.values():
+        assert f"cdk-{made.environment.qualifier}-deploy-role" in one["assumeRoleArn"]
+        assert one["terminationProtection"] == made.environment.kept
 
 
 @pytest.mark.parametrize(
@@ -732,30 +630,14 @@ def test_on_aws_no_proxy_names_who_decides(tmp_path: Path) -> None:
         build(new_app(str(tmp_path)), environment)
 
 
-def test_workers_find_the_scheduler_by_name_and_are_reached_by_jobs_alone(tmp_path: Path) -> None:
-    staging = ENVIRONMENTS["staging"]
-    environment = staging.model_copy(update={"jobs": staging.jobs.model_copy(update={"workers": 3})})
-    app = new_app(str(tmp_path))
-    build(app, environment)
-    app.synth()
-    read = {one: json.loads((tmp_path / f"pricing-staging-{one}.template.json").read_text("utf-8")) for one in STACKS}
-    made = Made(environment, read)
+def test_workers_find_the_scheduler_by_name_and_are_reached_by_jobs_alone(synthesis: Synthesis, tmp_path: Path) -> None:
+    made = synthesis.made[SCALED.name]
+    scheduler = made.environment.scheduler
 
-    assert environment.scheduler in flat(made.variables("worker", "job")["SETTINGS"])
-    assert made.container("worker", "job")["Command"][:3] == ["dask", "worker", environment.scheduler]
+    assert settings_of(made, "worker", tmp_path).scale.scheduler == scheduler
+    assert made.container("worker", "job")["Command"][:3] == ["dask", "worker", scheduler]
     services = made.of("AWS::ECS::Service", "jobs")
-    (workers,) = (one for name, one in services.items() if name.startswith("DaskWorker"))
-    assert workers["DesiredCount"] == 3
+    assert [one["DesiredCount"] for name, one in services.items() if name.startswith("DaskWorker")] == [3]
     (name,) = made.of("AWS::ServiceDiscovery::Service", "jobs").values()
-    assert f"{name['Name']}.{environment.private_domain}" in environment.scheduler
+    assert f"{name['Name']}.{made.environment.private_domain}" in scheduler
     assert made.reached_from("Jobs") == {"Jobs"}
-    assert load_config(_settings_of(made, tmp_path)).scale.scheduler == environment.scheduler
-
-
-def _settings_of(made: Made, folder: Path) -> str:
-    (folder / "settings.yaml").write_text(flat(made.variables("worker", "job")["SETTINGS"]), encoding="utf-8")
-    return str(folder / "settings.yaml")
-
-
-def test_an_alarm_that_takes_deployments_back_is_one_of_callers() -> None:
-    assert ROLLBACK == ["answers-5xx", "slow-p99", "tasks-not-ready"]

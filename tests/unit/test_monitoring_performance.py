@@ -94,11 +94,10 @@ def test_the_promise_is_the_error_of_the_mean_forecasts_which_the_log_holds():
 
 
 def test_the_interval_covers_products_not_days_but_where_they_are_too_few():
+    off = {f"P{row}": 8.0 * (row % 2) for row in range(10)}
     few, ten = (frame(products=products, days=50) for products in (9, 10))
     for rows in (few, ten):
-        rows["forecast"] = rows["units_sold"] + rows["product_id"].map(
-            {f"P{row}": 8.0 * (row % 2) for row in range(10)}
-        )
+        rows["forecast"] = rows["units_sold"] + rows["product_id"].map(off)
 
     weekly, by_product = (score(rows, name="x", rng=np.random.default_rng(0)).wape for rows in (few, ten))
 
