@@ -13,7 +13,7 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_296,
+    "pricing": 1_301,
     "pricing/data": 3_803,
     "pricing/demand": 5_168,
     "pricing/decision": 3_408,
@@ -28,10 +28,10 @@ LINES = {
     "simulation": 2_299,
     "deploy": 2_273,
     "benchmarks": 2_351,
-    "tests": 26_935,
+    "tests": 26_699,
 }
 TOTALS = {
-    "product": 35_864,
+    "product": 35_869,
     "product files": 196,
     "Markdown in docs": 2_986,
     "settings": 107,
