@@ -14,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pricing.errors import EXIT_INTERRUPTED, LockError, PricingError
 from pricing.paths import given_database_url
 from pricing.registry.database import session_lock
+from pricing.runtime.alerts import UNTOLD
 from pricing.runtime.mlflow_runs import child_environment
 
 COMMAND = (sys.executable, "-m", "pricing.runtime.command")
@@ -57,7 +58,7 @@ def run_job(
             process.kill()
             process.wait()
     if code not in fine:
-        told = 0 < code < EXIT_INTERRUPTED
+        told = 0 < code < EXIT_INTERRUPTED and UNTOLD not in child_tags(run, name)
         raise JobError(f"{name} ended with exit code {code}; its message is above", told=told)
     return code
 

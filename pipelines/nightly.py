@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 import mlflow
-import yaml
 from mlflow.entities import Run
 
 from pipelines.change import REFUSED_BY, needs_person
@@ -41,13 +40,11 @@ def retrain(
         only_one("retrain", home=home, model=settings.registry.model_name) as held,
         tracked_run("retrain", config=settings, reason=reason) as run,
     ):
-        file, panel = home / "retrain" / "config.yaml", home / "retrain" / "panel"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-        given = option_words(config=file, sales=sales, quarantine=quarantine)
+        panel = home / "retrain" / "panel"
+        given = option_words(config=config, sales=sales, quarantine=quarantine)
         if read_partitions(sales) is None:  # else each partition is checked where it is read
             start("etl", [*given, *option_words(output=panel)], run=run, keep=held)
-            given = option_words(config=file, sales=panel)
+            given = option_words(config=config, sales=panel)
         start("train", [*given, *option_words(reason=reason)], run=run, keep=held)
         if not settings.registry.auto_promote:
             return _say(f"left to a person: registry.auto_promote is off; `{typed('promote')}` puts it to the gates")
@@ -156,7 +153,10 @@ class _Night:
             return step()
         except PricingError as error:
             _log.error("the night goes on without this: %s", error)
-            self.complaint = self.complaint or error
+            if self.complaint is None or getattr(
+                self.complaint, "told", False
+            ):  # an alert tells of the one that is kept
+                self.complaint = error
             return ""
 
     def end(self) -> int:

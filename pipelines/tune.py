@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipelines.commands import only_one, run_job
 from pipelines.production import in_force
 from pipelines.sales import holiday_calendar, read_checked
-from pricing.config import Config, load_config
+from pricing.config import Config, merge, read_config_file
 from pricing.config_models import DemandConfig, TuningConfig
 from pricing.data.etl_output import read_partitions, sample_of
 from pricing.data.panel import Panel
@@ -77,7 +77,8 @@ class StudyError(PricingError):
 @click.option("--reason", metavar="WORDS", help="why, for the record")
 def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int | None, reason: str | None) -> int:
     """Searches for better settings and proposes the best as challenger."""
-    settings = load_config(config)
+    file = read_config_file(config)
+    settings = file.config
     budget = trials or settings.tuning.trials
     with tracked_run("tune", config=settings, reason=reason) as run:
         known = in_force(settings)
@@ -105,9 +106,10 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
             set_run_description(verdict)
             print(verdict, flush=True)
             best, why = folder / "best.yaml", f"best settings of study {name}"
-            found = settings.model_copy(update={"demand": winner}).model_dump(mode="json")
-            best.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
-            mlflow.log_artifact(str(best))
+            found = {"demand": winner.model_dump(mode="json")}
+            mlflow.log_dict(found, "best.yaml")
+            best.touch(mode=0o600)  # what a shop's file gives beside may be secret
+            best.write_text(yaml.safe_dump(merge(file.given, found), sort_keys=False), encoding="utf-8")
             run_job("train", option_words(config=best, reason=why, sales=sales, quarantine=quarantine), run=run)
     return 0
 

@@ -252,7 +252,10 @@ class _Loader(_Safe):  # type: ignore[misc]
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
             seen.add(key.value)
-        return dict(super().construct_mapping(node, deep=deep))
+        made = dict(super().construct_mapping(node, deep=deep))
+        if odd := [key for key in made if not isinstance(key, str)]:
+            raise yaml.MarkedYAMLError(problem=f"the key {odd[0]!r} is no text: quote it", problem_mark=node.start_mark)
+        return made
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ _PASSWORDS = (
     re.compile(r"^[^/@#?\s:]+:/?[^/@\s][^@\s]*@"),  # a slash or the scheme was forgotten
     re.compile(r"^[^#]*[?&](?:ssl)?(?:password|passwd|pwd)=(?!\$\{\w+\}(?:[&#]|$))", re.IGNORECASE),
 )
+_CUT_PASSWORD = re.compile(r"[^:/]*:[^@]*@[^/?]*@")  # the rest of an address whose password ends at an @ of its own
 _SECRET = re.compile(r"(?<=[?&])((?:password|passwd|sslpassword|token|secret)=)[^&#\s\"']+", re.IGNORECASE)
 
 
@@ -58,8 +59,8 @@ def with_driver(url: str) -> str:
     Raises ValueError where a password holds an @ that is not written as %40: what follows it would be shown as a host.
     """
     scheme, separator, rest = url.partition("://")
-    if rest.partition("/")[0].count("@") > 1:
-        raise ValueError("more than one @ before the database")
+    if _CUT_PASSWORD.match(rest):
+        raise ValueError("a password with an @ that is not written as %40")
     return f"{_DRIVERS[scheme]}://{rest}" if separator and scheme in _DRIVERS else url
 
 

@@ -48,8 +48,7 @@ class Anchors:
             present=panel.present,
             price=panel.price,
             list_price=panel.list_price,
-            # The last one: a cost that came late was assumed before, and the regular price was not set at that.
-            unit_cost=np.where(panel.cost_assumed, np.nan, panel.unit_cost[:, -1]),
+            unit_cost=np.where(panel.cost_assumed[:, None], np.nan, panel.unit_cost),
         )
 
     def with_products(
@@ -62,13 +61,14 @@ class Anchors:
         list_price: Floats,
         unit_cost: Floats | None = None,
     ) -> "Anchors":
-        """`extended` for a panel's arrays: prices (product, period), NaN only before the first; costs (product,)."""
+        """`extended` for a panel's arrays: prices (product, period) are NaN only before a product's first."""
         known = np.isfinite(price)
         rows = np.flatnonzero(known.any(axis=1) & ~np.isin(product_ids, self.product_ids))
         if not len(rows):
             return self
         theirs, before = price[rows], int((dates < self.since).sum()) - 1
         column = np.maximum(np.argmax(known[rows], axis=1), before)  # last period before `since`, or the first
+        at = np.where(column > before, -1, column)  # a launch's cost may come late, and is assumed until then
         charged = present[rows] & (np.arange(len(dates)) <= column[:, None])
         seen = np.where(charged, theirs, np.nan)  # nothing where a panel of recent days has no row to its price
         return self._joined(
@@ -77,9 +77,7 @@ class Anchors:
             list_price=list_price[rows, column].astype(np.float32),
             seen_low=np.fmin.reduce(seen, axis=1).astype(np.float32),
             seen_high=np.fmax.reduce(seen, axis=1).astype(np.float32),
-            unit_cost=np.full(len(rows), np.nan, np.float32)
-            if unit_cost is None
-            else unit_cost[rows].astype(np.float32),
+            unit_cost=np.full(len(rows), np.nan, np.float32) if unit_cost is None else unit_cost[rows, at],
         )
 
     def moved(

@@ -78,8 +78,7 @@ def baseline_of(frame: "pd.DataFrame") -> str:
 
 def baseline_words(figures: Mapping[str, Any]) -> str:
     """Name the baseline of `evaluation.figures` in words."""
-    name = str(figures["baseline"])
-    return NAMES.get(name, name)
+    return NAMES[figures["baseline"]]
 
 
 def against_baseline(frame: "pd.DataFrame", *, rng: np.random.Generator) -> dict[str, float]:

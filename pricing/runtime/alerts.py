@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("pricing.alerts")
 
 RANKS: dict[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
+UNTOLD = "untold"  # tag of a run of which an alert was not delivered
 ATTEMPTS, SECONDS = 3, 10  # of posting JSON, and for one answer
 FIRST_WAIT = 0.5  # seconds before the second attempt
 LINES, CHARACTERS = 6, 1000  # of the error in an alert, at most
@@ -254,4 +255,7 @@ def _send(alert: Alert, path: str | None) -> list[str]:
     tags, experiment = ({}, "") if run is None else (run.data.tags, run.info.experiment_id)
     link = run_page(number, experiment=experiment, pages=config.endpoints.mlflow_url)
     version = tags.get("version") or tags.get("champion") or ""
-    return deliver(replace(alert, run=number, version=version, link=link), alert_notifiers(config))
+    failures = deliver(replace(alert, run=number, version=version, link=link), alert_notifiers(config))
+    if failures and runs is not None and run is not None:
+        runs.set_tag(number, UNTOLD, "; ".join(failures))  # so that a job that started this one tells of it
+    return failures

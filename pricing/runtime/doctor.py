@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pricing import __version__
 from pricing.errors import EXIT_KNOWN_ERROR, ConfigError, PricingError
-from pricing.fileio import redact_text
+from pricing.fileio import redact_text, redact_url
 from pricing.paths import CODE, SETTINGS, SQLITE, given_database_url, pricing_home, tracking_uri
 from pricing.runtime.cli import job
 
@@ -79,6 +79,6 @@ def _database() -> str:
         return "is not set: promotions are recorded in PRICING_HOME"
     from pricing.registry.database import database_errors, open_engine  # noqa: PLC0415 - packages may be missing
 
-    with database_errors(f"{url}: the record of promotions"):
+    with database_errors(f"{redact_url(url)}: the record of promotions"):
         open_engine(url).connect().close()
-    return url
+    return redact_url(url)

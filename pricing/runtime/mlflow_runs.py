@@ -121,6 +121,14 @@ def record_failure(run_id: str, reason: str) -> None:
         _log.warning("run %s: its failure could not be recorded: %s", run_id, first_line(error))
 
 
+def set_tag(run_id: str, name: str, value: str) -> None:
+    """Sets a tag of a run that may have ended; a store that does not answer is only logged."""
+    try:
+        MlflowClient().set_tag(run_id, name, value[:_FAILURE_CHARACTERS])
+    except MlflowException as error:
+        _log.warning("run %s: the tag %s could not be set: %s", run_id, name, first_line(error))
+
+
 def last_run() -> Run | None:
     """The run that was opened last in this process, with what it says by now; None where there is none to be read."""
     try:

@@ -208,6 +208,15 @@ def test_what_monitoring_found_in_another_night_counts_for_nothing(home: Path) -
     assert jobs.names == STAGES
 
 
+def test_a_night_ends_with_the_error_of_which_nobody_was_told(home: Path) -> None:
+    crown(home)
+
+    night(home, Jobs(breaks={"monitor": JobError("told", told=True), "refresh": JobError("untold")}))
+
+    (run,) = MlflowClient().search_runs(["0", "1"], filter_string="tags.job = 'nightly'")
+    assert run.data.tags["failure"] == "untold"
+
+
 def test_where_auto_refresh_is_off_a_person_promotes_the_states(home: Path) -> None:
     crown(home)
 
@@ -296,6 +305,7 @@ def test_a_retraining_ends_as_its_promotion(
     assert nightly.retrain(["--sales", "sales.csv", "--config", settings], start=jobs) == ends
 
     assert nights("retrain")[0][1].startswith(verdict)
+    assert all(settings in words for _, words in jobs.started)  # no copy, in which secrets would be hidden
 
 
 @pytest.mark.slow

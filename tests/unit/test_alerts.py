@@ -17,6 +17,7 @@ from pricing.data.findings import Finding
 from pricing.errors import EXIT_REFUSED, DeliveryError, HistoryError, LockError, PricingError
 from pricing.runtime import alerts
 from pricing.runtime.alerts import (
+    UNTOLD,
     Alert,
     AlertFinding,
     Notifier,
@@ -145,14 +146,21 @@ def test_what_an_alert_has_said_is_not_said_again(
 
 
 @pytest.mark.parametrize(
-    ("ends", "told"),
-    [("sys.exit(2)", True), ("sys.exit(1)", True), ("os.kill(os.getpid(), 9)", False), ("sys.exit(143)", False)],
+    ("ends", "tags", "told"),
+    [
+        ("sys.exit(2)", {}, True),
+        ("sys.exit(1)", {}, True),
+        ("sys.exit(2)", {UNTOLD: "no post"}, False),
+        ("os.kill(os.getpid(), 9)", {}, False),
+        ("sys.exit(143)", {}, False),
+    ],
 )
-def test_a_job_that_was_stopped_has_told_nobody(
-    ends: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_job_that_was_stopped_or_whose_alert_was_not_delivered_has_told_nobody(
+    ends: str, tags: dict[str, str], told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "stops.py").write_text(f"import os, sys\n{ends}\n")
     monkeypatch.setattr(commands, "COMMAND", (sys.executable, "-m", "stops"))
+    monkeypatch.setattr(commands, "child_tags", lambda *_: tags)
     run = Mock(info=Mock(run_id="1", experiment_id="0"))
     monkeypatch.setattr(commands, "child_environment", lambda _run: {**os.environ, "PYTHONPATH": str(tmp_path)})
 

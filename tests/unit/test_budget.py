@@ -13,25 +13,25 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_301,
-    "pricing/data": 3_803,
-    "pricing/demand": 5_168,
+    "pricing": 1_305,
+    "pricing/data": 3_801,
+    "pricing/demand": 5_167,
     "pricing/decision": 3_408,
     "pricing/decision_log": 437,
     "pricing/registry": 2_480,
-    "pricing/runtime": 1_324,
+    "pricing/runtime": 1_336,
     "etl": 1_800,
-    "pipelines": 4_974,
+    "pipelines": 4_977,
     "serving": 1_976,
     "monitoring": 2_712,
     "console": 1_914,
     "simulation": 2_299,
     "deploy": 2_273,
     "benchmarks": 2_351,
-    "tests": 26_699,
+    "tests": 26_724,
 }
 TOTALS = {
-    "product": 35_869,
+    "product": 35_885,
     "product files": 196,
     "Markdown in docs": 2_986,
     "settings": 107,

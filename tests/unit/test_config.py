@@ -73,6 +73,8 @@ def test_a_file_of_the_user_goes_before_a_name(tmp_path: Path, monkeypatch: pyte
         ("decision: {strategies: {margin: {ratio: 2}}}", "margin.ratio", "unknown key"),
         ("decision: {strategy: margni}", "decision", "the nearest is margin"),
         ("data: {country: NO}", "data.country", "YAML reads"),
+        ("data: {margin: {no: 0.3}}", "False", "quote"),
+        ("data: {2024-01-01: x}", "2024", "quote"),
         ("registry: {gates: {coverage_80: [0.9, 0.8]}}", "registry.gates", "coverage_80"),
         ("data: {period: week}\ndata: {country: DE}\n", "data", "given twice"),
         ("decision: {max_move: 0.1}", "decision.max_move", "decision.guardrails.max_move?"),

@@ -48,10 +48,15 @@ def test_no_address_shows_its_password(where: str, shown: str) -> None:
         ("postgresql://me:p:%2F@host/db", "postgresql://me:p:%2F@host/db"),
         ("postgres://me:p:%2F@host/db#table", "postgresql://me:p:%2F@host/db#table"),
         ("mysql://host/db", "mysql+pymysql://host/db"),
+        ("postgresql://me@srv:pw@host/db?application_name=a@b", "postgresql://me@srv:pw@host/db?application_name=a@b"),
         ("sqlite:////tmp/postgres.db", "sqlite:////tmp/postgres.db"),
     ],
 )
 def test_an_address_is_opened_with_the_driver_that_is_installed(url: str, opened: str) -> None:
     assert with_driver(url) == opened
+
+
+@pytest.mark.parametrize("login", ["me:se@cret", "me:se/x@cret", "me:@cret"])
+def test_a_password_that_would_be_shown_as_a_host_is_refused(login: str) -> None:
     with pytest.raises(ValueError, match="@"):
-        with_driver("postgresql://me:se@cret@host/db")
+        with_driver(f"postgresql://{login}@host/db")
