@@ -32,6 +32,8 @@ def unquote_formulas(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _replaced(frame: "pd.DataFrame", pattern: str, by: str) -> "pd.DataFrame":
+    if not frame.columns.is_unique:  # which the contract refuses
+        return frame
     texts = [name for name in frame.columns if frame[name].dtype.kind not in "biufcmM"]
     changed = {name: frame[name].astype(object).replace(pattern, by, regex=True) for name in texts}
     found = frame.assign(**changed)

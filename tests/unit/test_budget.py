@@ -13,7 +13,7 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_305,
+    "pricing": 1_307,
     "pricing/data": 3_801,
     "pricing/demand": 5_167,
     "pricing/decision": 3_408,
@@ -28,10 +28,10 @@ LINES = {
     "simulation": 2_299,
     "deploy": 2_273,
     "benchmarks": 2_351,
-    "tests": 26_840,
+    "tests": 26_847,
 }
 TOTALS = {
-    "product": 35_890,
+    "product": 35_892,
     "product files": 196,
     "Markdown in docs": 2_986,
     "settings": 107,
