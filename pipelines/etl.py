@@ -153,7 +153,8 @@ def write_page(
     error = (error and read.get("error")) or error
     tasks = [one for one in findings if one.level != "note"]
     faults = [f"{name}: {why}" for name, why in read.get("faults", {}).items()]
-    headline = f"Sales are in, {len(tasks) + len(faults) or 'nothing'} to look at"
+    count = len(tasks) + len(faults)
+    headline = f"Sales are in, {count} to look at" if count else "Sales are in, nothing needs attention"
     headline = "The sales stop the job" if error else headline
     text = render(
         "etl_page.html.jinja",
