@@ -69,7 +69,7 @@ stand_ins() {
   trap 'rm -rf "$root" "$context"' RETURN
   mmdebstrap --quiet --variant=minbase --include=postgresql-17,prometheus trixie "$root" >&2
   ln -s -t "$root/usr/local/bin" ../../lib/postgresql/17/bin/{initdb,postgres}
-  install -d -o "$(stat -c %u "$root/var/lib/postgresql")" -m 700 "$root/var/lib/postgresql/data"
+  install -d -o "$(stat -c %u "$root/var/lib/postgresql")" -m 700 "$root/var/lib/postgresql/data" "$root/run/postgresql"
   install -d -o 65534 -g 65534 "$root/prometheus"
   cat >"$root/usr/local/bin/postgres-entrypoint" <<'SCRIPT'
 #!/bin/sh
