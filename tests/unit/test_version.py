@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,18 +17,29 @@ import pytest
 from pricing.arrays import flatten
 from pricing.config import load_config
 from pricing.decision.product_facts import ProductFacts
+from pricing.demand.competitor import CompetitorEffects
+from pricing.demand.model import DemandModel
+from pricing.demand.state import Networks
 from pricing.errors import VersionError
 from pricing.registry import files
 from pricing.registry.version import FORMAT, LoadedVersion, load, read_anchors
 from tests.kit.promotions import history_anchors, packed
-from tests.kit.versions import make_demand, make_panel
+from tests.kit.versions import make_demand, make_panel, with_feast
 
 ARRAY = "products/price.npy"
 
 
+def learnt() -> DemandModel:
+    """A model with all that one may have: named events, effects of the competitor, and networks."""
+    panel = make_panel()
+    model, count = with_feast(make_demand(panel), date=str(panel.dates[-1] + 9)), len(panel.product_ids)
+    effects = CompetitorEffects(np.full(count, 0.3, np.float32), np.full(count, 0.1, np.float32), np.arange(count))
+    return replace(model, competitor=effects, networks=Networks({"demand-0-0": model.weights}, panel.dates[:1]))
+
+
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> LoadedVersion:
-    return packed(tmp_path_factory.mktemp("packed") / "version", mae=np.float32("nan"))
+    return packed(tmp_path_factory.mktemp("packed") / "version", mae=np.float32("nan"), demand=learnt())
 
 
 @pytest.fixture
@@ -53,7 +65,7 @@ def every_file(folder: Path) -> list[Path]:
 def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
     panel = make_panel()
     anchors = history_anchors(panel)
-    demand, facts = make_demand(panel), ProductFacts.from_panel(panel, anchors=anchors)
+    demand, facts = learnt(), ProductFacts.from_panel(panel, anchors=anchors)
 
     loaded = load(version.folder)
 
@@ -80,7 +92,7 @@ def test_a_version_that_is_read_into_memory_keeps_no_file_open(version: LoadedVe
 
 
 def test_the_same_parts_give_the_same_bytes(version: LoadedVersion, tmp_path: Path) -> None:
-    again = packed(tmp_path / "again", mae=np.float32("nan"))
+    again = packed(tmp_path / "again", mae=np.float32("nan"), demand=learnt())
     with pytest.raises(VersionError):
         packed(again.folder, seed=2)  # nor does another replace it
 
@@ -214,17 +226,21 @@ def test_a_header_that_is_none_or_is_missing_is_refused(copy: Path, content: byt
         load(copy)
 
 
-def test_parts_that_this_library_does_not_know_are_refused(copy: Path) -> None:
-    (copy / "table.json").write_text("{}")
+@pytest.mark.parametrize("missing", ["horizon", "lifts", "state_date"])
+def test_parts_that_this_library_does_not_know_are_refused_by_name(copy: Path, missing: str) -> None:
+    known = json.loads((copy / "table.json").read_text())
+    del known[missing]
+    (copy / "table.json").write_text(json.dumps(known))
     rewrite(copy, files={**header(copy)["files"], "table.json": files._sha256(copy / "table.json")})
 
-    with pytest.raises(VersionError):
+    with pytest.raises(VersionError, match=missing):
         load(copy)
 
 
 NEEDED = (
-    *("table/levels", "table/grade", "table/evidence/fortnights", "products/price", "anchors/dates"),
+    *("table/levels", "table/grade", "table/evidence/fortnights", "table/lifts/by_period", "table/competitor/mean"),
     *("refresh/grade", "refresh/evidence/fortnights", "refresh/encoded/state/hidden", "refresh/norms/promotion"),
+    *("products/price", "anchors/dates", "refresh/networks/start"),
 )
 
 
