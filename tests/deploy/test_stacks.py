@@ -328,12 +328,11 @@ def test_the_service_follows_its_cpu_a_burst_calls_the_peak_and_a_tenth_of_it_al
     assert target["MaxCapacity"] * part.saturation / 2 >= part.peak
 
 
-def test_the_database_is_private_backed_up_and_guarded(made: Made) -> None:
-    part, found = made.environment.tracking, made.one("AWS::RDS::DBInstance")
+def test_the_database_is_private_and_backed_up(made: Made) -> None:
+    found = made.one("AWS::RDS::DBInstance")
 
-    assert (found["StorageEncrypted"], found["PubliclyAccessible"]) == (True, False)
-    assert (found["BackupRetentionPeriod"], found["MultiAZ"]) == (part.backup_days, part.multi_az)
-    assert found["DeletionProtection"] == made.environment.kept
+    assert not found["PubliclyAccessible"]
+    assert found["BackupRetentionPeriod"] == made.environment.tracking.backup_days
 
 
 def test_data_go_with_the_stacks_or_outlive_them_and_logs_end_as_the_environment_says(made: Made) -> None:
@@ -347,6 +346,7 @@ def test_data_go_with_the_stacks_or_outlive_them_and_logs_end_as_the_environment
 def test_everything_that_is_kept_is_encrypted_with_the_environments_key(made: Made) -> None:
     for kind, field in WITH_KEY.items():
         assert all("Encryption" in flat(one.get(field)) for one in made.of(kind).values()), kind
+    assert "aws:SecureTransport" in flat(made.one("AWS::SNS::TopicPolicy"))
     for name, one in made.of("AWS::S3::Bucket").items():
         assert ("aws:kms" in flat(one["BucketEncryption"])) != name.startswith("Logs")
 
