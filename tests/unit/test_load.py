@@ -37,9 +37,6 @@ def test_bad_rows_stop_the_load_unless_they_can_be_set_aside(tmp_path: Path) -> 
     aside = pd.read_csv(tmp_path / "bad" / "rows" / "bad_rows.csv")
     assert aside["row"].tolist() == [3, 4]
     assert aside["reasons"].str.count(";").tolist() == [1, 0]
-
-
-def test_a_file_with_a_column_twice_is_refused_as_that(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="price"):
         load_panel_from(
             write(tmp_path / "twice.csv", "date,product_id,units_sold,price,price\n2024-01-01,A,2,3,3\n"), CONFIG

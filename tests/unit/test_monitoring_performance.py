@@ -206,16 +206,6 @@ def test_what_the_backtest_does_not_tell_is_not_judged(figures, judged):
     assert (verdict.judged, verdict.breaches) == (judged, {})
 
 
-def test_weeks_of_the_backtest_that_differ_widen_the_band_of_error_and_skill():
-    weeks = [{"wape_mean": wape, "wape_naive": 0.6} for wape in (0.2, 0.6)]
-    spread = 2 * np.std([0.2, 0.6], ddof=1) * np.sqrt(1 + 1 / 2)
-
-    promised = band({**FIGURES, "weeks": weeks}, CONFIG)
-
-    assert promised.wape_most == pytest.approx(0.4 + spread)
-    assert promised.skill_most == pytest.approx((0.4 + spread) / 0.6)
-
-
 def test_what_varies_by_the_luck_of_the_products_widens_no_band():
     biases = (-0.05, 0.0, 0.05, 0.02, -0.02, 0.04, 0.07, 0.05)
     variance = np.var(biases, ddof=1)
