@@ -220,13 +220,8 @@ class _Demo:
         self._stage(f"7 Profit: {AHEAD} days of the same market under each policy, with common shoppers")
         registry = Registry(load_config(os.environ["PRICING_CONFIG"]).registry.model_name, uri=tracking_uri())
         version = registry.download(CHAMPION, self._folder / "champion")
-        options: dict[str, Any] = {
-            "products": market.products,
-            "days": market.days,
-            "ahead": AHEAD,
-            "seed": market.seed,
-        }
-        lines = self._job("market", **options, model_version=version)
+        products, days, seed = market.products, market.days, market.seed
+        lines = self._job("market", products=products, days=days, ahead=AHEAD, seed=seed, model_version=version)
         return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
 
 

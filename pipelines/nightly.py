@@ -153,9 +153,7 @@ class _Night:
             return step()
         except PricingError as error:
             _log.error("the night goes on without this: %s", error)
-            if self.complaint is None or getattr(
-                self.complaint, "told", False
-            ):  # an alert tells of the one that is kept
+            if self.complaint is None or self.complaint.told:  # an alert tells of the one that is kept
                 self.complaint = error
             return ""
 

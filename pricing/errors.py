@@ -25,6 +25,8 @@ EXIT_TERMINATED = 143
 class PricingError(Exception):
     """Base of every error that a user can fix; a program prints it as one line and exits 2."""
 
+    told = False  # an alert has said so (`pricing.runtime.alerts`)
+
 
 class ConfigError(PricingError):
     """A configuration key or value that cannot be used."""

@@ -76,8 +76,9 @@ class State(Collector):
         current, following, log, now = self._follower.current, self._follower.following, self._log.status(), self._now()
         control, day = current.control, now.date()
         yield _gauge("pricing_workers", "1 for the version that is served.", 1, version=current.champion.name)
-        for one in filter(None, [current.challenger]):
-            yield _gauge("pricing_challenger_workers", "1 for a version beside the champion.", 1, version=one.name)
+        if current.challenger is not None:
+            name = current.challenger.name
+            yield _gauge("pricing_challenger_workers", "1 for a version beside the champion.", 1, version=name)
         yield _gauge("pricing_follower", "1 for the state of the last look.", 1, state=following.state)
         yield _gauge("pricing_refused_versions", "Published versions that are refused.", len(following.refused))
         silence = now.timestamp() - following.answered_at

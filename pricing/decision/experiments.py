@@ -202,7 +202,8 @@ def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) 
     for category in np.unique(categories):
         rows = np.flatnonzero(categories == category)
         size = np.searchsorted(np.quantile(units[rows], _CLASSES), units[rows], side="right")
-        found |= zip(product_ids[rows].tolist(), (f"{category}/{third}" for third in size.tolist()), strict=True)
+        pairs = zip(product_ids[rows].tolist(), size.tolist(), strict=True)
+        found |= {product: f"{category}/{third}" for product, third in pairs}
     return found
 
 

@@ -193,8 +193,8 @@ def _connection() -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
 def _damaged(con: duckdb.DuckDBPyConnection, url: str) -> int:
     """Counts the damaged lines, and names the first."""
     found = con.execute("SELECT segment, number FROM once WHERE worker IS NULL ORDER BY ALL").fetchall()
-    for segment, number in found[:1]:
-        _log.warning("%s: %d damaged line(s), the first is line %d of %s", url, len(found), number, segment)
+    if found:
+        _log.warning("%s: %d damaged line(s), the first is line %d of %s", url, len(found), *reversed(found[0]))
     return len(found)
 
 
@@ -225,4 +225,4 @@ def _columns(line: bytes) -> dict[str, Any]:
     except ValidationError:
         return {}
     parts = (found, found.request, found.decision, found.candidates, found.experiment)
-    return {name: value for part in parts if part for name, value in vars(part).items()}
+    return {name: value for part in parts if part is not None for name, value in vars(part).items()}

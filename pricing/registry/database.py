@@ -40,7 +40,7 @@ def open_engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(with_driver(url))
     except ValueError as error:  # its text quotes what may be a part of the password
-        raise sa.exc.ArgumentError("its user, password, host or port cannot be told apart") from error
+        raise sa.exc.ArgumentError("its parts cannot be told apart: write @ : / in them as %40 %3A %2F") from error
     return sa.create_engine(parsed, connect_args=_CONNECT.get(parsed.get_backend_name(), {}), poolclass=sa.NullPool)
 
 
