@@ -22,6 +22,7 @@ _WANTED = {"time": "an ISO time such as 2026-11-27 09:30", "day": "an ISO day su
 _CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt"), (".parquet",)
 _SAMPLED_LINES = 2000
 _ZONED = "TIMESTAMP WITH TIME ZONE"
+_MOMENTS = ("time", "day")  # kinds that may be written with a zone
 _ROWS_AT_ONCE = 50_000
 
 
@@ -109,8 +110,8 @@ def _selected(
 
 
 def _cast(theirs: str, their_type: str, kind: Kind) -> str:
-    if kind == "time" and their_type == "VARCHAR":  # which may have a zone: what a shop's clock said then
-        return f"TRY_CAST(TRY_CAST({theirs} AS TIMESTAMPTZ) AS TIMESTAMP)"
+    if kind in _MOMENTS and their_type == "VARCHAR":  # which may have a zone: what a shop's clock said then
+        return f"TRY_CAST(TRY_CAST({theirs} AS TIMESTAMPTZ) AS {TYPES[kind]})"
     if kind != "text":
         return f"TRY_CAST({theirs} AS {TYPES[kind]})"
     if their_type in ("DOUBLE", "FLOAT"):  # an id of a column that has gaps: 17.0 is 17
@@ -176,9 +177,9 @@ def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetting
     options += f", dateformat={literal(form)}, timestampformat={literal(form)}" if form else ""
     parts = []
     for dialect, names in dict.fromkeys(dialects.values()):
-        # A time in a format of its own has no zone; only an ISO one may.
+        # A time or day in a format of its own has no zone; only an ISO one may.
         types = {name: TYPES[kinds.get(name, "text")] for name in names}
-        types |= {name: _ZONED for name in names if not form and kinds.get(name) == "time"}
+        types |= {name: _ZONED for name in names if not form and kinds.get(name) in _MOMENTS}
         columns = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in types.items())
         alike = ", ".join(literal(file) for file, one in dialects.items() if one == (dialect, names))
         parts.append(f"FROM read_csv([{alike}], {dialect}, {options}, columns={{{columns}}})")

@@ -59,6 +59,11 @@ class Report(BaseModel):
         ends: Last day.
         returned: Units that came back since the run before.
         left_out: Of them, those without an earlier sale at their price: of a night they may be of older sales.
+        discounted: Share of order lines whose buyer paid less than the shelf price.
+        taken_off: What these discounts are of revenue at shelf prices, a fraction.
+        buyers: A lower price counts as the shelf's once so many buyers in a row paid it.
+        between: Rows without a sale between sales at two prices, of which the earlier one is taken.
+        advice: What to change in the tables' settings, since prices are uncertain as they are.
         faults: What cost the prices of a competitor's API, by its name.
         kept: True where the rows were kept: neither a dry run nor a failure.
         error: Why the run stopped; empty where it did not.
@@ -73,6 +78,11 @@ class Report(BaseModel):
     ends: str = ""
     returned: float = 0.0
     left_out: float = 0.0
+    discounted: float = 0.0
+    taken_off: float = 0.0
+    buyers: int = 1
+    between: int = 0
+    advice: list[str] = []
     faults: dict[str, str] = {}
     kept: bool = False
     error: str = ""
@@ -94,6 +104,17 @@ class Report(BaseModel):
         for match in self.matches:
             lonely = f"; {', '.join(match.examples)}" if match.examples else ""
             found.append(f"join: {match.table} says something of {match.matched:,} of {match.rows:,} rows{lonely}")
+        if self.discounted:
+            found.append(
+                f"prices: {self.discounted:.1%} of order lines are below the shelf price, by {self.taken_off:.1%} of "
+                f"revenue: a lower price that fewer than {self.buyers} buyers in a row paid counts as their discount"
+            )
+        if self.between:
+            found.append(
+                f"prices: {self.between:,} of {self.rows:,} rows lie between sales at two prices and carry the earlier "
+                "one: no sale shows the day of the change; products.price with valid_from would"
+            )
+        found += [f"prices: {advice}" for advice in self.advice]
         if self.left_out:
             older = f", or of one before {self.first}, until a run with --full" if self.first else ""
             units = f"{self.left_out:,.10g} of {self.returned:,.10g} units that came back"

@@ -23,6 +23,8 @@ _JOINED = {  # table: what says that it knew something of a row, and what is lef
     "promotions": ("is_promo > 0", "(FROM promoted WHERE reason IS NULL)"),
     "competitors": ("comp_price IS NOT NULL", "rivals"),
 }
+OFTEN = 0.25
+"""Share of discounted lines above which a shelf price that nobody names is often wrong where few buy."""
 _CONFLICTS, _LEAST_CONFLICTS = 0.2, 100  # share and number of lines with another's id from which the id is none
 _SQL = Path(__file__).parent / "sql"
 _EXAMPLES = 3
@@ -53,7 +55,7 @@ def make_rows(con: duckdb.DuckDBPyConnection, *, finished: bool, first: date | N
     con.execute(f"SET VARIABLE first = DATE '{first or EVER}'; SET VARIABLE today = DATE '{today}'")
     con.execute(f"SET VARIABLE reach = {REACH}; SET VARIABLE max_age = {max_age}")
     of_rows = ["sales"] if finished else ["stock", "competitors", "rows"]
-    for step in ("order_lines", "days", "products", "plans", *of_rows):
+    for step in ("order_lines", "shelf_prices", "days", "products", "plans", *of_rows):
         con.execute((_SQL / f"{step}.sql").read_text(encoding="utf-8"))
         if step == "order_lines":
             _refuse_shared_ids(con)
@@ -89,6 +91,29 @@ def tell(con: duckdb.DuckDBPyConnection, report: Report, *, after: date) -> None
     query = "SELECT coalesce(sum(back), 0), coalesce(sum(beyond), 0) FROM stacked WHERE date > $1"
     ((returned, beyond),) = con.execute(query, [after]).fetchall()
     report.returned, report.left_out = round(float(returned), 9), round(float(beyond), 9)
+    if "order_lines" in report.tables:
+        _tell_discounts(con, report)
+
+
+def _tell_discounts(con: duckdb.DuckDBPyConnection, report: Report) -> None:
+    ((lines, discounted, paid, taken_off, buyers, named, confirmed),) = con.execute(
+        "SELECT sum(lines), sum(discounted), sum(paid), sum(taken_off), getvariable('buyers'), "
+        "(SELECT count(*) FROM closed WHERE price < 0.99 * full_price), getvariable('named') > 0.8 FROM shelves"
+    ).fetchall()
+    report.between = _number(con, "SELECT count(*) FROM made WHERE is_between")
+    report.discounted = round(discounted / lines, 4)
+    report.taken_off = round(taken_off / (paid + taken_off), 4)
+    report.buyers = buyers
+    if named and not confirmed:
+        report.advice.append(
+            "the full prices that order lines name (list_price, unit_price beside amount, discount) are not what "
+            " other buyers pay, and are not used: is discount money off the line, or a percentage?"
+        )
+    elif report.discounted > OFTEN and not named:
+        report.advice.append(
+            f"{report.discounted:.0%} of order lines are discounted, so that single prices stay uncertain: name the "
+            "column with the full price of a line as list_price, or with what was taken off it as discount"
+        )
 
 
 def _match(con: duckdb.DuckDBPyConnection, name: str) -> Match:

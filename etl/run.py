@@ -99,12 +99,12 @@ def run(
         former = None
     first = None if former is None else former.last - timedelta(days=NIGHT - 1)
     report.first, max_age = str(first or ""), int(config.data.comp_price_max_age)
+    # The evening's count of the day before is the first opening; earlier lines and offers tell the first days' prices.
+    earlier = {"competitors": max_age, "order_lines": REACH}
     with tempfile.TemporaryDirectory(prefix="etl-") as scratch, closing(_connect(Path(scratch), zone)) as con:
         use_s3(con, folder)
         for name, table in given.items():
-            # The evening's count of the day before is the first opening.
-            before = timedelta(days=1 + (max_age if name == "competitors" else 0))
-            since = first - before if first and name in CLOCKS else None
+            since = first - timedelta(days=1 + earlier.get(name, 0)) if first and name in CLOCKS else None
             read = extract(con, name, table, environ=environ, since=since, seconds=SQL_SECONDS)
             report.tables[name] = read
         try:

@@ -153,7 +153,8 @@ def write_page(
     error = (error and read.get("error")) or error
     tasks = [one for one in findings if one.level != "note"]
     faults = [f"{name}: {why}" for name, why in read.get("faults", {}).items()]
-    count = len(tasks) + len(faults)
+    advice = read.get("advice", [])
+    count = len(tasks) + len(faults) + len(advice)
     headline = f"Sales are in, {count} to look at" if count else "Sales are in, nothing needs attention"
     headline = "The sales stop the job" if error else headline
     text = render(
@@ -162,6 +163,7 @@ def write_page(
         error=error,
         tasks=tasks,
         faults=faults,
+        advice=advice,
         notes=[one for one in findings if one.level == "note"],
         sales=sales,
         read=read,

@@ -123,7 +123,7 @@ def load_config(path: str | Path | None = None) -> Config:
 
     A mapping in the user's file is merged into the defaults; anything else replaces it.
     Where the file says that the panel's period is the week, config/weekly.yaml lies between the two: all that counts
-    periods follows. Plans that `etl` keeps count, as `_with_etl_plans` says.
+    periods follows. `data` takes the time zone and the plans that `etl` keeps.
 
     Args:
         path: The user's file, or the bare name of one such as "small"; see `config_file`.
@@ -166,7 +166,7 @@ def read_config_file(path: str | Path | None = None) -> ConfigFile:
     file = config_file(path)
     given = read_mapping(file)
     values = merge(_for_period(defaults, given), given)
-    config = _with_etl_plans(_validated(Config, values, str(path)))
+    config = _with_data_completed(_validated(Config, values, str(path)))
     return ConfigFile(config, file.absolute(), given)
 
 
@@ -178,10 +178,14 @@ def _texts(value: Any) -> Iterator[str]:
         yield from _texts(one)
 
 
-def _with_etl_plans(config: Config) -> Config:
-    """The configuration in which a plan that `etl` reads counts, where `data` names none itself (null)."""
+def _with_data_completed(config: Config) -> Config:
+    """The configuration whose section `data`, which a version carries, has what other keys say of it.
+
+    That is the shop's time zone, and each plan that `etl` reads where `data` names none itself (null).
+    """
     tables = (config.etl or {}).get("tables")
-    found = {
+    found: dict[str, Any] = {} if config.time_zone is None else {"time_zone": config.time_zone}
+    found |= {
         name: ETL
         for name in _PLANS
         if isinstance(tables, Mapping) and name in tables and getattr(config.data, name) is None

@@ -69,6 +69,7 @@ class DataConfig(Section):
     promotions: str | None = None
     deliveries: str | None = None
     comp_price_max_age: Age = FORTNIGHT
+    time_zone: str | None = None  # the shop's, as the configuration names it beside the sections; tells days of moments
 
     @model_validator(mode="after")
     def _has_default_margin(self) -> "DataConfig":

@@ -1,4 +1,5 @@
--- Lines → days: what each product sold on each day in each store, net of returns.
+-- Lines and shelves → days: what each product sold on each day in each store, net of returns, and its shelf price.
+-- Variable: first, the first day of rows; the evening of the day before belongs to it.
 -- A return is taken off the newest earlier sale of that product in that store at that price. So a day first takes units
 -- from the stack that earlier days left, and then adds its own; of these stay what the stack never falls below later.
 CREATE TABLE sold AS
@@ -7,7 +8,7 @@ SELECT
     coalesce(sum(units) FILTER (units > 0), 0) AS units, coalesce(-sum(units) FILTER (units < 0), 0) AS back,
     sum(units * price) FILTER (units > 0 AND tax_rate IS NOT NULL) AS gross,
     sum(units * price / (1 + tax_rate)) FILTER (units > 0) AS net
-FROM lines GROUP BY ALL;
+FROM lines WHERE date >= getvariable('first') - 1 GROUP BY ALL;
 
 CREATE TABLE stacked AS
 WITH touched AS (SELECT DISTINCT product_id, store, price FROM sold WHERE back > 0),
@@ -46,7 +47,8 @@ CREATE TABLE days AS
 SELECT
     date, product_id, store, CASE WHEN sum(coalesce(kept, units)) < 1e-9 THEN 0 ELSE round(sum(coalesce(kept, units)), 9) END
         AS units_sold,
-    sum(units * price) / sum(units) AS price, round(sum(gross) / sum(net) - 1, 9) AS tax_rate
+    any_value(shelves.price) AS price, round(sum(gross) / sum(net) - 1, 9) AS tax_rate
 FROM sold LEFT JOIN stacked USING (date, product_id, store, price)
+LEFT JOIN shelves USING (date, product_id, store)
 WHERE units > 0
 GROUP BY ALL;

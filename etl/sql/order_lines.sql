@@ -6,13 +6,15 @@ WITH named AS (
         rowid AS seq, *, CAST(time AS DATE) AS date,
         coalesce(lower(status) IN ('return', 'returned', 'refund', 'refunded') OR quantity < 0, false) AS is_return,
         coalesce(lower(status) IN ('cancelled', 'canceled', 'void', 'voided'), false) AS is_cancelled,
-        round(coalesce(unit_price, amount / nullif(quantity, 0)), 6) AS paid
+        coalesce(amount / nullif(quantity, 0), unit_price - coalesce(abs(discount / nullif(quantity, 0)), 0)) AS paid,
+        abs(discount / nullif(quantity, 0)) AS off
     FROM order_lines
 )
 SELECT
     seq, time AS moment, date, product_id, coalesce(store, '') AS store, line_id, updated, tax_rate, is_cancelled, is_return,
     CASE WHEN is_return THEN -abs(quantity) ELSE quantity END AS units,
-    CASE WHEN is_return THEN abs(paid) ELSE paid END AS price,
+    round(CASE WHEN is_return THEN abs(paid) ELSE paid END, 6) AS price,
+    greatest(price, list_price, unit_price, price + off) AS full_price,
     CASE
         WHEN fault IS NOT NULL THEN fault
         WHEN quantity = 0 OR abs(quantity) > 1e9 THEN 'quantity must be a number that is not 0'
@@ -45,5 +47,5 @@ SELECT w.* REPLACE (CASE v.same WHEN true THEN 'repeated' WHEN false THEN 'an ea
 FROM worded AS w LEFT JOIN versions AS v USING (seq);
 
 CREATE VIEW lines AS
-SELECT seq, moment, date, product_id, store, units, price, tax_rate
+SELECT seq, moment, date, product_id, store, units, price, full_price, tax_rate
 FROM worded ANTI JOIN versions USING (seq) WHERE reason IS NULL;

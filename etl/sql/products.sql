@@ -18,9 +18,10 @@ SELECT * REPLACE (CASE
 END AS reason)
 FROM read;
 
+-- A price without a day is today's: nothing tells what it was before.
 CREATE TABLE master AS
-SELECT product_id, coalesce(valid_from, DATE '1970-01-01') AS valid_from, category, list_price, unit_cost, price,
-    tax_rate, parent_id,
+SELECT product_id, coalesce(valid_from, DATE '1970-01-01') AS valid_from, category, list_price, unit_cost,
+    CASE WHEN valid_from IS NOT NULL THEN price END AS price, price AS newest_price, tax_rate, parent_id,
     first_value(category IGNORE NULLS) OVER known AS first_category,
     first_value(tax_rate IGNORE NULLS) OVER known AS first_tax
 FROM mastered WHERE reason IS NULL

@@ -36,7 +36,7 @@ WITH sold AS (
 )
 SELECT
     s.*, m.valid_from IS NOT NULL OR f.product_id IS NOT NULL AS in_master,
-    m.list_price, m.unit_cost, m.price AS shelf_price, m.parent_id,
+    m.list_price, m.unit_cost, m.price AS shelf_price, m.newest_price, m.parent_id,
     coalesce(m.category, f.first_category) AS category, coalesce(s.tax_rate, m.tax_rate, f.first_tax) AS rate
 FROM sold AS s
 ASOF LEFT JOIN master AS m ON s.product_id = m.product_id AND s.date >= m.valid_from
@@ -57,8 +57,13 @@ carried AS (
     SELECT p.*, coalesce(
         p.price,
         last_value(p.price IGNORE NULLS) OVER (PARTITION BY p.id ORDER BY p.date ROWS UNBOUNDED PRECEDING),
-        l.price, p.list_price
-    ) AS paid
+        l.price, p.list_price,
+        first_value(p.price IGNORE NULLS) OVER (PARTITION BY p.id ORDER BY p.date ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING),
+        p.newest_price
+    ) AS paid,
+    p.price IS NULL AND abs(paid / first_value(p.price IGNORE NULLS) OVER (
+        PARTITION BY p.id ORDER BY p.date ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+    ) - 1) > 0.005 AS is_between
     FROM priced AS p LEFT JOIN last_prices AS l ON l.product_id = p.id
 )
 SELECT
@@ -69,7 +74,7 @@ SELECT
         WHEN EXISTS (FROM promoted) THEN (w.product_id IS NOT NULL)::DOUBLE
     END AS is_promo, NULL AS is_holiday,
     c.rate AS tax_rate, CASE WHEN c.store = '' THEN c.parent_id ELSE c.product_id END AS parent_id,
-    c.in_master, c.product_id AS product
+    c.in_master, c.product_id AS product, c.is_between
 FROM carried AS c
 LEFT JOIN openings AS o ON o.product_id = c.product_id AND o.store = c.store AND o.date = c.date
 LEFT JOIN rivals AS r ON r.product_id = c.product_id AND r.date = c.date

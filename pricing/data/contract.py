@@ -78,14 +78,15 @@ def read_flags(column: "pd.Series[Any]") -> Coerced:
     return _parsed(column, lambda value: _FLAGS.get(str(value).strip().lower(), _number(value)))
 
 
-def read_days(column: "pd.Series[Any]") -> Coerced:
+def read_days(column: "pd.Series[Any]", zone: dt.tzinfo | None = None) -> Coerced:
     """Read days from dates, timestamps, ISO text, or numbers such as 20240131; day-month order is never guessed.
 
-    Time of day and zone are dropped: the day counts as written.
+    A time that names its zone is of the day that it was in the shop's `zone`; without one the day counts as written.
     """
     codes, distinct = _factorize(column)
     stamps = [_stamp(value) for value in distinct]
-    values = np.array([None if stamp is None else stamp.date() for stamp in stamps], dtype="datetime64[D]")
+    there = [one if one is None or one.tzinfo is None or zone is None else one.astimezone(zone) for one in stamps]
+    values = np.array([None if stamp is None else stamp.date() for stamp in there], dtype="datetime64[D]")
     timed = [stamp is not None and (stamp.tzinfo, stamp.time()) != (None, dt.time()) for stamp in stamps]
     dropped = int(_take(np.array(timed, np.bool_), codes, False).sum())
     return Coerced(_take(values, codes, np.datetime64("NaT")), *_faults(codes, distinct, stamps), dropped=dropped)
@@ -195,13 +196,14 @@ class Checked:
         )
 
 
-def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked:
+def check(frame: pd.DataFrame, *, where: str, period: Period = "day", zone: dt.tzinfo | None = None) -> Checked:
     """Check every row against the contract.
 
     Args:
         frame: Rows as read; not modified. Its `attrs` may list what could not be read: see `pricing.data.source`.
         where: Name of these sales in messages.
         period: The grain that the rows should have.
+        zone: The shop's time zone, for times that name theirs.
 
     Raises:
         ContractError: The table as a whole is invalid: no rows, a required column absent, a column that occurs twice,
@@ -223,7 +225,7 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
         raise ContractError(where, whole)
     others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
     notes = [f"columns that the contract does not know are ignored: {', '.join(others)}."] if others else []
-    faults = Faults(frame)
+    faults = Faults(frame, zone)
     clean = faults.read(COLUMNS)
     notes += faults.notes
     for rule, broken in _date_rules(clean["date"], period, where):
@@ -242,8 +244,9 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
 class Faults:
     """Collects a table's violations rule by rule."""
 
-    def __init__(self, frame: pd.DataFrame) -> None:
+    def __init__(self, frame: pd.DataFrame, zone: dt.tzinfo | None = None) -> None:
         self.frame = frame
+        self.zone = zone
         self.notes: list[str] = []  # what was converted with loss, one sentence each
         self.damaged: list[tuple[int, str]] = [(line - 1, text) for line, text in frame.attrs.get("damaged", [])]
         numbers = np.arange(1, len(frame) + len(self.damaged) + 1)
@@ -258,7 +261,7 @@ class Faults:
             if name not in self.frame:
                 continue
             read, wanted = _COERCE[column.kind]
-            cells = read(self.frame[name])
+            cells = read(self.frame[name], self.zone) if column.kind == "day" else read(self.frame[name])
             if cells.dropped:
                 self.notes.append(f"{name}: a time of day or zone is dropped on {cells.dropped:,} rows.")
             self.add(f"{name} must be {wanted}", cells.wrong, name)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -88,7 +89,8 @@ def load_sales(
         return LoadedSales(load_panel(sales), _found_before(sales))
     where = redact_url(sales)
     frame = read_sales(sales, columns=tuple(COLUMNS))
-    checked = check(frame, where=where, period=config.period)
+    zone = None if config.time_zone is None else ZoneInfo(config.time_zone)
+    checked = check(frame, where=where, period=config.period, zone=zone)
     names = [*map(str, frame.columns), *frame.attrs.get("left_out", ())]
     lineage: Mapping[str, str] = frame.attrs.get("lineage", {})
     del frame

@@ -17,6 +17,8 @@ LEAST_UNITS = 160  # that products sell together on such days, for a fraction of
 FAR_COMPETITOR = 20.0  # × or ÷ the own price: another unit or pack
 EQUAL = 0.005  # relative difference of prices that are equal but for rounding
 PRICES = ("price", "list_price", "unit_cost")
+RARE = 0.05  # share of rows up to which a price that is not the shelf's is no habit of the export
+BUYERS = 0.01, 0.15  # discounts of single buyers, fractions: less is rounding, more is an offer to everybody
 
 
 def price_unit(sales: GivenRows) -> Iterator[Found]:
@@ -110,6 +112,50 @@ def price_outlier(sales: GivenRows) -> Iterator[Found]:
         if at.any():
             text = f"{column} is over {ALONE[1]:g} times, or under {ALONE[0]:g} times, all that it was before"
             yield sales.found("set_aside", at, text, column=column, aside=column if column == "unit_cost" else ROWS)
+
+
+def shelf_price(sales: GivenRows) -> Iterator[Found]:
+    """Find prices that are not the shelf's: of rows without a sale, and of days on which single buyers paid less.
+
+    Both look like moves of the price, to which demand answers far too much or not at all. Nothing is set aside: no rule
+    can tell which price is right.
+    """
+    price = sales.columns["price"]
+    sold = np.asarray(sales.columns["units_sold"] > 0)
+    before, after = _beside(price, sold)
+    unchanged = np.abs(before / after - 1) <= EQUAL
+
+    between = (sales.columns["units_sold"] == 0) & unchanged
+    other = between & (np.abs(price / before - 1) > EQUAL)
+    if _is_habit(other, among=between):
+        text = f"{other.sum():,} of {between.sum():,} rows of 0 units have another price than the sales around them"
+        yield sales.found("set_aside", other, text, column="price")
+
+    if sales.period != "day":  # a week's offer ends as such a discount does
+        return
+    advertised = sales.columns.get("is_promo", np.zeros_like(price)) > 0
+    charged = sold & np.isfinite(before) & np.isfinite(after) & ~advertised
+    off = 1 - price / before
+    lower = charged & unchanged & (off > BUYERS[0]) & (off < BUYERS[1])
+    if _is_habit(lower, among=charged):
+        text = (
+            f"on {lower.sum() / charged.sum():.0%} of the days with a sale the price is lower than on those beside it"
+        )
+        yield sales.found("set_aside", lower, text, column="price")
+
+
+def _beside(values: Floats, known: Bools) -> tuple[Floats, Floats]:
+    """(product, period) the last known value before each period, and the next one after it; NaN where there is none."""
+    found = []
+    for series, there in ((values, known), (values[:, ::-1], known[:, ::-1])):
+        latest = np.pad(latest_period(there)[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+        found.append(carry(series, latest))
+    return found[0], found[1][:, ::-1]
+
+
+def _is_habit(at: Bools, *, among: Bools) -> bool:
+    """Returns whether cells are many among others, and of several products."""
+    return bool(at.sum() > RARE * among.sum() and at.any(axis=1).sum() >= LEAST_TOGETHER)
 
 
 def units(sales: GivenRows) -> Iterator[Found]:

@@ -1,4 +1,4 @@
-"""Find what is probably wrong with sales that keep the contract, by one table of ten checks, and set it aside.
+"""Find what is probably wrong with sales that keep the contract, by one table of checks, and set it aside.
 
 Rows are compared with the past of their own product, shop and weekday, and with what the champion has read. `stop`: the
 job ends and the champion stays; `set_aside`: rows or values count as unknown, and a person should look; `note`: it is
@@ -18,7 +18,7 @@ from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ord
 from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, left_out, newest_run
 from pricing.data.grid import days_of
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.data.price_checks import competitor, frozen, price_outlier, price_unit, units
+from pricing.data.price_checks import competitor, frozen, price_outlier, price_unit, shelf_price, units
 from pricing.errors import ContractError, Violation, nearest
 
 FEWEST = 0.7  # of the fewest of the last eight such weekdays: chance is in those eight; a third less is a fault
@@ -170,6 +170,11 @@ CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
     "dates": (_dates, "Write dates as YYYY-MM-DD, of days that are over, and look at the feed"),
     "price_unit": (price_unit, "Deliver all prices in one unit, of one piece, tax included, as before"),
     "price_outlier": (price_outlier, "Look at the rows that were set aside, and mend the feed"),
+    "shelf_price": (
+        shelf_price,
+        "Deliver what the product cost on the shelf: without discounts of single buyers, and on days without a sale "
+        "what it cost then; offers of a single day are is_promo",
+    ),
     "units": (units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
     "lost_days": (_lost_days, "Read these days again when they are complete; closed days are fine"),
     "lost_columns": (_lost_columns, "Deliver the column as before, under the contract's name"),
@@ -218,7 +223,7 @@ def judge(
     where: str = "the sales",
     today: dt.date | None = None,
 ) -> Judged:
-    """Run the ten checks on rows that keep the contract, and set aside what they say.
+    """Run the checks on rows that keep the contract, and set aside what they say.
 
     `names` are all columns that the sales have, `known` is the end of the history that the champion has read. Without
     `today` no row is in the future, and none is old.

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
@@ -123,6 +124,21 @@ def test_a_day_is_read_as_it_is_written_whatever_its_type_or_zone(days: object, 
     assert not checked.violations
     assert checked.clean["date"].astype(str).tolist() == ["2024-01-01", "2024-01-02"]
     assert len(checked.notes) == dropped
+
+
+@pytest.mark.parametrize(
+    ("moment", "day"),
+    [
+        ("2025-10-01T00:00:00+01:00", "2025-10-01"),
+        ("2025-09-30T23:00:00Z", "2025-10-01"),
+        ("2025-12-01T00:00:00+01:00", "2025-11-30"),  # of a shop in London
+        ("2025-10-01T23:30:00", "2025-10-01"),
+    ],
+)
+def test_a_moment_with_a_zone_is_of_the_day_in_the_shops(moment: str, day: str) -> None:
+    checked = check(sales().assign(date=moment), where="sales.csv", zone=ZoneInfo("Europe/London"))
+
+    assert set(checked.clean["date"].astype(str)) == {day}
 
 
 def test_damaged_lines_are_counted_and_rows_keep_their_number_in_the_file() -> None:

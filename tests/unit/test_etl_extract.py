@@ -146,3 +146,15 @@ def test_the_settings_of_the_page_are_accepted() -> None:
 
     assert shown
     assert {name for one in shown for name in one.tables.given()} >= {"sales", "order_lines", "stock", "products"}
+
+
+@pytest.mark.parametrize(
+    "moment", ["2025-10-01T00:00:00+01:00", "2025-09-30T23:00:00Z", "2025-10-01", "2025-10-01T23:30"]
+)
+def test_a_day_that_names_its_zone_is_of_the_shops(tmp_path: Path, moment: str) -> None:
+    path = tmp_path / "sales.csv"
+    path.write_text(f"date,product_id,units_sold,price\n{moment},tea,2,3.5\n")
+
+    etl_run({"sales": {"location": str(path)}}, zone="Europe/London")
+
+    assert read_etl_rows()["date"].astype(str).str[:10].tolist() == ["2025-10-01"]

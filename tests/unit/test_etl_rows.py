@@ -90,16 +90,17 @@ events = st.lists(st.tuples(st.integers(0, 6), st.sampled_from([1.0, 2.0]), st.i
 def test_a_return_is_taken_off_the_newest_earlier_sale_at_its_price(events: list[tuple[int, float, int]]) -> None:
     rows = [(day, price, float(n)) for day, price, n in events if n]
     con = duckdb.connect()
-    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET TimeZone = 'UTC'; SET VARIABLE first = DATE '1970-01-01'")
     con.execute(
         "CREATE TABLE lines (seq INTEGER, moment TIMESTAMPTZ, date DATE, product_id VARCHAR, store VARCHAR, "
-        "units DOUBLE, price DOUBLE, tax_rate DOUBLE)"
+        "units DOUBLE, price DOUBLE, full_price DOUBLE, tax_rate DOUBLE)"
     )
     for seq, (day, price, n) in enumerate(rows):
         date = dt.date(2026, 1, 1 + day)
-        con.execute("INSERT INTO lines VALUES ($1, $2, $2, 'tea', '', $3, $4, NULL)", [seq, date, n, price])
+        con.execute("INSERT INTO lines VALUES ($1, $2, $2, 'tea', '', $3, $4, $4, NULL)", [seq, date, n, price])
 
-    con.execute((SQL / "days.sql").read_text(encoding="utf-8"))
+    for step in ("shelf_prices", "days"):
+        con.execute((SQL / f"{step}.sql").read_text(encoding="utf-8"))
 
     sold = {}
     for price in (1.0, 2.0):
@@ -149,12 +150,13 @@ def test_every_line_is_used_or_set_aside_with_its_reason(tmp_path: Path) -> None
     assert units(made()) == {("2026-03-02", "jam"): 5, ("2026-03-02", "tea"): 102}
 
 
-def test_a_day_is_the_shops_own_and_its_price_is_weighted_by_units(tmp_path: Path) -> None:
-    tables = lines_of(tmp_path, "2026-03-02T23:30:00Z,tea,3,2.0", "2026-03-03 10:00:00,tea,1,4.0")
+def test_a_day_is_the_shops_own_and_its_price_is_that_of_most_lines(tmp_path: Path) -> None:
+    sold = ("2026-03-02T23:30:00Z,tea,1,4.0", "2026-03-03 10:00:00,tea,1,4.0", "2026-03-03 11:00:00,tea,2,2.0")
+    tables = lines_of(tmp_path, *sold)
 
     etl_run(tables, zone="Europe/Berlin")
 
-    assert made()[["units_sold", "price"]].to_numpy().tolist() == [[4.0, 2.5]]
+    assert made()[["units_sold", "price"]].to_numpy().tolist() == [[4.0, 4.0]]
 
 
 def test_stock_is_that_of_the_opening_and_days_without_a_sale_have_rows(tmp_path: Path) -> None:

@@ -39,3 +39,15 @@ def test_bad_rows_stop_the_load_unless_they_can_be_set_aside(tmp_path: Path) -> 
     assert aside["reasons"].str.count(";").tolist() == [1, 0]
     with pytest.raises(ContractError, match="price"):
         load_panel_from(write(tmp_path / "twice.csv", GOOD.replace(",price", ",price,price")), CONFIG)
+
+
+def test_a_moment_of_a_file_is_of_the_day_in_the_shops_zone(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text("time_zone: Europe/London\n")
+    sales = write(
+        tmp_path / "sales.csv",
+        "date,product_id,units_sold,price\n2025-10-01T00:00:00+01:00,A,2,3.5\n2025-10-01T23:00:00Z,A,1,3.0\n",
+    )
+
+    panel = load_panel_from(sales, load_config(tmp_path / "shop.yaml").data)
+
+    assert panel.dates.astype(str).tolist() == ["2025-10-01", "2025-10-02"]
