@@ -12,6 +12,8 @@ from pricing.errors import SourceError
 ROW_COLUMNS = tuple(COLUMNS["sales"])
 REACH = 28
 """Days after a product's last sale or stock on which days without a sale still get a row of 0 units."""
+CLOSED = 7
+"""Days for which a count of stock holds while the store is closed."""
 EVER = date(1970, 1, 1)
 _JUDGED = {  # table: the one with the reason of each of its rows, NULL where it is used
     **{"sales": "finished", "order_lines": "judged", "stock": "counted", "products": "mastered"},
@@ -53,7 +55,7 @@ def make_rows(con: duckdb.DuckDBPyConnection, *, finished: bool, first: date | N
         SourceError: `line_id` tells no lines apart, or nothing usable was sold.
     """
     con.execute(f"SET VARIABLE first = DATE '{first or EVER}'; SET VARIABLE today = DATE '{today}'")
-    con.execute(f"SET VARIABLE reach = {REACH}; SET VARIABLE max_age = {max_age}")
+    con.execute(f"SET VARIABLE reach = {REACH}; SET VARIABLE closed = {CLOSED}; SET VARIABLE max_age = {max_age}")
     of_rows = ["sales"] if finished else ["stock", "competitors", "rows"]
     for step in ("order_lines", "shelf_prices", "days", "products", "plans", *of_rows):
         con.execute((_SQL / f"{step}.sql").read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from etl.competitors import CompetitorSettings, Reading
 from etl.extract import extract, literal, use_s3
 from etl.report import Report
-from etl.rows import EVER, REACH, ROW_COLUMNS, create_empty, make_rows, tell
+from etl.rows import CLOSED, EVER, REACH, ROW_COLUMNS, create_empty, make_rows, tell
 from etl.settings import CLOCKS, EtlSettings, read_settings
 from pricing.config import Config, load_config
 from pricing.data.etl_output import POINTER, EtlOutput, read_output
@@ -99,8 +99,9 @@ def run(
         former = None
     first = None if former is None else former.last - timedelta(days=NIGHT - 1)
     report.first, max_age = str(first or ""), int(config.data.comp_price_max_age)
-    # The evening's count of the day before is the first opening; earlier lines and offers tell the first days' prices.
-    earlier = {"competitors": max_age, "order_lines": REACH}
+    # The evening's count of the day before is the first opening, or one of closed days before that; earlier lines and
+    # offers tell the prices of the first days.
+    earlier = {"competitors": max_age, "order_lines": REACH, "stock": CLOSED}
     with tempfile.TemporaryDirectory(prefix="etl-") as scratch, closing(_connect(Path(scratch), zone)) as con:
         use_s3(con, folder)
         for name, table in given.items():

@@ -1,12 +1,19 @@
 -- Days, stock, master, plans and competitors → rows of the data contract from the day `first` on.
--- Variables: first, reach (days after a product's last sale or stock on which it still counts as one that is kept).
+-- Variables: first, closed (days for which a count holds while the store is closed), reach (days after a product's last sale or stock on which it still counts as one that is kept).
 CREATE TABLE open_days AS SELECT DISTINCT date, store FROM days;
+
+-- What was counted while the store was closed lies there when it opens again, unless that day has a count of its own.
+CREATE TABLE opened AS
+SELECT d.date, o.product_id, o.store, arg_max(o.stock, o.date) AS stock
+FROM openings AS o ASOF JOIN open_days AS d ON o.store = d.store AND o.date <= d.date
+WHERE d.date - o.date <= getvariable('closed')
+GROUP BY ALL;
 
 CREATE TABLE evidence AS
 SELECT DISTINCT * FROM (
     SELECT product_id, store, date FROM days WHERE units_sold > 0
     UNION ALL
-    SELECT product_id, store, date FROM openings SEMI JOIN open_days USING (date, store) WHERE stock > 0
+    SELECT product_id, store, date FROM opened WHERE stock > 0
     UNION ALL
     SELECT s.product_id, s.store, f.date FROM former_rows AS f JOIN series AS s ON s.id = f.product_id
     WHERE f.units_sold > 0 OR f.stock > 0
@@ -76,7 +83,7 @@ SELECT
     c.rate AS tax_rate, CASE WHEN c.store = '' THEN c.parent_id ELSE c.product_id END AS parent_id,
     c.in_master, c.product_id AS product, c.is_between
 FROM carried AS c
-LEFT JOIN openings AS o ON o.product_id = c.product_id AND o.store = c.store AND o.date = c.date
+LEFT JOIN opened AS o ON o.product_id = c.product_id AND o.store = c.store AND o.date = c.date
 LEFT JOIN rivals AS r ON r.product_id = c.product_id AND r.date = c.date
 LEFT JOIN promo_days AS w ON w.product_id = c.id AND w.date = c.date
 WHERE c.paid IS NOT NULL;

@@ -310,3 +310,18 @@ def test_a_lock_and_old_files_are_cleared(tmp_path: Path) -> None:
         etl_run(lines_of(tmp_path, "2026-03-02,tea,1,5.0"), now=NOW + dt.timedelta(hours=hour))
 
     assert len(list((tmp_path / "home" / "etl" / "sales").iterdir())) == 2
+
+
+def test_a_count_of_a_closed_day_is_the_opening_of_the_next_open_one(tmp_path: Path) -> None:
+    tables = lines_of(
+        tmp_path,
+        *[f"2026-03-{day:02d} 10:00:00,tea,2,5.0" for day in (7, 9, 14, 16)],  # Saturdays and Mondays
+    )
+    tables["stock"] = write(
+        tmp_path, "stock", "time,product_id,quantity", "2026-03-08,tea,20", "2026-03-15,tea,30", "2026-03-16,tea,40"
+    )
+
+    etl_run(tables)
+
+    stock = made().set_index(made()["date"].astype(str).str[:10])["stock"]
+    assert stock.fillna(-1).to_dict() == {"2026-03-07": -1, "2026-03-09": 20, "2026-03-14": -1, "2026-03-16": 40}
