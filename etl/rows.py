@@ -100,7 +100,7 @@ def tell(con: duckdb.DuckDBPyConnection, report: Report, *, after: date) -> None
 def _tell_discounts(con: duckdb.DuckDBPyConnection, report: Report) -> None:
     ((lines, discounted, paid, taken_off, buyers, named, confirmed),) = con.execute(
         "SELECT sum(lines), sum(discounted), sum(paid), sum(taken_off), getvariable('buyers'), "
-        "(SELECT count(*) FROM closed WHERE price < 0.99 * full_price), getvariable('named') > 0.8 FROM shelves"
+        "(SELECT count(*) FROM closed WHERE price < 0.99 * full_price), getvariable('named') > 0.5 FROM shelves"
     ).fetchall()
     report.between = _number(con, "SELECT count(*) FROM made WHERE is_between")
     report.discounted = round(discounted / lines, 4)
@@ -109,7 +109,7 @@ def _tell_discounts(con: duckdb.DuckDBPyConnection, report: Report) -> None:
     if named and not confirmed:
         report.advice.append(
             "the full prices that order lines name (list_price, unit_price beside amount, discount) are not what "
-            " other buyers pay, and are not used: is discount money off the line, or a percentage?"
+            "other buyers pay, and are not used: is discount money off the line, or a percentage?"
         )
     elif report.discounted > OFTEN and not named:
         report.advice.append(

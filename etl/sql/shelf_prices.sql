@@ -43,13 +43,13 @@ FROM around;
 
 -- What lines name as the full price counts where others pay it: a percentage that was taken for money is none.
 SET VARIABLE named = (
-    SELECT coalesce(avg((abs(full_price / closed - 1) < 0.01)::INTEGER), 0) FROM closed
+    SELECT coalesce(avg((abs(full_price / closed - 1) < 0.01)::INTEGER), 1) FROM closed
     WHERE price < 0.99 * full_price AND full_near
 );
 
 CREATE TABLE shelves AS
 WITH shelf AS (
-    SELECT *, CASE WHEN full_near AND getvariable('named') > 0.8 THEN full_price ELSE closed END AS each FROM closed
+    SELECT *, CASE WHEN full_near AND getvariable('named') > 0.5 THEN full_price ELSE closed END AS each FROM closed
 ),
 usual AS (  -- of several shelf prices of a day that of most lines; of as many the highest
     SELECT date, product_id, store, arg_max(each, (lines, each)) AS usual
