@@ -87,7 +87,8 @@ def till(*, products: int = 40, days: int = 400, seed: int, regulars: float = 0.
                 off = SIX_BOTTLES_OFF if bottles >= SIX_BOTTLES else 0.0
                 off = REGULARS_OFF if rng.random() < regulars else off
                 paid = round(bottles * shelf[day] * (1 - off), 2)
-                lines.append((dates[day] + moment, name, bottles, paid, round(max(bottles * shelf[day] - paid, 0.0), 2)))
+                discount = round(max(bottles * shelf[day] - paid, 0.0), 2)
+                lines.append((dates[day] + moment, name, bottles, paid, discount))
                 stock -= bottles
                 sold_a_day[day] += bottles
         cost = round(usual / (1 + TAX_RATE) * (1 + 1 / ELASTICITY), 2)
