@@ -43,8 +43,10 @@ FROM around;
 
 -- What lines name as the full price counts where others pay it: a percentage that was taken for money is none.
 SET VARIABLE named = (
-    SELECT coalesce(avg((abs(full_price / closed - 1) < 0.01)::INTEGER), 1) FROM closed
-    WHERE price < 0.99 * full_price AND full_near
+    SELECT CASE WHEN count(*) > 0 THEN
+        coalesce(avg((abs(full_price / closed - 1) < 0.01)::INTEGER) FILTER (full_near), 1) ELSE 0
+    END
+    FROM closed WHERE price < 0.99 * full_price
 );
 
 CREATE TABLE shelves AS
