@@ -108,8 +108,8 @@ def _tell_discounts(con: duckdb.DuckDBPyConnection, report: Report) -> None:
     report.buyers = buyers
     if named and not confirmed:
         report.advice.append(
-            "the full prices that order lines name (list_price, unit_price beside amount, discount) are not what "
-            "other buyers pay, and are not used: is discount money off the line, or a percentage?"
+            "the full prices that order lines name (list_price, unit_price beside amount, discount) are not what other "
+            "buyers pay, and are not used: is discount a percentage, and no money off the line, or amount without tax?"
         )
     elif report.discounted > OFTEN and not named:
         report.advice.append(

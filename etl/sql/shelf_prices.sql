@@ -41,12 +41,11 @@ SELECT
     coalesce(least(highest_before, highest_after), highest) AS closed
 FROM around;
 
--- What lines name as the full price counts where others pay it: a percentage that was taken for money is none.
+-- What lines name as the full price counts where others pay it: a percentage that was taken for money is none, and no
+-- line pays a price with tax beside amounts without.
 SET VARIABLE named = (
-    SELECT CASE WHEN count(*) > 0 THEN
-        coalesce(avg((abs(full_price / closed - 1) < 0.01)::INTEGER) FILTER (full_near), 1) ELSE 0
-    END
-    FROM closed WHERE price < 0.99 * full_price
+    SELECT coalesce(avg((abs(full_price / closed - 1) < 0.01)::INTEGER), 0) FROM closed
+    WHERE price < 0.99 * full_price AND full_near
 );
 
 CREATE TABLE shelves AS

@@ -93,6 +93,15 @@ def test_a_percentage_that_is_taken_for_money_is_not_used_and_told(tmp_path: Pat
     assert len(report.advice) == 1
 
 
+def test_amounts_without_tax_beside_prices_with_it_are_told(tmp_path: Path) -> None:
+    shop = till(products=4, days=80, seed=6, regulars=0)
+    lines = shop.lines.assign(full=shop.lines["paid"] / shop.lines["bottles"], paid=shop.lines["paid"] / 1.19)
+
+    _, report = read(shop, tmp_path, columns={**COLUMNS, "unit_price": "full"}, lines=lines)
+
+    assert len(report.advice) == 1
+
+
 @pytest.mark.parametrize(
     "columns",
     [
