@@ -18,7 +18,7 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # Of each part all tracked Python below its path, without what a longer path of this table counts. A change that moves
 # code from one part to another moves both ceilings; one that deletes lowers them.
 TOKENS = {
-    "pricing": 7_671,
+    "pricing": 7_676,
     "pricing/data": 32_990,
     "pricing/decision": 30_346,
     "pricing/decision_log": 2_885,
@@ -27,7 +27,7 @@ TOKENS = {
     "pricing/runtime": 7_952,
     "etl": 10_521,
     "pipelines": 36_464,
-    "serving": 14_307,
+    "serving": 14_771,
     "monitoring": 19_828,
     "console": 14_839,
     "simulation": 19_665,
@@ -36,10 +36,10 @@ TOKENS = {
     "tests": 253_064,
 }
 TOTALS = {
-    "product tokens": 275_515,
+    "product tokens": 275_984,
     "product files": 196,
     "lines of SQL and templates": 976,
-    "words in docs": 39_746,
+    "words in docs": 39_782,
     "settings": 107,
     "Makefile targets": 25,
 }
