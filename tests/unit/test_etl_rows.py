@@ -308,3 +308,13 @@ def test_a_lock_and_old_files_are_cleared(tmp_path: Path) -> None:
         etl_run(lines_of(tmp_path, "2026-03-02,tea,1,5.0"), now=NOW + dt.timedelta(hours=hour))
 
     assert len(list((tmp_path / "home" / "etl" / "sales").iterdir())) == 2
+
+
+def test_the_newest_name_of_the_master_is_that_of_every_row(tmp_path: Path) -> None:
+    lines = lines_of(tmp_path, "2026-03-01 09:00,7,1,2.5", "2026-03-02 09:00,7,1,2.5", "2026-03-02 09:00,8,1,2.5")
+    header = "product_id,name,list_price,valid_from"
+    master = write(tmp_path, "master", header, "7,Tea,3,", "7,Green tea,3,2026-03-02", "7,,2,2026-03-03", "8,,3,")
+
+    etl_run(lines | {"products": master})
+
+    assert made()["name"].fillna("").tolist() == ["Green tea", "Green tea", ""]
