@@ -38,7 +38,7 @@ TOKENS = {
 TOTALS = {
     "product tokens": 277_196,
     "product files": 197,
-    "lines of SQL and templates": 1_000,
+    "lines of SQL and templates": 995,
     "words in docs": 39_825,
     "settings": 107,
     "Makefile targets": 25,
