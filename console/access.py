@@ -109,7 +109,7 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
             return redirect(url_for("login", next=request.full_path if request.method == "GET" else None))
         g.person = person
         if request.endpoint == "read_file":  # by then somebody is known
-            request.max_content_length = FILE_LIMIT
+            request.max_content_length = request.max_form_memory_size = FILE_LIMIT
         if request.method == "POST":
             ours, sent = str(session.get("csrf", "")).encode(), request.form.get("csrf", "").encode()
             if not (ours and hmac.compare_digest(sent, ours)):

@@ -16,10 +16,11 @@ from werkzeug.wrappers import Response
 
 from console import charts, words
 from console.access import Access
+from console.confirm import SHOWN, doubtful
 from console.price_file import PriceFiles, changes, send
 from console.shop import Served, Shop
 from console.what_if import MOST, try_prices
-from console.worklist import APPROVED, AUTOMATIC, BY_HAND, OPEN, PAGE, STATES, Pick, Worklist
+from console.worklist import APPROVED, AUTOMATIC, BY_HAND, PAGE, STATES, WAYS, Pick, Worklist
 from pricing.decision.explanation import explain
 from pricing.decision.guardrails import PriceGrid
 from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, meanings
@@ -59,22 +60,23 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
     def today() -> str:
         table = _state(shop)
         pick = Pick.of(request.args)
-        rows = table.pick(pick)
-        lists = {show: table.shown(show) for show in words.SHOWN if show != "all"}
+        rows, matching = table.pick(pick), table.matching(pick)
+        count, money = table.counted(table.shown(pick.show) & matching)
+        lists = {show: table.counted(table.shown(show) & matching) for show in words.SHOWN if show != "all"}
         return render_template(
             "today.html",
             table=table,
             pick=pick,
-            count=len(rows),
-            money_of=table.totals(rows),
+            count=count,
+            money_of=money,
             lines=[line(shop, table, row) for row in rows[(pick.page - 1) * PAGE : pick.page * PAGE].tolist()],
             pages=max(-(-len(rows) // PAGE), 1),
-            tiles=[(show, int(mask.sum()), float(table.gain[mask].sum())) for show, mask in lists.items()],
+            tiles=lists,
             reasons_known=[code for code, number in _counted(table).most_common() if number],
         )
 
     @app.post("/decide")
-    def decide() -> Response:
+    def decide() -> Response | str:
         table = _state(shop)
         if request.form.get("table") != table.key:
             raise ConflictError({"the price table": "a newer one came in; look at the new proposals first"})
@@ -85,7 +87,11 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         rows = _chosen(table, request.form, one=product)
         seen, products = request.form.get("seen", 0, type=int), set(table.text["product_id"][rows].tolist())
         refuse_unseen(shop.record.entries(after=seen), products)  # before what they said makes it a wrong choice
-        shop.say(*spoken(shop, table, action, rows, form=request.form), seen=seen)
+        said = spoken(shop, table, action, rows, form=request.form)
+        given = {one.name: one.price for one in said if isinstance(one, Switch) and one.price is not None}
+        if asked := _asked(shop, table, given, back=request.form.get("back")):
+            return asked
+        shop.say(*said, seen=seen)
         flash(f"{len(rows):,} product{'' if len(rows) == 1 else 's'} {_DONE[action]}.")
         return redirect(ours(request.form.get("back")))
 
@@ -139,13 +145,13 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
     @app.get("/portfolio")
     def portfolio() -> str:
         table = _state(shop)
-        ways = {"up": table.change > 0, "down": table.change < 0, "held": table.change == 0}
+        ways = {way: table.matching(Pick(way=way)) for way in WAYS}
         counted = [(code, number) for code, number in _counted(table).most_common() if number]
         return render_template(
             "portfolio.html",
             table=table,
-            ways={name: (int(mask.sum()), table.totals(mask)) for name, mask in ways.items()},
-            all_gain=table.totals(~ways["held"]),
+            ways={way: table.counted(rows) for way, rows in ways.items()},
+            moves=table.counted(~ways["stay"]),
             counts={
                 "At which limit": [one for one in counted if one[0] in GUARDRAILS],
                 "Why prices stay": [one for one in counted if one[0] in _WHY_HELD],
@@ -157,8 +163,8 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
     @app.get("/price-file")
     def price_file() -> str:
         table = _state(shop)
-        written, may = files.newest(), table.charges
-        counts = {"proposed": int(((table.state == OPEN) & ~may).sum()), "approved": int(may.sum())}
+        written = files.newest()
+        counts = {"wait": table.counted(table.waits)[0], "may be charged": table.counted(table.charges)[0]}
         for state in ("exported", "failed"):
             counts[state] = sum(len(one.approved) for one in written if one.state == state)
         url = shop.config.console.push_url is not None
@@ -170,7 +176,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         rows = table.pick(Pick.of({"show": "all", **request.form.to_dict()}))
         news = changes(table, rows, decision=shop.decision)
         made = files.write(news, by=g.person.name, at=dt.datetime.now(dt.UTC), seen=table.seen)
-        flash(f"A file with {len(made.rows):,} changes was written, {len(made.approved):,} of them approved.")
+        flash(f"A file with {len(made.rows):,} changes was written; {len(made.approved):,} of them may be charged.")
         return redirect(url_for("price_file"))
 
     @app.get("/price-file/<name>.csv")
@@ -200,12 +206,14 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         return redirect(url_for("price_file"))
 
     @app.post("/price-file/read")
-    def read_file() -> Response:
+    def read_file() -> Response | str:
         table = _state(shop)
-        sent = request.files.get("file")
-        if sent is None or not sent.filename:
+        sent, content = request.files.get("file"), request.form.get("content", "").encode()
+        if sent is not None and sent.filename:
+            content = sent.read()
+        elif not content:
             abort(400, "no file was chosen")
-        file, decided = files.read_back(sent.read())
+        file, decided = files.read_back(content)
         refuse_unseen(shop.record.entries(after=file.seen), set(decided))
         rows = [row for row in file.rows if row["product_id"] in decided]
         _refuse_stale(table, rows, "proposed_price", "another price is proposed by now")
@@ -213,6 +221,9 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         for word, note in sorted(set(decided.values())):
             chosen = [table.rows[product] for product, one in decided.items() if one == (word, note)]
             said += spoken(shop, table, word, chosen, form={"reason": note or f"price file {file.name}"})
+        approved = {row["product_id"]: row["new"] for row in rows if decided[row["product_id"]][0] == "approve"}
+        if asked := _asked(shop, table, approved, content=content.decode()):
+            return asked
         shop.say(*said, seen=file.seen)
         flash(f"{len(decided):,} decisions were read from the file.")
         return redirect(url_for("price_file"))
@@ -260,6 +271,17 @@ def spoken(
     ]
 
 
+def _asked(
+    shop: Shop, table: Worklist, prices: Mapping[str, float], *, back: str | None = None, content: str = ""
+) -> str:
+    """The page that asks about prices once more, and sends the form again; empty where they are sure or no doubt is."""
+    asked = [] if request.form.get("sure") else doubtful(shop, table, prices)
+    kept = [*request.form.items(multi=True), *([("content", content)] if content else [])]
+    known = {"count": len(prices), "kept": kept, "most": SHOWN, "raised": not content}
+    address = url_for("price_file") if content else ours(back)
+    return render_template("confirm.html", table=table, asked=asked, back=address, **known) if asked else ""
+
+
 def _given(
     shop: Shop, table: Worklist, rows: Sequence[int], form: Mapping[str, str], *, after: dt.datetime
 ) -> tuple[list[float], dt.datetime]:
@@ -287,17 +309,12 @@ def line(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
     """A row of the table, with what its figures mean in words."""
     text = {name: str(values[row]) for name, values in table.text.items()}
     number = {name: float(values[row]) for name, values in table.number.items()}
-    bits, change, strategy = (
-        int(table.bits[row]),
-        float(table.change[row]),
-        shop.decision.strategies.get(text["strategy"]),
-    )
     known = {
         "product": text["product_id"],
         "before": float(table.before[row]),
-        "change": change,
-        "why": words.why(bits, change, strategy.kind if strategy else ""),
-        "binds": words.binding(bits),
+        "change": float(table.change[row]),
+        "why": table.why(row, shop.decision),
+        "binds": words.binding(int(table.bits[row])),
         "cover": words.cover(number["current_stock"], number["expected_units"], shop.period),
         "state": STATES[table.state[row]],
     }
@@ -369,7 +386,14 @@ def _understood(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
     found["elasticity"] = elasticity = _elasticity(served, product)
     own = elasticity["own"]["elasticity"] if elasticity else None
     try:
-        found["summary"] = explain(asked, served.pricer, today=day, switches=table.switches, elasticity=own)
+        found["summary"] = explain(
+            asked,
+            served.pricer,
+            today=day,
+            switches=table.switches,
+            experiments=shop.hear().control().experiments,
+            elasticity=own,
+        )
         found["steps"] = charts.waterfall(found["summary"])
         tried = served.pricer.simulate(asked, today=day, prices=prices)
         word = "by hand" if table.state[row] == BY_HAND else "proposed"
@@ -399,12 +423,12 @@ def _place(among: NDArray[Any], wanted: Any) -> int | None:
 @lru_cache(maxsize=1)
 def _counted(table: Worklist) -> Counter[str]:
     """Reason → how many products have it."""
-    return Counter({code: int(((table.bits & bit) > 0).sum()) for code, bit in BIT.items()})
+    return Counter({code: table.counted(table.matching(Pick(reason=code)))[0] for code in BIT})
 
 
 @lru_cache(maxsize=1)
 def _categories(table: Worklist) -> list[Any]:
     """Each category with its expected gain, and how many of its prices rise, fall and stay; most gain first."""
-    ways = {"up": table.change > 0, "down": table.change < 0, "stay": table.change == 0}
+    ways = {way: table.matching(Pick(way=way)) for way in WAYS}
     frame = pd.DataFrame({"name": table.text["category"], "gain": table.gain, **ways})
     return list(frame.groupby("name", as_index=False).sum().sort_values("gain", ascending=False).itertuples())

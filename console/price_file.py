@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from console.words import moment, why
-from console.worklist import BY_HAND, OPEN, Worklist
+from console.words import moment
+from console.worklist import BY_HAND, Worklist
 from pricing.arrays import Ints
 from pricing.config_models import DecisionConfig
 from pricing.errors import SourceError, first_line
@@ -20,7 +20,7 @@ from pricing.objects import ObjectStore
 from pricing.quoting import quote_formulas, unquote_formulas
 from pricing.runtime.alerts import post
 
-COLUMNS = ("file", "id", "product_id", "old", "new", "from", "reason", "gain", "status", "decision", "note")
+COLUMNS = ("file", "id", "product_id", "name", "old", "new", "from", "reason", "gain", "status", "decision", "note")
 SHOWN = 20  # files, the newest
 _NAME = re.compile(r"\d{14}-[0-9a-f]{8}")  # when it was written, by UTC, so that the last is the newest
 _KEPT = "What was approved last, or the cost; a newer proposal waits."
@@ -56,9 +56,8 @@ class PriceFile:
 
 def changes(table: Worklist, rows: Ints, *, decision: DecisionConfig) -> list[dict[str, Any]]:
     """The rows of a price file: another price than now that may be charged, or one that waits for approval."""
-    kinds = {name: strategy.kind for name, strategy in decision.strategies.items()}
     found = []
-    for row in rows[table.charges[rows] | (table.state[rows] == OPEN)].tolist():
+    for row in rows[(table.charges | table.waits)[rows]].tolist():
         text = {name: str(values[row]) for name, values in table.text.items()}
         number = {name: float(values[row]) for name, values in table.number.items()}
         new, by_hand = number["charged" if table.charges[row] else "proposed_price"], table.state[row] == BY_HAND
@@ -66,9 +65,9 @@ def changes(table: Worklist, rows: Ints, *, decision: DecisionConfig) -> list[di
         if by_hand and (given := table.switches.of(text["product_id"], category=text["category"])):
             told["reason"] = given.reason
         elif new == number["proposed_price"]:
-            kind, change = kinds.get(text["strategy"], ""), float(table.change[row])
-            told = {"reason": why(int(table.bits[row]), change, kind), "gain": round(float(table.gain[row]), 2)}
-        known = {"id": text["decision_id"], "product_id": text["product_id"], "from": text["date"][:10]}
+            told = {"reason": table.why(row, decision), "gain": round(float(table.gain[row]), 2)}
+        known = {"id": text["decision_id"], "product_id": text["product_id"], "name": text["name"]}
+        known["from"] = text["date"][:10]
         status = "approved" if table.charges[row] else "proposed"
         found.append({**known, **told, "old": float(table.before[row]), "new": new, "status": status})
     return found

@@ -9,8 +9,7 @@ from console.shop import Served, Shop
 from console.worklist import Worklist
 from pricing.arrays import Floats
 from pricing.data.net_price import net_price, unit_profit
-from pricing.decision.guardrails import EDGE
-from pricing.decision.reasons import GUARDRAILS
+from pricing.decision.reasons import BIT, GUARDRAILS
 from pricing.errors import RequestError
 
 MOST = 300  # products that are tried at a time: those with the most money
@@ -41,9 +40,8 @@ def try_prices(
         raise RequestError("nothing says how much of these products sells, so there is nothing to try")
     requests = [shop.request(table, row) for row in sells]
     details = pricer.price_detailed(requests, today=day)
-    decisions = [one.proposed or one.decision for one in details]
     now, wanted = table.before[sells], np.array([one.wanted for one in details])
-    proposed = np.array([one.recommended_price for one in decisions])
+    proposed = table.number["proposed_price"][sells]
     if strategy:
         asked = [shop.request(table, row, strategy=strategy) for row in sells]
         tried = np.array([one.recommended_price for one in pricer.price(asked, today=day)])
@@ -60,13 +58,13 @@ def try_prices(
 
     totals = {}
     for name, prices in {"today": now, "proposed": proposed, "tried": tried}.items():
-        units, moved = sold(prices), np.abs(prices / now - 1) > EDGE
+        units, moved = sold(prices), table.grid.moved(prices, now)
         figures = {"profit": profit(prices, units), "revenue": units * net_price(prices, tax_rate), "units": units}
         totals[name] = {key: float(values.sum()) for key, values in (figures | {"moved": moved}).items()}
     missed = profit(wanted, sold(wanted)) - profit(proposed, sold(proposed))
     costs = []
     for name in GUARDRAILS:
-        binds = np.array([name in one.binds for one in decisions])
+        binds = (table.bits[sells] & BIT[name]) > 0
         if binds.any():
             costs.append((name, int(binds.sum()), float(missed[binds].sum())))
     costs.sort(key=lambda one: -one[2])

@@ -16,7 +16,7 @@ STATE = {
 }
 # Lists: beside proposals, the first has what stays and yet wants eyes.
 SHOWN = {
-    "todo": "to decide",
+    "todo": "to look at",
     **{state: words for state, words in STATE.items() if state != "open"},
     "all": "everything",
 }
@@ -48,23 +48,42 @@ TRIED_FOR = "in the one {period} priced, against today's price whether allowed o
 # At the buttons.
 FREEZE = "Freeze keeps today's price, inside cost and bands: that of an offer outside its band moves into it."
 GIVEN = "A price below cost is raised to it ({floor} with tax), unless by pricing override --force."
-# The first that holds is the reason given.
-_WHY = (
+_BY_HAND = (
     ("frozen", "A person has frozen it; only cost and bands move it."),
     ("overridden", "A person has given this price."),
-    ("price_test", "An experiment tries this price for a week."),
     ("holdout", "Held out, to measure by; only the guardrails move it."),
+)
+_BY_RULE = (
     ("model_failed", "The model gave no usable figure, so a rule answered."),
     ("no_model", "No model is published, so a rule answered."),
     ("unknown_category", "Nobody knows this product yet, so a rule answered."),
-    ("largest_jump", "It goes as far as the largest jump from the last price charged allows."),
-    ("cost", "The cost has risen to the price, so the price follows."),
 )
-_HELD = (
-    ("low_confidence", "The model would move it but is too unsure, so it stays."),
-    ("elasticity_unidentified", "Too little is known of how buyers answer to its price, so it stays."),
-    ("held", "No other price promises enough more."),
-)
+# Step of the decision (none: it stays) → reasons and what they say; the first that holds counts.
+_WHY = {
+    "": (
+        *_BY_RULE,
+        ("low_confidence", "The model would move it but is too unsure, so it stays."),
+        ("elasticity_unidentified", "Too little is known of how buyers answer to its price, so it stays."),
+        ("held", "No other price promises enough more."),
+    ),
+    "guardrails": (
+        ("largest_jump", "It goes as far as the largest jump from the last price charged allows."),
+        ("cost", "The cost has risen to the price, so the price follows."),
+    ),
+    "target": (
+        *_BY_RULE,
+        (
+            "elasticity_unidentified",
+            "Too little is known of how buyers answer to its price, so it goes back to the regular one.",
+        ),
+    ),
+}
+_STEPS = {
+    "": "It is where it should be.",
+    "step": "How buyers answer is known only in part, so it goes back towards its regular price.",
+    "stock": "The stock runs out before the next delivery, so what is left sells dearer.",
+    "price_test": "An experiment tries this price for a week.",
+}
 _MOVES = {
     ("margin", True): "Few buyers are lost at a higher price, so it earns more.",
     ("margin", False): "A lower price sells enough more to earn more.",
@@ -78,18 +97,18 @@ _MOVES = {
 _SURE = ((0.9, "almost sure"), (0.75, "likely"), (0.6, "more likely than not"), (0.5, "a close call"), (0, "doubtful"))
 
 
-def why(bits: int, change: float, kind: str) -> str:
-    """Says in one sentence why a price moves, or stays; `kind` is the strategy's."""
-    for code, sentence in _WHY:
+def why(step: str, bits: int, change: float, kind: str) -> str:
+    """Says in one sentence why a price moves, or stays.
+
+    `step` is the one that moves it furthest (`explanation.main_step`), `kind` the strategy's.
+    """
+    step = step if change else ""
+    for code, sentence in (*_BY_HAND, *_WHY.get(step, ())):
         if bits & BIT[code]:
             return sentence
-    if change == 0:
-        return next((sentence for code, sentence in _HELD if bits & BIT[code]), "It is where it should be.")
-    if bits & BIT["stock_short"] and change > 0:
-        return "The stock runs out before the next delivery, so what is left sells dearer."
-    if bits & BIT["elasticity_unidentified"]:
-        return "Too little is known of how buyers answer to its price, so it goes back to the regular one."
-    return _MOVES.get((kind, change > 0), "The strategy asks for it.")
+    if step == "guardrails":
+        return f"Limits move it: {binding(bits) or 'prices that can be charged'}."
+    return _STEPS.get(step) or _MOVES.get((kind, change > 0), "The strategy asks for it.")
 
 
 def said(word: Switch | Unfreeze | Review, product: str) -> str:

@@ -12,10 +12,11 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 
+from console import words
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DecisionConfig
 from pricing.data.net_price import with_tax
-from pricing.decision.guardrails import PriceGrid
+from pricing.decision.guardrails import EDGE, PriceGrid
 from pricing.decision.reasons import BIT
 from pricing.decision.switches import NO_SWITCHES, Review, Switches
 from pricing.errors import SourceError, first_line
@@ -23,7 +24,6 @@ from pricing.registry.control import Heard
 
 PAGE = 50
 SAME = 0.01  # a proposal that differs by less than this fraction from one that was rejected is the same one again
-STILL = 5e-5  # a smaller change of price, a fraction, is none
 STATES = ("open", "automatic", "approved", "rejected", "by hand", "held")
 OPEN, AUTOMATIC, APPROVED, REJECTED, BY_HAND, HELD = range(len(STATES))
 EYES = sum(BIT[code] for code in ("low_confidence", "model_failed", "cost", "largest_jump", "stock_short"))
@@ -32,7 +32,12 @@ _NUMBERS = (
     *("current_price", "proposed_price", "list_price", "unit_cost", "tax_rate", "expected_units"),
     *("comp_price_used", "current_stock", *_EXPECTED),
 )
-_TEXTS = ("product_id", "category", "strategy", "reasons", "binds", "gave_way", "date", "decision_id", "model_version")
+_TEXTS = (
+    *("product_id", "name", "category", "strategy", "reasons", "binds", "gave_way", "step", "date", "decision_id"),
+    "model_version",
+)
+_CENTS = PriceGrid(0.01)
+WAYS = {"up": 1, "down": -1, "stay": 0}
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class Pick:
     category: str = ""
     strategy: str = ""
     reason: str = ""
-    way: str = ""  # up or down
+    way: str = ""  # of WAYS
     least: float = 0.0  # size of the move, per cent
-    q: str = ""  # part of a product's id
+    q: str = ""  # part of a product's id or name
     sort: str = "money"
     page: int = 1
 
@@ -87,6 +92,7 @@ class Worklist:
     orders: Mapping[str, Ints] = field(default_factory=dict)  # by words.SORTS: every row, as proposals come
     seen: int = 0  # sequence of the last entry of the control record that it rests on
     switches: Switches = NO_SWITCHES  # in force, with the prices approved last
+    grid: PriceGrid = _CENTS  # prices are compared in its steps
 
     @cached_property
     def before(self) -> Floats:
@@ -102,6 +108,11 @@ class Worklist:
     def charges(self) -> Bools:
         """Another price than now may be charged."""
         return np.asarray(self._moved(self.number["charged"]) != 0)
+
+    @cached_property
+    def waits(self) -> Bools:
+        """A proposal waits, and no other price than now may be charged meanwhile."""
+        return np.asarray((self.state == OPEN) & ~self.charges)
 
     @cached_property
     def gain(self) -> Floats:
@@ -125,7 +136,7 @@ class Worklist:
                 rejected[rows[product]] = word.prices[product]
         cost = grid.above(with_tax(self.number["unit_cost"], self.number["tax_rate"]))
         floor = np.where(self.bits & BIT["cost_assumed"], np.nan, cost)  # below a known cost nothing is charged
-        limit, has = STILL if beyond is None else beyond + STILL, np.isfinite(approved)
+        limit, has = EDGE if beyond is None else beyond + EDGE, np.isfinite(approved)  # as in `Pricer`
         kept = np.fmax(np.where(has, grid.nearest(approved), self.before), floor)
         near, again = np.abs(proposed / kept - 1) <= limit, np.abs(proposed / rejected - 1) < SAME
         found = np.where(again, REJECTED, OPEN)
@@ -143,26 +154,31 @@ class Worklist:
         hand, number = found == BY_HAND, {**self.number, "charged": charged}
         number["proposed_price"] = np.where(hand, charged, proposed)
         number |= {name: np.where(hand, np.nan, number[name]) for name in _EXPECTED}
-        return replace(self, number=number, bits=bits, state=found, seen=heard.sequence, switches=switches)
+        return replace(self, number=number, bits=bits, state=found, seen=heard.sequence, switches=switches, grid=grid)
 
     def pick(self, pick: Pick) -> Ints:
         """The rows of a list, in its order."""
-        mask = self.shown(pick.show)
+        mask, order = self.shown(pick.show) & self.matching(pick), self.orders.get(pick.sort, self.orders["money"])
+        rows = order[mask[order]]
+        return np.asarray(rows[np.argsort(self.state[rows] == BY_HAND, kind="stable")])  # nothing is expected of these
+
+    def matching(self, pick: Pick) -> Bools:
+        """The rows that the filters of a list leave, whichever list it is."""
+        mask = np.ones(len(self.bits), np.bool_)
         for name in ("category", "strategy"):
             if getattr(pick, name):
                 mask &= self.text[name] == getattr(pick, name)
         if pick.reason:
             mask &= (self.bits & BIT.get(pick.reason, 0)) > 0
         if pick.way:
-            mask &= self.change > 0 if pick.way == "up" else self.change < 0
+            mask &= np.sign(self.change) == WAYS.get(pick.way)
         if pick.least:
-            mask &= np.abs(self.change) >= pick.least / 100 - STILL
+            mask &= np.abs(self.change) >= pick.least / 100 - EDGE
         if pick.q:
             wanted = pick.q.strip().casefold()
-            mask &= np.fromiter((wanted in product.casefold() for product in self.rows), np.bool_, len(mask))
-        order = self.orders.get(pick.sort, self.orders["money"])
-        rows = order[mask[order]]
-        return np.asarray(rows[np.argsort(self.state[rows] == BY_HAND, kind="stable")])  # nothing is expected of these
+            texts = map("\n".join, zip(self.rows, self.text["name"].tolist(), strict=True))
+            mask &= np.fromiter((wanted in text.casefold() for text in texts), np.bool_, len(mask))
+        return mask
 
     def shown(self, show: str) -> Bools:
         """The rows of a list before its filters."""
@@ -172,16 +188,24 @@ class Worklist:
             return np.asarray(self.state == STATES.index(show))
         return np.asarray((self.state == OPEN) | ((self.state == HELD) & ((self.bits & EYES) > 0)))
 
-    def totals(self, rows: Ints | Bools) -> tuple[float, float, float]:
-        """Expected gain of some rows, and its 80 % interval, as if products were independent."""
+    def counted(self, rows: Bools) -> tuple[int, tuple[float, float, float]]:
+        """How many rows are marked, their expected gain and its 80 % interval, as if products were independent.
+
+        Every number of products on a page comes from here: a mask of `shown`, `matching`, or both.
+        """
         mean = float(self.gain[rows].sum())
         ends = (self.number[name][rows] - self.number["expected_gain"][rows] for name in ("gain_low", "gain_high"))
         low, high = (math.sqrt(float(np.nansum(end * end))) for end in ends)
-        return mean, mean - low, mean + high
+        return int(rows.sum()), (mean, mean - low, mean + high)
+
+    def why(self, row: int, decision: DecisionConfig) -> str:
+        """Says why the price of a row moves, or stays."""
+        strategy = decision.strategies.get(str(self.text["strategy"][row]))
+        kind = strategy.kind if strategy else ""
+        return words.why(str(self.text["step"][row]), int(self.bits[row]), float(self.change[row]), kind)
 
     def _moved(self, price: Floats) -> Floats:
-        change = price / self.before - 1
-        return np.where(np.abs(change) > STILL, np.nan_to_num(change), 0.0)
+        return np.where(self.grid.moved(price, self.before), price / self.before - 1, 0.0)
 
 
 def read_table(content: bytes, *, key: str, made: dt.datetime) -> Worklist:

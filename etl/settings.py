@@ -17,11 +17,11 @@ Kind = Literal["time", "day", "number", "text"]
 TYPES: dict[Kind, str] = {"time": "TIMESTAMP", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
 _TABLES = {  # our columns of each table; those with ! must be there
     "sales": "date! product_id! units_sold! price! category list_price unit_cost stock comp_price comp_price_age "
-    "is_promo is_holiday tax_rate parent_id",
+    "is_promo is_holiday tax_rate parent_id name",
     "order_lines": "time! product_id! quantity! unit_price amount discount list_price line_id status tax_rate "
     "store updated",
     "stock": "time! product_id! quantity! store",
-    "products": "product_id! category list_price unit_cost price tax_rate parent_id valid_from",
+    "products": "product_id! category list_price unit_cost price tax_rate parent_id name valid_from",
     "promotions": "first! last! product_id category store",
     "deliveries": "product_id! date! store",
     "events": "date! name! last_date category",

@@ -21,12 +21,11 @@ from pricing.quoting import quote_formulas
 
 BATCH = 1000
 SHOWN = 5  # most faults listed in an error
-EDGE = 1e-9  # currency units; what subtracting two prices leaves
 COLUMNS = (
     *("product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
     *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "binds", "gave_way"),
     *("strategy", "model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
-    *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock"),
+    *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock", "name", "step"),
 )
 _REQUESTS = TypeAdapter(list[PriceRequest])
 

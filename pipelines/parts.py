@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.carry import Carried, Parity, carry, with_coming_holidays
-from pipelines.decisions import COLUMNS, EDGE, as_frame, decide, requests_for_all_products
+from pipelines.decisions import COLUMNS, as_frame, decide, requests_for_all_products
 from pipelines.sales import with_plan
 from pricing import __version__
 from pricing.arrays import Strings
@@ -30,6 +30,8 @@ from pricing.data.etl_output import Partitions, part_of, read_partitions
 from pricing.data.load import load_sales
 from pricing.data.panel import Event, Panel
 from pricing.decision.experiment_results import find_draws
+from pricing.decision.explanation import main_step
+from pricing.decision.guardrails import PriceGrid
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
@@ -275,7 +277,7 @@ def partitioned_as(version: LoadedVersion, sales: str) -> Partitions | None:
 
 _SUMMED = {  # columns that a summary of prices needs
     *("product_id", "date", "recommended_price", "confidence", "expected_margin", "expected_gain", "gain_low"),
-    *("gain_high", "source", "reasons", "current_price"),
+    *("gain_high", "source", "reasons", "current_price", "list_price", "proposed_price"),
 }
 
 
@@ -334,7 +336,9 @@ class Pricing:
         if self.applied:
             at = dt.datetime.now(dt.UTC)
             put_decisions(log_url(), [LogEntry(*pair, at) for pair in zip(requests, answers, strict=True)])
-        return as_frame(zip(requests, answers, strict=True))
+        found = as_frame(zip(requests, answers, strict=True))
+        names = self.loaded.facts.named(found["product_id"].to_numpy(np.str_))
+        return found.assign(name=names, step=[main_step(answer, pricer) for answer in answers])
 
 
 def price_place() -> str:
@@ -373,8 +377,8 @@ def price_part(asked: Pricing, number: int) -> None:
         asked.loaded.facts, day=asked.day, rows=slice(number * size, (number + 1) * size)
     )
     prices = asked.price(requests, asked.pricer)
-    step = asked.served.decision.price_step
-    moves = ~((prices["recommended_price"] - prices["current_price"]).abs() <= step - EDGE)  # also from no price
+    grid, current = PriceGrid(asked.served.decision.price_step), prices["current_price"].to_numpy(np.float64)
+    moves = grid.moved(prices["recommended_price"].to_numpy(), current) | np.isnan(current)
     moves |= prices["recommended_price"] != prices["proposed_price"]
     store.put(f"{asked.prefix}changed/{key}", prices[moves].to_parquet(index=False))
     store.put(asked.prefix + key, prices.to_parquet(index=False))

@@ -9,7 +9,7 @@ import click
 import mlflow
 import pandas as pd
 
-from pipelines.decisions import EDGE, read_requests, requests_for_all_products, write
+from pipelines.decisions import read_requests, requests_for_all_products, write
 from pipelines.freeze import control_in_force
 from pipelines.parts import Pricing, price_parts, price_place
 from pipelines.production import production
@@ -17,6 +17,7 @@ from pipelines.sales import PLANS, with_calendars, with_plan
 from pricing.config import Config, read_config_file, served_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
+from pricing.decision.guardrails import PriceGrid
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.switches import Control
 from pricing.errors import SourceError
@@ -157,12 +158,13 @@ def _record(decisions: pd.DataFrame, *, version: str, applied: bool) -> None:
 
 
 def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
-    """Yields summary lines on the decisions; a price within a `step` of the current one, currency units, is held."""
+    """Yields summary lines on the decisions; prices are compared in whole steps."""
     sources = decisions["source"].value_counts(normalize=True)
     yield "answered by " + ", ".join(f"{source} {share:.0%}" for source, share in sources.items())
-    change = (decisions["recommended_price"] - decisions["current_price"]).dropna()
-    up, down = (int((change * way > step - EDGE).sum()) for way in (1, -1))
-    yield f"{up} prices rise, {down} fall and {len(change) - up - down} are held, of {len(change)} with a current one"
+    price, before = decisions["proposed_price"], decisions["current_price"].fillna(decisions["list_price"])
+    moved = PriceGrid(step).moved(price.to_numpy(), before.to_numpy())
+    up, down = (int((moved & way).sum()) for way in (price > before, price < before))
+    yield f"{up:,} prices rise, {down:,} fall and {len(price) - up - down:,} stay, as proposed"
     waits = decisions["reasons"].str.split().map(lambda codes: "awaiting_approval" in codes).astype(bool)
     if waits.any():
         yield f"{waits.sum():,} price(s) wait for approval in the console and stay until then; below, the others"

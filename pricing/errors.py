@@ -102,6 +102,7 @@ class UnknownProductError(RequestError):
     """A product that is unknown: nothing says how dear it is, or the request asks to be refused then (`strict`)."""
 
     def __init__(self, product_id: str) -> None:
+        self.product_id = product_id
         super().__init__(
             f"product_id: nothing is known of {product_id!r}; a request that is not strict is priced where it gives a "
             "current_price, list_price, unit_cost or known category"

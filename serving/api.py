@@ -22,7 +22,7 @@ from pricing.decision_log.write import LogWriter
 from serving.auth import Authenticator
 from serving.follower import Follower
 from serving.metrics import Metrics
-from serving.problems import CONTENT_TYPE, ProblemError, from_validation, plain, refused
+from serving.problems import CONTENT_TYPE, LISTED, ProblemError, from_validation, near_ids, plain, refused
 from serving.settings import Settings
 
 JSON = "application/json"
@@ -137,12 +137,21 @@ def _surrounded(endpoint: Endpoint, service: Service) -> Callable[..., Response]
                 found = Response(body, 200, _headers(environ), JSON)
             good.inc()
         except ProblemError as problem:
+            point_out(service, [problem])
             requests.labels(name, str(problem.status.value)).inc()
             found = problem_response(problem)
         seconds.observe(time.perf_counter() - started)
         return found
 
     return respond
+
+
+def point_out(service: Service, problems: Sequence[ProblemError]) -> None:
+    """Names ids like those of unknown products, of the first LISTED, to callers that may read products."""
+    unknown, version = [one for one in problems if one.unknown], service.follower.current.champion.version
+    if unknown and version and service.authenticator.may(request.environ, "price"):
+        for one in unknown[:LISTED]:
+            one.near = near_ids(version.facts.product_ids, one.unknown)
 
 
 def _headers(environ: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Error responses: `application/problem+json` (RFC 9457) that lists every fault of a request at once."""
 
+import difflib
 import json
 import math
 import re
@@ -7,13 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
+from pricing.arrays import Strings
 from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError, UnknownProductError, nearest
 
 CONTENT_TYPE = "application/problem+json"
 LISTED = 10  # faults of one request that are told
+NEAREST = 3  # ids that are named for an unknown one
+BESIDE = 25  # ids to either side of a spelling that are compared with it
 _LONGEST = 100  # characters of a found value that are shown
 _CONSEQUENCE = "default_factory_not_called"  # of a value that another field would have given, had it been right
 
@@ -34,6 +39,7 @@ class ProblemBody(BaseModel):
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What is wrong, in one sentence.")
     errors: list[Fault] = Field(description="Its faults, as far as it could be read; of many, the first.")
+    near: list[str] | None = Field(default=None, description="Of an unknown product: ids of products that are like it.")
     request_id: str | None = Field(default=None, description="Names the request in the service's logs.")
 
 
@@ -45,14 +51,17 @@ class ProblemError(Exception):
     ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.errors, self.headers = status, detail, list(errors), dict(headers or {})
+        self.unknown = ""  # the id of a product of which nothing is known
+        self.near: list[str] = []  # ids that are like it
 
     def body(self, request_id: str | None = None) -> dict[str, Any]:
         """The body, ready for JSON."""
         return ProblemBody(
             title=self.status.phrase,
             status=self.status.value,
-            detail=self.detail,
+            detail=f"{self.detail}; did you mean {' or '.join(self.near)}?" if self.near else self.detail,
             errors=self.errors,
+            near=self.near or None,
             request_id=request_id,
         ).model_dump(mode="json", exclude_none=True)
 
@@ -83,11 +92,37 @@ def refused(
 
 def from_request_error(error: RequestError) -> ProblemError:
     """Converts a refusal by the pricer, whose message begins with the field's name, to a response: 404 or 422."""
-    unknown, text = isinstance(error, UnknownProductError), str(error)
+    text = str(error)
     name = re.split(r"\W", text, maxsplit=1)[0]
     field = name if name in PriceRequest.model_fields or text.startswith(f"{name}:") else ""
     problem = text.removeprefix(field).removeprefix(":").strip()
-    return refused(field, problem, status=HTTPStatus.NOT_FOUND if unknown else HTTPStatus.UNPROCESSABLE_ENTITY)
+    if not isinstance(error, UnknownProductError):
+        return refused(field, problem)
+    found = refused(field, problem, status=HTTPStatus.NOT_FOUND)
+    found.unknown = error.product_id
+    return found
+
+
+def near_ids(ids: Strings, wanted: str) -> list[str]:
+    """Up to NEAREST of the sorted ids that are like the wanted one: in case, blanks, signs or zeros, begun so, or near.
+
+    Only ids that stand beside a spelling of it are compared, so that a million cost no more than a thousand.
+    """
+    plain, key = "".join(filter(str.isalnum, wanted)), _key(wanted)
+    spellings = {way(text) for text in (wanted.strip(), plain) for way in (str, str.upper, str.lower, str.title)}
+    places = np.searchsorted(ids, np.array([*spellings, plain.zfill(len(ids[0]))], ids.dtype)).tolist()
+    beside = {one for place in places for one in ids[max(place - BESIDE, 0) : place + BESIDE].tolist()}
+    known = {_key(one): one for one in sorted(beside)}
+    if key in known:
+        return [known[key]]
+    begun = sorted((other for other in known if key and other.startswith(key)), key=len)
+    close = difflib.get_close_matches(key, known, n=NEAREST)
+    return [known[one] for one in dict.fromkeys((*begun, *close))][:NEAREST]
+
+
+def _key(product_id: str) -> str:
+    """An id without what people mistype."""
+    return "".join(filter(str.isalnum, product_id)).casefold().lstrip("0")
 
 
 def show(value: object) -> str:

@@ -23,7 +23,8 @@ CREATE TABLE master AS
 SELECT product_id, coalesce(valid_from, DATE '1970-01-01') AS valid_from, category, list_price, unit_cost,
     CASE WHEN valid_from IS NOT NULL THEN price END AS price, price AS newest_price, tax_rate, parent_id,
     first_value(category IGNORE NULLS) OVER known AS first_category,
-    first_value(tax_rate IGNORE NULLS) OVER known AS first_tax
+    first_value(tax_rate IGNORE NULLS) OVER known AS first_tax,
+    last_value(name IGNORE NULLS) OVER known AS name
 FROM mastered WHERE reason IS NULL
 WINDOW known AS (
     PARTITION BY product_id ORDER BY valid_from NULLS FIRST ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING

@@ -81,8 +81,9 @@ SELECT
         WHEN EXISTS (FROM promoted) THEN (w.product_id IS NOT NULL)::DOUBLE
     END AS is_promo, NULL AS is_holiday,
     c.rate AS tax_rate, CASE WHEN c.store = '' THEN c.parent_id ELSE c.product_id END AS parent_id,
-    c.in_master, c.product_id AS product, c.is_between
+    n.name, c.in_master, c.product_id AS product, c.is_between
 FROM carried AS c
+LEFT JOIN (SELECT DISTINCT product_id, name FROM master) AS n ON n.product_id = c.product_id
 LEFT JOIN opened AS o ON o.product_id = c.product_id AND o.store = c.store AND o.date = c.date
 LEFT JOIN rivals AS r ON r.product_id = c.product_id AND r.date = c.date
 LEFT JOIN promo_days AS w ON w.product_id = c.id AND w.date = c.date

@@ -10,6 +10,7 @@ from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.calendar import holidays_for
+from pricing.data.contract import LONGEST_ID
 from pricing.data.events import named_events, read_plan
 from pricing.data.grid import Grid, as_rows, carry, days_of, latest_period
 from pricing.data.missing_rows import handle_missing_rows
@@ -109,6 +110,7 @@ def build_panel(
         holidays_given=holidays_given,
         events=events,
         parent_ids=_parents(grid),
+        names=_names(grid) if "name" in frame else {},
         notes=tuple(grid.notes),
         **own,
     )
@@ -154,6 +156,15 @@ def _parents(grid: Grid) -> Strings | None:
     shared = count[count > 1]
     grid.notes.append(f"parent_id: {shared.sum():,} series share the elasticity of {len(shared):,} products.")
     return parents
+
+
+def _names(grid: Grid) -> dict[str, str]:
+    """Product → its newest name, of those that have one."""
+    _, carried, values = grid.codes("name")
+    newest = carried[:, -1]
+    named = newest >= 0
+    texts = values[newest[named]].astype(f"U{LONGEST_ID}").tolist()
+    return dict(zip(grid.ids[named].tolist(), texts, strict=True))
 
 
 def _list_price(grid: Grid, price: Floats, config: DataConfig, anchors: Anchors | None) -> Floats:

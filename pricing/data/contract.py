@@ -50,6 +50,7 @@ COLUMNS = {
     "is_promo": Column("flag"),
     "is_holiday": Column("flag"),
     "parent_id": Column("name"),
+    "name": Column("name"),  # shown to people alone
 }
 _MISSING = frozenset({"", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
 _FLAGS = {"true": 1.0, "false": 0.0}
@@ -345,7 +346,7 @@ def _ranges(name: str, column: Column, cells: Coerced) -> list[tuple[str, Bools]
             ]
     if column.kind == "flag":
         return [(f"{name} must be 0 or 1", (values != 0) & (values != 1))]
-    if column.kind == "name":
+    if column.kind == "name" and name != "name":  # a long one is cut where it is kept
         long = np.array([*(len(text) > LONGEST_ID for text in cells.names), False])  # code -1 takes the last
         return [(f"{name} must have at most {LONGEST_ID} characters", long[values])]
     return []

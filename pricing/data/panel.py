@@ -84,6 +84,8 @@ class Panel:
     # (product,) the product of which each is the series of a store or channel, its own id where it is none; series of
     # one parent share their elasticity. None where no product has a parent:
     parent_ids: Strings | None = None
+    # Product → its newest name, of those that have one; people read it, and no demand does:
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def censored(self) -> Bools:

@@ -34,7 +34,7 @@ DEFAULT_TABLE = "sales"
 SQL_SECONDS = 600.0  # that a statement may take
 _TOO_SLOW = ("statement timeout", "interrupted", "during query (timed out")
 _SQL_ROWS = 100_000  # rows fetched at once
-_TEXTS = ("product_id", "category", "parent_id")  # never numbers, whatever they look like: 00123 is not 123
+_TEXTS = ("product_id", "category", "parent_id", "name")  # never numbers, whatever they look like: 00123 is not 123
 
 
 def read_sales(where: str, *, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -106,6 +106,14 @@ def explain(
     return Explanation(quantity, decided, start, end, digits, summary, drivers)
 
 
+def main_step(decided: DetailedDecision, pricer: Pricer) -> str:
+    """The step that takes a price furthest the way that it goes, an approval apart; empty where the price stays."""
+    _, effects = _steps(decided, pricer)
+    effects.pop("approval", None)
+    way = sum(effects.values())
+    return max(effects, key=lambda name: effects[name] * way) if abs(way) > NEAR else ""
+
+
 def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, float]]:
     """The price charged now, and what each step of the decision adds to it."""
     given, decision = decided.decision.recommended_price, decided.proposed or decided.decision

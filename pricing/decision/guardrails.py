@@ -182,6 +182,10 @@ class PriceGrid:
         """The price point nearest to each price, above 0; ascending prices give price points that do not descend."""
         return np.asarray(np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit)
 
+    def moved(self, prices: Floats, before: Floats) -> Bools:
+        """Whether each price is another one than before, in whole steps; what is unknown is not."""
+        return np.asarray(np.abs(self.nearest(prices) - self.nearest(before)) > 0)
+
 
 class PriceEndings:
     """Prices that end in one of a few amounts within a unit, such as .49 and .99 within 1; methods as of PriceGrid."""

@@ -43,6 +43,7 @@ class ProductFacts:
     state_date: np.datetime64  # first day of the last period of the history
     product_ids: Strings
     categories: Strings
+    names: Strings  # for people; empty where none was given
     price: Floats  # price charged last
     last_price: Floats  # but for one that may be a fault (`last_price.last_prices`), which is NaN
     former_price: Floats  # that before it which lay further away, to which a price may go back at once
@@ -92,6 +93,7 @@ class ProductFacts:
             state_date=state_date,
             product_ids=panel.product_ids,
             categories=panel.categories,
+            names=np.array([panel.names.get(product, "") for product in panel.product_ids.tolist()], np.str_),
             price=as_written(panel.price[:, -1]),
             last_price=last_price,
             former_price=former_price,
@@ -129,9 +131,13 @@ class ProductFacts:
 
     def known_costs(self, product_ids: Strings) -> Floats:
         """(product,) cost of a unit now; NaN where it is assumed, or the product is not known."""
-        row = np.minimum(np.searchsorted(self.product_ids, product_ids), len(self.product_ids) - 1)
-        known = (self.product_ids[row] == product_ids) & ~self.cost_assumed[row]
-        return np.where(known, self.unit_cost[row], np.nan)
+        row, known = _places(self.product_ids, product_ids)
+        return np.where(known & ~self.cost_assumed[row], self.unit_cost[row], np.nan)
+
+    def named(self, product_ids: Strings) -> Strings:
+        """(product,) names; empty where none is known."""
+        row, known = _places(self.product_ids, product_ids)
+        return np.where(known, self.names[row], "")
 
     @cached_property
     def grouped(self) -> tuple[Strings, Ints]:
@@ -250,7 +256,7 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     the refresh. Where the panel is the `whole` history, facts of its products come from it alone. Otherwise older facts
     fill in what recent rows do not show, or show too briefly; stock jumps of both count, as in the whole history.
     """
-    new = ProductFacts.from_panel(panel if whole else tail)
+    new = ProductFacts.from_panel(panel if whole else replace(tail, names=panel.names))
     ids = np.union1d(old.product_ids, new.product_ids)
     at_old, in_old = _places(old.product_ids, ids)
     at_new, in_new = _places(new.product_ids, ids)

@@ -289,7 +289,9 @@ def load(folder: str | Path, *, mapped: bool = True) -> LoadedVersion:
     try:
         documents = content.documents
         demand = restore(DemandTable, _part(content.arrays, "table"), documents["table"])
-        facts = restore(ProductFacts, NOT_READ | _part(content.arrays, "products"), documents["products"])
+        products = _part(content.arrays, "products")
+        nameless = {"names": np.zeros(len(products["product_ids"]), "U1")}  # of a version from before there were names
+        facts = restore(ProductFacts, NOT_READ | nameless | products, documents["products"])
         if not all((ids[:-1] < ids[1:]).all() for ids in (demand.product_ids, facts.product_ids)):
             raise ValueError("its products are not in order")  # in which they are looked up
         return LoadedVersion(

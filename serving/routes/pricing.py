@@ -15,7 +15,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry
 from pricing.errors import RequestError
-from serving.api import Endpoint, Service, body_of, encode, refuse_twice, sent_body
+from serving.api import Endpoint, Service, body_of, encode, point_out, refuse_twice, sent_body
 from serving.follower import Current, Served
 from serving.problems import ProblemBody, ProblemError, from_request_error, from_validation, refused
 
@@ -59,7 +59,9 @@ def get_prices(service: Service) -> bytes:
     dry, asked = _dry_run(), _batch(sent_body())
     priced = iter(answers(service, [one for one in asked if isinstance(one, PriceRequest)], dry=dry))
     parts = [next(priced) if isinstance(one, PriceRequest) else one for one in asked]
-    service.metrics.bad_items.inc(sum(isinstance(part, ProblemError) for part in parts))
+    bad = [part for part in parts if isinstance(part, ProblemError)]
+    service.metrics.bad_items.inc(len(bad))
+    point_out(service, bad)
     bodies = (one if isinstance(one, bytes) else json.dumps({"error": one.body()}).encode() for one in parts)
     return b'{"decisions":[%b]}' % b",".join(bodies)
 

@@ -1,6 +1,7 @@
 """The job that prices files: requests in, decisions out, from a version's folder or the registry."""
 
 import datetime as dt
+import re
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from console.worklist import read_table
+from console.worklist import WAYS, Pick, read_table
 from pipelines import price
 from pipelines.decisions import read_requests, requests_for_all_products
 from pipelines.price import day_priced, main
@@ -237,7 +238,7 @@ def test_in_a_table_an_empty_cell_is_none_and_an_absent_column_what_is_known() -
 
 
 def test_the_console_has_the_newest_prices_of_all_products_by_the_champion(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(price, "_opened", lambda *_: nullcontext((load(shared_version()), "8")))
     store, day = open_store(published_url()), ("--today", "2024-01-02")
@@ -254,6 +255,9 @@ def test_the_console_has_the_newest_prices_of_all_products_by_the_champion(
     assert shown.rows.keys() == set(written.index)
     prices = written["proposed_price"][list(shown.rows)]
     assert shown.number["proposed_price"].tolist() == pytest.approx(prices.tolist())
+    told = re.findall(r"(\d+) prices rise, (\d+) fall and (\d+) stay", capsys.readouterr().out)[-1]
+    assert [int(count) for count in told] == [shown.counted(shown.matching(Pick(way=way)))[0] for way in WAYS]
+    assert set(shown.text["step"].tolist()) > {""}
 
 
 def test_bad_rows_stop_the_job_with_their_numbers_and_nothing_is_written(

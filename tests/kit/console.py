@@ -43,6 +43,7 @@ def price_table(products: list[str], *, change: Any = 0.10, seed: int = 5, **col
         "decision_id": [f"{number:032x}" for number in range(count)], "current_price": current,
         "list_price": current, "unit_cost": current * 0.6, "tax_rate": 0.0, "comp_price_used": np.nan,
         "comp_price_age": np.nan, "proposed_price": proposed, "category": "drinks", "current_stock": 100.0,
+        "name": "", "step": "target",
     }  # fmt: skip
     return pd.DataFrame(values | columns, columns=list(COLUMNS))
 

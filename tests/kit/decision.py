@@ -107,6 +107,7 @@ def facts(**columns: Any) -> ProductFacts:
         "state_date": np.datetime64("2025-03-01"),
         "product_ids": np.array(["apple", "bread", "cocoa"]),
         "categories": np.array(["fruit", "pantry", "pantry"]),
+        "names": np.array(["", "", ""]),
         "price": np.full(3, 10.0),
         "last_price": np.full(3, np.nan),
         "former_price": np.full(3, np.nan),

@@ -198,3 +198,16 @@ def test_newer_rows_with_their_past_are_derived_as_in_the_whole_history(
     assert panel.dates[-1] == whole.dates[-1]
     assert panel.categories.tolist() == whole.categories.tolist()
     assert panel.cost_assumed.tolist() == whole.cost_assumed.tolist()
+
+
+def test_the_newest_name_counts_and_one_that_is_too_long_is_cut() -> None:
+    frame = pd.concat(
+        [
+            rows([0, 1, 2], price=2.0, name=["Tea", "Green tea", None]),
+            rows([0], product="B", price=5.0, name=["x" * 300]),
+            rows([2], product="C", price=5.0),
+        ]
+    )
+
+    assert build_panel(frame, CONFIG).names == {"A": "Green tea", "B": "x" * 200}
+    assert build_panel(frame.drop(columns="name"), CONFIG).names == {}

@@ -4,6 +4,7 @@ import datetime as dt
 import html
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 from console import price_file, words
+from console.confirm import SHOWN
 from console.worklist import PAGE, STATES, Pick, Worklist, read_table
 from pricing.config import load_config
 from pricing.config_models import DecisionConfig
@@ -270,8 +272,9 @@ def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: 
 
 def test_every_page_has_words_for_each_reason_and_guardrail() -> None:
     for bit in BIT.values():
-        assert words.why(bit, 0.0, "margin").endswith(".")
-        assert words.why(bit, -0.1, "match").endswith(".")
+        for step in ("", "target", "step", "stock", "guardrails", "price_test", "switch"):
+            assert words.why(step, bit, 0.0, "margin").endswith(".")
+            assert words.why(step, bit, -0.1, "match").endswith(".")
 
 
 # Decisions
@@ -283,7 +286,10 @@ def test_all_but_an_approval_needs_a_reason(console: Console, action: str) -> No
     page = ann.see("/")
 
     assert ann.send("/decide", page, action=action, product=PRODUCTS[0], price="5").status_code == 400
-    assert ann.send("/decide", page, action=action, product=PRODUCTS[0], price="5", reason="so").status_code == 302
+    assert (
+        ann.send("/decide", page, action=action, product=PRODUCTS[0], price="5", reason="so", sure="yes").status_code
+        == 302
+    )
     (entry,) = decided(console.home)
     assert entry[2]["reason"] == "so"
 
@@ -304,7 +310,7 @@ def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_ce
     for fields in wrong:
         given = {"action": "change", "reason": "so", "product": PRODUCTS[0], **fields}
         assert ann.send("/decide", page, **given).status_code == 400
-    done = {"action": "change", "reason": "so", "until": until}
+    done = {"action": "change", "reason": "so", "until": until, "sure": "yes"}
     ann.send("/decide", page, product=PRODUCTS[0], price="4,99", **done)
     ann.send("/decide", page, product=PRODUCTS[1:3], percent="-5", **done)
 
@@ -458,7 +464,7 @@ def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Co
 
     def read(changed: pd.DataFrame) -> Any:
         content = io.BytesIO(changed.to_csv(index=False).encode())
-        return ann.send("/price-file/read", ann.see("/price-file"), file=(content, "prices.csv"))
+        return ann.send("/price-file/read", ann.see("/price-file"), file=(content, "prices.csv"), sure="yes")
 
     dearer, foreign = frame.assign(new="99", decision="approve"), frame.assign(file="0" * 16)
     assert [read(one).status_code for one in (dearer, foreign, frame.assign(decision="maybe"), frame[["id"]])] == [
@@ -529,7 +535,7 @@ def test_what_waits_for_nobody_is_frozen_and_not_rejected(tmp_path: Path, beyond
 def test_a_file_has_what_serving_charges_what_was_approved_before_and_what_a_person_gave(console: Console) -> None:
     ann, (product, given) = console.visitor("ann"), PRODUCTS[:2]
     ann.send("/decide", ann.see("/"), one=f"approve:{product}")
-    ann.send("/decide", ann.see("/"), action="change", product=given, price="99", reason="deal")
+    ann.send("/decide", ann.see("/"), action="change", product=given, price="99", reason="deal", sure="yes")
     (approved,) = read_control(console.home).switches.approved.values()
     put_table(console.home, price_table(PRODUCTS, change=0.3))
     console.shop.look()
@@ -552,3 +558,113 @@ def test_what_is_frozen_for_all_is_not_freed_product_by_product(console: Console
     answer = ann.send("/decide", ann.see("/?show=all"), action="unfreeze", product=PRODUCTS[0], reason="go")
 
     assert answer.status_code == 400
+
+
+# What a shop's manager stumbles over
+
+
+def test_names_are_shown_searched_and_written_to_files(tmp_path: Path) -> None:
+    table = price_table([*PRODUCTS[:7], "plain"], name=[*HOSTILE, "Grüner Tee", ""])
+    with open_console(shop_home(tmp_path, table)) as console:
+        ann = console.visitor("ann")
+
+        found, file = ann.see("/?q=GRÜNER"), written(console, ann)
+        whole = ann.see("/") + ann.see("/what-if") + "".join(ann.see(f"/products/{one}") for one in PRODUCTS[:7])
+
+        assert re.findall(r">([^<]*)</a><small>([^<]*)</small></th>", found) == [
+            ("Grüner Tee", f"{PRODUCTS[6]} · drinks")
+        ]
+        assert ("<script>alert" in whole, "<img" in whole, ">plain</a>" in whole) == (False, False, True)
+        assert {"Grüner Tee", "'=1+1"} < set(pd.read_csv(io.BytesIO(file.as_csv()))["name"])
+
+
+@pytest.mark.parametrize(
+    ("beyond", "price", "asked"),
+    [(0.05, 10.4, 0), (0.05, 10.6, 1), (0.05, 5.9, 1), (None, 10.9, 0), (None, 11.2, 1), (0.5, 5.9, 1)],
+)
+def test_a_typed_price_that_moves_far_or_lies_below_cost_is_asked_about_before_it_counts(
+    tmp_path: Path, beyond: float | None, price: float, asked: int
+) -> None:
+    table = price_table(PRODUCTS, current_price=10.0, unit_cost=5.0, tax_rate=0.2)
+    with open_console(shop_home(tmp_path, table, beyond=beyond)) as console:
+        ann = console.visitor("ann")
+
+        answer = ann.send("/decide", ann.see("/"), action="change", reason="so", product=PRODUCTS[0], price=str(price))
+
+        assert (answer.status_code, len(decided(tmp_path))) == ((200, 0) if asked else (302, 1))
+
+
+def test_a_list_is_asked_about_once_with_the_count_and_the_worst(console: Console) -> None:
+    ann = console.visitor("ann")
+
+    answer = ann.send("/decide", ann.see("/?show=all"), action="change", reason="so", scope="all", percent="-45")
+
+    assert f"{len(PRODUCTS)} of {len(PRODUCTS)} prices" in answer.text
+    assert (decided(console.home), answer.text.count("Lies below cost")) == ([], SHOWN)
+    assert ann.send("/decide", answer.text, **hidden(answer.text)).status_code == 302
+    assert len(decided(console.home)) == len(PRODUCTS)
+
+
+def test_a_file_that_is_read_back_is_asked_about_and_needs_no_other_upload(console: Console) -> None:
+    ann = console.visitor("ann")
+    frame = pd.read_csv(io.BytesIO(written(console, ann).as_csv()), dtype=str, keep_default_na=False)
+    frame.loc[:1, ["decision", "note"]] = ["approve", 'said "yes",\nü']
+
+    content = io.BytesIO(frame.to_csv(index=False).encode())
+    answer = ann.send("/price-file/read", ann.see("/price-file"), file=(content, "prices.csv"))
+
+    assert ("2 of 2 prices" in answer.text, decided(console.home)) == (True, [])
+    assert ann.send("/price-file/read", answer.text, **hidden(answer.text)).status_code == 302
+    ((_, _, body),) = decided(console.home)
+    assert (list(body["prices"]), body["reason"]) == (frame["product_id"][:2].tolist(), 'said "yes",\nü')
+
+
+def hidden(page: str) -> dict[str, str]:
+    return {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', page)}
+
+
+@pytest.mark.parametrize("beyond", [None, 0.05])
+def test_a_number_of_products_is_that_of_the_list_that_it_leads_to(tmp_path: Path, beyond: float | None) -> None:
+    products = [f"P{number:03d}" for number in range(240)]
+    change, reasons = np.resize([0.1, -0.1, 0.02, -0.02, 0.0], 240), np.resize(["", "held", "low_confidence"], 240)
+    frame = price_table(products, change=change, reasons=reasons, category=np.resize(["tea", "milk"], 240))
+    with open_console(shop_home(tmp_path, frame, beyond=beyond)) as console:
+        ann = console.visitor("ann")
+        ann.send("/decide", ann.see("/"), action="freeze", product=products[:5], reason="so")
+        pages = "".join(map(ann.see, ("/", "/?category=tea", "/portfolio")))
+        tile, row = r'<a href="([^"]*)"[^>]*><b>([\d,]+)</b>', r'<a href="([^"]*reason=[^"]*)">.*?class="n">([\d,]+)'
+
+        links = re.findall(tile, pages) + re.findall(row, pages)
+
+        for address, number in links:
+            page = ann.see("/" + html.unescape(address).removeprefix("/"))
+            assert f"from the {number} below" in page
+        assert len(links) > 10
+
+
+def test_a_file_has_as_many_rows_as_its_page_counts(console: Console) -> None:
+    ann = console.visitor("ann")
+    ann.send("/decide", ann.see("/"), action="approve", product=PRODUCTS[:3])
+    put_table(console.home, price_table(PRODUCTS, change=0.3))  # newer proposals wait, and the older ones are charged
+    console.shop.look()
+
+    counts, file = re.findall(r"<b>(\d+)</b> (?:wait|may)", ann.see("/price-file")), written(console, ann)
+
+    assert counts == [str(len(file.rows) - 3), str(len(file.approved))]
+
+
+def test_what_serving_holds_back_by_a_hair_waits_in_the_console_too() -> None:
+    frame = price_table(["tea"], current_price=333.33, proposed_price=350.0)  # 5.001 % more
+
+    table = worklist_of(frame).standing(Heard(), Switches(), decision=decision(0.05))
+
+    assert STATES[table.state[0]] == "open"
+
+
+def test_why_a_price_moves_names_its_step_and_no_reason_of_another() -> None:
+    bits = BIT["stock_short"] | BIT["price_test"] | BIT["cost"]
+
+    said = [words.why(step, bits, 0.1, "margin") for step in ("target", "stock", "price_test", "guardrails")]
+
+    assert said[0] == words.why("target", 0, 0.1, "margin")
+    assert len(set(said)) == 4

@@ -325,3 +325,13 @@ def test_a_count_of_a_closed_day_is_the_opening_of_the_next_open_one(tmp_path: P
 
     stock = made().set_index(made()["date"].astype(str).str[:10])["stock"]
     assert stock.fillna(-1).to_dict() == {"2026-03-07": -1, "2026-03-09": 20, "2026-03-14": -1, "2026-03-16": 40}
+
+
+def test_the_newest_name_of_the_master_is_that_of_every_row(tmp_path: Path) -> None:
+    lines = lines_of(tmp_path, "2026-03-01 09:00,7,1,2.5", "2026-03-02 09:00,7,1,2.5", "2026-03-02 09:00,8,1,2.5")
+    header = "product_id,name,list_price,valid_from"
+    master = write(tmp_path, "master", header, "7,Tea,3,", "7,Green tea,3,2026-03-02", "7,,2,2026-03-03", "8,,3,")
+
+    etl_run(lines | {"products": master})
+
+    assert made()["name"].fillna("").tolist() == ["Green tea", "Green tea", ""]

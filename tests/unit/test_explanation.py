@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from pricing.decision.experiments import Arm, Experiment, Experiments
-from pricing.decision.explanation import Explanation, explain
+from pricing.decision.explanation import Explanation, explain, main_step
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches
@@ -191,3 +191,28 @@ def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: ServingApp) -
 
     assert {outcome["strategy"] for outcome in tried["outcomes"]} == {"margin", "revenue", "clearance", "match"}
     assert shop.service.log.status().issued == 0
+
+
+@given(asked=REQUESTS, switches=SWITCHES, experiments=EXPERIMENTS)
+def test_the_step_that_a_list_names_is_the_largest_of_the_explanation_that_goes_its_way(
+    asked: dict[str, Any], switches: Switches, experiments: Experiments
+) -> None:
+    options: dict[str, Any] = {"today": SHOP_DAY, "switches": switches, "experiments": experiments}
+    found = explain(PriceRequest.model_validate(asked), pricer(), **options)
+    shown = {name: effect for name, effect in effects(found).items() if name != "approval"}
+    digit, way = 10.0**-found.digits, math.copysign(1, sum(shown.values()))
+
+    named = main_step(found.decision, pricer())
+
+    assert (named == "") == (abs(sum(shown.values())) < digit / 2)
+    if named:
+        assert way * shown[named] >= max(way * effect for effect in shown.values()) - 1.5 * digit
+
+
+def test_a_price_that_falls_is_not_explained_by_what_would_raise_it() -> None:
+    found = explained(unit_cost=5.0).decision
+    price = found.decision.recommended_price
+    up_and_down = found._replace(best=price + 4, target=price + 2.5, wanted=price + 2.5)
+
+    assert price < 10
+    assert main_step(up_and_down, pricer()) == "guardrails"

@@ -20,8 +20,10 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts, carry_facts, carry_last_price
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
+from pricing.registry.union import unite_facts
 from tests.kit.decision import config
 from tests.kit.panels import DAYS, panel
+from tests.kit.versions import make_demand, make_panel
 
 
 def test_the_facts_are_those_of_the_last_day() -> None:
@@ -236,3 +238,19 @@ def test_no_fault_of_a_night_moves_the_last_price(fault: float, night: int, know
     found = last(*nights[:known])
 
     assert found == 10.0 or (np.isnan(found) and known < 6)  # of a new product, two nights on either side of it
+
+
+def test_names_are_carried_and_united_and_no_state_knows_of_them() -> None:
+    whole = panel(products=3)
+    first, second, third = whole.product_ids.tolist()
+    named = replace(whole, names={first: "Tea", second: "Milk"})
+    old = ProductFacts.from_panel(named)
+    newer = replace(span(whole, DAYS - 5, DAYS), names={first: "Green tea", third: "Oats"})
+
+    carried = carry_facts(old, span(whole, DAYS - 9, DAYS), newer, kept=span(whole, DAYS - 9, DAYS - 5), whole=False)
+    parts = [ProductFacts.from_panel(one.select(rows)) for one, rows in ((named, [0, 2]), (whole, [1]))]
+
+    assert carried.names.tolist() == ["Green tea", "Milk", "Oats"]
+    assert unite_facts(parts).names.tolist() == ["Tea", "", ""]
+    assert carried.named(np.array([third, "stranger"])).tolist() == ["Oats", ""]
+    assert make_demand(replace(make_panel(), names={"P00001": "Tea"})).encoded.tail.names == {}

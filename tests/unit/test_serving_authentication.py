@@ -11,10 +11,10 @@ from tests.kit.serving import REQUEST, ServingApp, open_app, settings_in
 from tests.kit.versions import shared_version
 
 PRICED = {**REQUEST, "list_price": 5.0}  # enough for a price without a version
-SHOP_KEY, ADMIN_KEY = "shop-0123456789abcdef", "admin-0123456789abcdef"
+SHOP_KEY, ADMIN_KEY, LOOK_KEY = "shop-0123456789abcdef", "admin-0123456789abcdef", "look-0123456789abcdef"
 KEYS = {
     "PRICING_KEYS": "required",
-    "PRICING_API_KEYS": f"shop {SHOP_KEY} price; boss {ADMIN_KEY} price,explain,admin",
+    "PRICING_API_KEYS": f"shop {SHOP_KEY} price; boss {ADMIN_KEY} price,explain,admin; eve {LOOK_KEY} explain",
 }
 
 
@@ -130,3 +130,13 @@ def test_with_keys_or_where_none_are_wanted_proxies_and_names_are_free(
         answer = shop.client.post("/get_price", json=PRICED, headers=headers)
 
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(("key", "named"), [(ADMIN_KEY, True), (LOOK_KEY, False)])
+def test_ids_are_named_only_to_keys_that_may_read_products(locked: ServingApp, key: str, named: bool) -> None:
+    headers, body = {"X-API-Key": key}, {"request": {"product_id": "p00001", "day_of_week": "Friday"}}
+
+    answer = locked.client.post("/explain", json=body, headers=headers)
+
+    assert (answer.status_code, "P00001" in answer.text) == (404, named)
+    assert (locked.client.get("/products", headers=headers).status_code == 200) == named

@@ -254,3 +254,30 @@ def strict(body: bytes) -> Any:
         raise AssertionError(f"{word} is not JSON")
 
     return json.loads(body, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [
+        (" p 0000 1 ", ["P00001"]),
+        ("P-00001", ["P00001"]),
+        ("P0001", ["P00010", "P00011", "P00012"]),
+        ("7", ["0007"]),
+        ("tea", []),
+        ("---", []),
+    ],
+)
+def test_ids_like_the_one_that_is_unknown_are_named(asked: str, near: list[str]) -> None:
+    assert problems.near_ids(np.array(["0007", *(f"P{number:05d}" for number in range(1, 13))]), asked) == near
+
+
+def test_an_unknown_product_is_answered_with_ids_like_it_and_few_of_a_batch(shared_shop: ServingApp) -> None:
+    asked = {"product_id": "p00003", "day_of_week": "Friday"}
+    one = shared_shop.client.post("/simulate", json={"request": asked})
+    alone = shared_shop.client.post("/get_price", json=asked)
+
+    batch = shared_shop.batch(*[asked] * (problems.LISTED + 5))
+
+    for told in (one.get_json(), alone.get_json(), batch[0]["error"]):
+        assert (told["status"], told["near"], "P00003" in told["detail"]) == (404, ["P00003"], True)
+    assert sum("near" in item["error"] for item in batch) == problems.LISTED

@@ -1,0 +1,40 @@
+"""Ask once more before a person's prices count that move far or lie below cost."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from console.shop import Shop
+from console.worklist import Worklist
+from pricing.data.net_price import with_tax
+from pricing.decision.guardrails import EDGE
+
+SHOWN = 10  # prices that are shown, the largest moves first
+
+
+def doubtful(shop: Shop, table: Worklist, prices: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The prices to ask about, largest move first: product, name, old and new price, change, cost with tax, and why.
+
+    A move is far beyond `decision.approve_beyond`, or where that is null beyond `decision.guardrails.max_move`.
+    """
+    limit = shop.decision.guardrails.max_move if shop.beyond is None else shop.beyond
+    rows, new = [table.rows[product] for product in prices], np.array([*prices.values()])
+    old, cost = table.before[rows], with_tax(table.number["unit_cost"][rows], table.number["tax_rate"][rows])
+    change = new / old - 1
+    far = np.abs(change) > (np.inf if limit is None else limit + EDGE)
+    below = new < cost * (1 - EDGE)
+    return [
+        {
+            "product": str(table.text["product_id"][rows[place]]),
+            "name": str(table.text["name"][rows[place]]),
+            "old": float(old[place]),
+            "new": float(new[place]),
+            "change": float(change[place]),
+            "cost": float(cost[place]),
+            "far": limit if far[place] else None,
+            "below": bool(below[place]),
+        }
+        for place in np.argsort(-np.abs(change), kind="stable").tolist()
+        if far[place] or below[place]
+    ]
