@@ -19,6 +19,7 @@ from pricing.errors import ContractError, Violation
 
 ONE_CATEGORY = "all"
 LIST_PRICE_QUANTILE = 0.9  # of the prices of the trailing window, where no list price is given
+ROUNDING = 1e-5  # relative, of amounts in single precision
 _BLOCK = 256  # products whose sliding windows are sorted at once, so that they take tens of MB
 
 
@@ -86,13 +87,15 @@ def build_panel(
     stock = grid.spread("stock")
     some = grid.present & np.isfinite(stock).any(axis=1, keepdims=True)
     grid.note(some & np.isnan(stock), "stock is unknown on {} rows of products that have it on others.")
+    with np.errstate(invalid="ignore"):
+        delivered = grid.spread("units_sold") > stock * (1 + ROUNDING)
+    grid.note(delivered, "{} rows sold more than the opening stock (a delivery that day): stock is unknown there.")
+    stock = np.where(delivered, np.float32(np.nan), stock)
     launched = grid.latest >= 0
     if unknown is not None:
         launched &= ~grid.marked(*unknown)
     rows = handle_missing_rows(grid, stock, launched=launched, config=config)
     is_promo = np.where(rows.filled, carry(is_promo, latest_period(rows.present & ~rows.filled)), is_promo)
-    with np.errstate(invalid="ignore"):
-        grid.note(rows.units > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
     if events is None:
         events = named_events(config, grid.dates[0], grid.dates[-1], period=config.period)
     if nobodys := sorted({event.category for event in events} - {"", *names[category_codes[:, -1]].tolist()}):

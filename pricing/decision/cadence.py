@@ -1,4 +1,6 @@
-"""Estimate the distribution of the time to the next delivery from jumps of the stock. Reads no request, no price."""
+"""Estimate the time to the next delivery, and the stock until then, from counts of the stock. Reads no request, no price."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,38 +15,137 @@ LEAST_GAPS = 2  # with fewer gaps, a product has its category's
 LOOK_BACK = 365  # periods of history in which deliveries count
 AHEAD = 28  # periods after the state's date for which the next delivery is computed; later ones are as the last
 UNKNOWN = 0  # where no delivery was seen
+# Longest time between two counts that tell a delivery, periods; a version keeps more rows than that (demand.checkpoint):
+BRIDGED: dict[Period, int] = {"day": 28, "week": 7}
+MISSED = 0.1  # largest share of the spans between counts that a rhythm may have wrong
+ODDS = 20.0  # of one rhythm to another that has one span more wrong: a delivery in twenty comes on another day
+USUAL = 0.02  # share of the rhythms, weighted by these odds, from which a gap or a day of delivery is usual
+ALIKE = 1.5  # ratio of the longest to the shortest gap above which the rhythms that agree tell no next delivery
+NEGLIGIBLE = 1e-6  # units, that sums of goods sold by weight may be off
+
+
+@dataclass(frozen=True)
+class Rhythms:
+    """How often deliveries come to products whose counts lie apart: all regular rhythms that agree with the counts."""
+
+    sparse: Bools  # (product,) at most every other period was counted, and a delivery was seen
+    gaps: NDArray[np.float32]  # (product, LONGEST) `delivery_gaps`, or those of the rhythms; NaN where these differ much
+    # (product, LONGEST) probability that the next delivery opens 1, 2, … periods after the one to come; NaN without a rhythm:
+    ahead: Floats
+    due: Bools  # (product, longest bridge + 1) a delivery is usual in the last periods, and in the one to come
+
+
+def stock_counts(panel: Panel) -> Bools:
+    """(product, LOOK_BACK) last periods of a history whose opening stock was counted."""
+    return _look_back(np.isfinite(panel.stock))
 
 
 def stock_jumps(panel: Panel) -> Bools:
-    """(product, LOOK_BACK) last periods of a history that open with more stock than the one before left: deliveries.
+    """(product, LOOK_BACK) last periods of a history in which a delivery shows.
 
-    Up to COUNTED periods after a stock count, that less the units sold since was left, and the delivery is dated to
-    where it first shows.
+    Either the period opens with more stock than the count before it, less the units sold since, had left; or it is the
+    first one up to which more sold than was counted. Of one delivery that is the first of both. Between two counts lie
+    at most BRIDGED periods.
     """
-    first = max(0, len(panel.dates) - LOOK_BACK - COUNTED)
+    bridged = BRIDGED[panel.period]
+    first = max(0, len(panel.dates) - LOOK_BACK - bridged)
     stock, units = (values[:, first:].astype(np.float64) for values in (panel.stock, panel.units_sold))
-    left = np.maximum(left_over(stock, units, limit=COUNTED + 1), 0.0)
+    open_, counted = left_over(stock, units, limit=bridged + 1), np.isfinite(stock)
+    left = np.maximum(open_, 0.0)
     with np.errstate(invalid="ignore"):
-        found = (stock > left + 1e-6 + 0.02 * left)[:, -LOOK_BACK:]
-    jumps = np.zeros((len(panel.product_ids), LOOK_BACK), dtype=np.bool_)
-    jumps[:, LOOK_BACK - found.shape[1] :] = found
-    jumps[:, 0] = False  # the first period looked at has none before it
-    return jumps
+        risen = stock > left + NEGLIGIBLE + 0.02 * left
+        passed = ~counted & (open_ - np.nan_to_num(units) < -NEGLIGIBLE)
+    known = np.pad(passed[:, :-1], ((0, 0), (1, 0)))
+    return _look_back((risen | passed) & ~known)
 
 
-def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime64) -> Bools:
-    """Carries `stock_jumps` forward over new rows of the same products; the result is as from the whole history.
+def _look_back(found: Bools) -> Bools:
+    marked = np.zeros((len(found), LOOK_BACK), dtype=np.bool_)
+    marked[:, max(LOOK_BACK - found.shape[1], 0) :] = found[:, -LOOK_BACK:]
+    marked[:, 0] = False  # the first period looked at has none before it
+    return marked
 
-    The rows begin at `since` or earlier. Up to there, and COUNTED periods on, `before` (product, LOOK_BACK) holds,
-    which ends `periods` before they do.
+
+def carry_jumps(before: Bools, rows: Bools, *, panel: Panel, periods: int, since: np.datetime64) -> Bools:
+    """Carries `stock_jumps` or `stock_counts` forward over new rows; the result is as from the whole history.
+
+    `rows` is what those of the same products in `panel` tell, which begin at `since` or earlier. Up to there, and
+    BRIDGED periods on, `before` (product, LOOK_BACK) holds, which ends `periods` before they do.
     """
-    jumps = np.zeros_like(before)
+    marked = np.zeros_like(before)
     if periods < LOOK_BACK:
-        jumps[:, : LOOK_BACK - periods] = before[:, periods:]
-    new = min(max(int((rows.dates > since).sum()) - COUNTED, periods), LOOK_BACK - 1)
-    jumps[:, LOOK_BACK - new :] = stock_jumps(rows)[:, LOOK_BACK - new :]
-    jumps[:, 0] = False  # the first period looked at has none before it
-    return jumps
+        marked[:, : LOOK_BACK - periods] = before[:, periods:]
+    new = min(max(int((panel.dates > since).sum()) - BRIDGED[panel.period], periods), LOOK_BACK - 1)
+    marked[:, LOOK_BACK - new :] = rows[:, LOOK_BACK - new :]
+    marked[:, 0] = False  # the first period looked at has none before it
+    return marked
+
+
+def rhythms(jumps: Bools, counts: Bools, *, gaps: NDArray[np.float32], period: Period) -> Rhythms:
+    """Compares each regular rhythm of at most LONGEST periods with the spans between counts.
+
+    A rhythm agrees if it delivers in the spans over which a delivery shows, and in no other, but for MISSED of them; it
+    weighs ODDS less for each. Where none agrees, deliveries are usual in every period, and `gaps` (`delivery_gaps`) stay.
+    """
+    bridged = BRIDGED[period]
+    products, places = len(jumps), np.arange(LOOK_BACK)
+    first = np.argmax(counts, axis=1)
+    sparse = (2 * counts.sum(axis=1) <= LOOK_BACK - first) & jumps.any(axis=1)
+    due = np.zeros((products, bridged + 1))
+    shares, ahead = np.zeros((products, LONGEST)), np.zeros((products, LONGEST))
+    jumps, counts = jumps[sparse], counts[sparse]
+
+    marks = jumps | counts
+    end = np.minimum.accumulate(np.where(marks, places, LOOK_BACK)[:, ::-1], axis=1)[:, ::-1]
+    begin = np.maximum.accumulate(np.where(marks, places, -1), axis=1)
+    begin = np.pad(begin[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    length = end - begin
+    counted = np.take_along_axis(counts, np.maximum(begin, 0), axis=1)
+    told = counted & (begin >= 0) & (end < LOOK_BACK) & (length <= bridged + 1)
+    rise = told & np.take_along_axis(jumps, np.minimum(end, LOOK_BACK - 1), axis=1)
+    worth = np.where(rise, -1, 1) * told
+
+    allowed = MISSED * (told & marks).sum(axis=1)
+    for gap in range(1, LONGEST + 1):
+        short = length < gap  # else it delivers in the span, whatever its phase
+        wrong = (marks & np.where(short, rise, told & ~rise)).sum(axis=1)
+        rounds = -(-LOOK_BACK // gap)
+        padded = np.pad(worth * short, ((0, 0), (0, rounds * gap - LOOK_BACK)))
+        wrong = wrong[:, None] + padded.reshape(len(jumps), rounds, gap).sum(axis=1)  # (product, phase)
+        weight = np.where(wrong <= allowed[:, None], ODDS ** -wrong.astype(np.float64), 0.0)
+        due[sparse] += weight[:, (LOOK_BACK - bridged + np.arange(bridged + 1)) % gap]
+        ahead[sparse, :gap] += weight[:, (LOOK_BACK + 1 + np.arange(gap)) % gap]
+        shares[sparse, gap - 1] = weight.sum(axis=1)
+
+    total = shares.sum(axis=1, keepdims=True)
+    some: Bools = np.asarray(total > 0)
+    usual = shares > USUAL * total
+    longest = LONGEST - np.argmax(usual[:, ::-1], axis=1)
+    alike = longest <= ALIKE * (np.argmax(usual, axis=1) + 1)
+    total = np.where(some & alike[:, None], total, np.nan)
+    return Rhythms(
+        sparse=sparse,
+        gaps=np.where(some, shares / total, gaps).astype(np.float32),
+        ahead=ahead / total,
+        due=(due > USUAL * shares.sum(axis=1, keepdims=True)) | ~some,
+    )
+
+
+def stock_left(panel: Panel, counts: Bools, *, rhythm: Rhythms) -> Floats:
+    """(product,) what the last count, less the units sold since, leaves for the period to come; NaN where unknown.
+
+    It is unknown once more sold than was counted, and COUNTED periods after the count. Where counts lie apart, it is
+    unknown from the first period after the count in which a delivery is usual, which may be the one to come.
+    """
+    bridged = BRIDGED[panel.period]
+    stock, units = (values[:, -bridged:].astype(np.float64) for values in (panel.stock, panel.units_sold))
+    unknown = np.full((len(stock), 1), np.nan)  # the period to come
+    left = left_over(np.hstack([stock, unknown]), np.hstack([units, unknown]), limit=bridged)[:, -1]
+    age = np.argmax(counts[:, ::-1], axis=1)
+    since = np.arange(bridged, -1, -1) <= age[:, None]
+    overdue = np.where(rhythm.sparse, (rhythm.due & since).any(axis=1), age >= COUNTED)
+    with np.errstate(invalid="ignore"):
+        return np.where(overdue | (left < -NEGLIGIBLE), np.nan, np.maximum(left, 0.0))
 
 
 def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.float32]:
@@ -73,17 +174,19 @@ def last_deliveries(jumps: Bools, *, state_date: np.datetime64, period: Period) 
     return np.where(jumps.any(axis=1), dates, np.datetime64("NaT", "D"))
 
 
-def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
+def next_deliveries(gaps: Floats, since: Floats, *, ahead: Floats | None = None) -> NDArray[np.uint8]:
     """Computes the distribution of the time to the next delivery, for each of the AHEAD periods after the state's date.
 
     Gaps (`delivery_gaps`) are independent, conditional on no delivery since the last one, `since` (product,) periods
     before the state's date. A delivery that is overdue, or whose predecessor is unknown (NaN), has the forward
-    recurrence time from a random period. Returns (product, AHEAD, DELIVERIES) equally likely numbers, ascending, of
+    recurrence time from a random period. Where a rhythm is known, `Rhythms.ahead` says when the next one comes. Returns (product, AHEAD, DELIVERIES) equally likely numbers, ascending, of
     periods from the one priced (included) to the next delivery (excluded); UNKNOWN where no gap was seen.
     """
     unknown: Bools = np.asarray(np.isnan(gaps).any(axis=1))
     chance = np.where(unknown[:, None], 1.0 / LONGEST, gaps).astype(np.float64)
     remaining = _remaining(chance, since)
+    if ahead is not None:
+        remaining = np.where(np.isnan(ahead), remaining, ahead)
     table = np.empty((len(chance), AHEAD, DELIVERIES), dtype=np.uint8)
     levels = (np.arange(DELIVERIES) + 0.5) / DELIVERIES
     for day in range(AHEAD):
