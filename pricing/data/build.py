@@ -77,7 +77,7 @@ def build_panel(
     price = carry(grid.spread("price"), grid.latest)
     category_codes, names = _categories(grid)
     list_price = _list_price(grid, price, config, ours or matching_anchors(anchors, grid.ids))
-    tax_rate = _tax_rate(grid, past)
+    tax_rate = _tax_rate(grid, past, config)
     margins = np.array([config.margin.get(str(name), config.margin["default"]) for name in names], dtype=np.float32)
     rates = _with_assumed(tax_rate, grid, categories=names[category_codes], past=past)
     unit_cost, cost_assumed = _unit_cost(grid, cost_at_margin(list_price, margins[category_codes], tax_rate=rates))
@@ -126,7 +126,7 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
     columns += [name for name in ("category", "list_price") if name in frame]
     if "parent_id" in frame and past.parent_ids is not None:
         columns.append("parent_id")
-    if (past.tax_rate > 0).any():  # a rate of 0 says something only where others have one
+    if config.tax_rate is not None or (past.tax_rate > 0).any():  # else a rate of 0 says nothing
         columns.append("tax_rate")
     if config.missing != "zero":
         past = past.select(np.isin(past.product_ids, np.asarray(frame["product_id"].unique(), dtype=np.str_)))
@@ -195,12 +195,16 @@ def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:
     return result
 
 
-def _tax_rate(grid: Grid, past: Panel | None) -> Floats:
-    """(product, period) last given tax rate, carried forward like a cost; 0 before any product is taxed.
+def _tax_rate(grid: Grid, past: Panel | None, config: DataConfig) -> Floats:
+    """(product, period) last given tax rate, carried forward like a cost; before, the configured one.
 
-    From then on it is unknown, NaN, where the product was given none yet: with 0 it could sell below net cost.
+    Without that it is 0 before any product is taxed. From then on it is unknown, NaN, where the product was given none
+    yet: with 0 it could sell below net cost.
     """
     given = grid.spread("tax_rate")
+    if config.tax_rate is not None:
+        rate = carry(given, latest_period(~np.isnan(given)))
+        return np.where(np.isnan(rate), np.float32(config.tax_rate), rate)
     taxed = grid.dates[(given > 0).any(axis=0)]
     if past is not None:  # its other products, too
         taxed = np.concatenate([taxed, past.dates[(past.tax_rate > 0).any(axis=0)]])

@@ -1,4 +1,4 @@
-"""Estimate the time to the next delivery, and the stock until then, from counts of the stock. Reads no request, no price."""
+"""Estimate the time to the next delivery, and the stock until then, from counts of stock. Reads no request."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ LEAST_GAPS = 2  # with fewer gaps, a product has its category's
 LOOK_BACK = 365  # periods of history in which deliveries count
 AHEAD = 28  # periods after the state's date for which the next delivery is computed; later ones are as the last
 UNKNOWN = 0  # where no delivery was seen
-# Longest time between two counts that tell a delivery, periods; a version keeps more rows than that (demand.checkpoint):
+# Longest time between two counts that tell a delivery, periods; a version keeps more rows (demand.checkpoint):
 BRIDGED: dict[Period, int] = {"day": 28, "week": 7}
 MISSED = 0.1  # largest share of the spans between counts that a rhythm may have wrong
 ODDS = 20.0  # of one rhythm to another that has one span more wrong: a delivery in twenty comes on another day
@@ -28,9 +28,11 @@ NEGLIGIBLE = 1e-6  # units, that sums of goods sold by weight may be off
 class Rhythms:
     """How often deliveries come to products whose counts lie apart: all regular rhythms that agree with the counts."""
 
-    sparse: Bools  # (product,) at most every other period was counted, and a delivery was seen
-    gaps: NDArray[np.float32]  # (product, LONGEST) `delivery_gaps`, or those of the rhythms; NaN where these differ much
-    # (product, LONGEST) probability that the next delivery opens 1, 2, … periods after the one to come; NaN without a rhythm:
+    # (product,) at most every other period was counted, and a delivery was seen; or too new to tell, as most others:
+    sparse: Bools
+    # (product, LONGEST) `delivery_gaps`, or those of the rhythms; NaN where these differ much:
+    gaps: NDArray[np.float32]
+    # (product, LONGEST) chance that the next delivery opens 1, 2, … periods after the one to come; NaN if unknown:
     ahead: Floats
     due: Bools  # (product, longest bridge + 1) a delivery is usual in the last periods, and in the one to come
 
@@ -84,13 +86,17 @@ def carry_jumps(before: Bools, rows: Bools, *, panel: Panel, periods: int, since
 def rhythms(jumps: Bools, counts: Bools, *, gaps: NDArray[np.float32], period: Period) -> Rhythms:
     """Compares each regular rhythm of at most LONGEST periods with the spans between counts.
 
-    A rhythm agrees if it delivers in the spans over which a delivery shows, and in no other, but for MISSED of them; it
-    weighs ODDS less for each. Where none agrees, deliveries are usual in every period, and `gaps` (`delivery_gaps`) stay.
+    A rhythm agrees if it delivers in the spans over which a delivery shows and in no other, but for MISSED of them. For
+    each of these it weighs ODDS times less. Where none agrees, deliveries are usual in every period, and `gaps`, from
+    `delivery_gaps`, stay.
     """
     bridged = BRIDGED[period]
     products, places = len(jumps), np.arange(LOOK_BACK)
     first = np.argmax(counts, axis=1)
-    sparse = (2 * counts.sum(axis=1) <= LOOK_BACK - first) & jumps.any(axis=1)
+    times = counts.sum(axis=1)
+    sparse = (2 * times <= LOOK_BACK - first) & jumps.any(axis=1)
+    new = times <= LEAST_GAPS
+    sparse |= new & (2 * sparse[~new].sum() > (~new).sum())
     due = np.zeros((products, bridged + 1))
     shares, ahead = np.zeros((products, LONGEST)), np.zeros((products, LONGEST))
     jumps, counts = jumps[sparse], counts[sparse]
@@ -112,7 +118,7 @@ def rhythms(jumps: Bools, counts: Bools, *, gaps: NDArray[np.float32], period: P
         rounds = -(-LOOK_BACK // gap)
         padded = np.pad(worth * short, ((0, 0), (0, rounds * gap - LOOK_BACK)))
         wrong = wrong[:, None] + padded.reshape(len(jumps), rounds, gap).sum(axis=1)  # (product, phase)
-        weight = np.where(wrong <= allowed[:, None], ODDS ** -wrong.astype(np.float64), 0.0)
+        weight = np.where(wrong <= allowed[:, None], ODDS ** -wrong.astype(np.float64) / gap, 0.0)
         due[sparse] += weight[:, (LOOK_BACK - bridged + np.arange(bridged + 1)) % gap]
         ahead[sparse, :gap] += weight[:, (LOOK_BACK + 1 + np.arange(gap)) % gap]
         shares[sparse, gap - 1] = weight.sum(axis=1)
@@ -179,8 +185,10 @@ def next_deliveries(gaps: Floats, since: Floats, *, ahead: Floats | None = None)
 
     Gaps (`delivery_gaps`) are independent, conditional on no delivery since the last one, `since` (product,) periods
     before the state's date. A delivery that is overdue, or whose predecessor is unknown (NaN), has the forward
-    recurrence time from a random period. Where a rhythm is known, `Rhythms.ahead` says when the next one comes. Returns (product, AHEAD, DELIVERIES) equally likely numbers, ascending, of
-    periods from the one priced (included) to the next delivery (excluded); UNKNOWN where no gap was seen.
+    recurrence time from a random period. Where a rhythm is known, `ahead` (`Rhythms`) has the time to the first one.
+
+    Returns (product, AHEAD, DELIVERIES) equally likely numbers, ascending, of periods from the one priced (included) to
+    the next delivery (excluded); UNKNOWN where no gap was seen.
     """
     unknown: Bools = np.asarray(np.isnan(gaps).any(axis=1))
     chance = np.where(unknown[:, None], 1.0 / LONGEST, gaps).astype(np.float64)
