@@ -1,5 +1,6 @@
 """Estimate the time to the next delivery, and the stock until then, from counts of stock. Reads no request."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ UNKNOWN = 0  # where no delivery was seen
 BRIDGED: dict[Period, int] = {"day": 28, "week": 7}
 MISSED = 0.1  # largest share of the spans between counts that a rhythm may have wrong
 ODDS = 20.0  # of one rhythm to another that has one span more wrong: a delivery in twenty comes on another day
+LIKELY = 0.25  # chance of a delivery since the count above which one counts as come, where no rhythm agrees
 USUAL = 0.02  # share of the rhythms, weighted by these odds, from which a gap or a day of delivery is usual
 ALIKE = 1.5  # ratio of the longest to the shortest gap above which the rhythms that agree tell no next delivery
 NEGLIGIBLE = 1e-6  # units, that sums of goods sold by weight may be off
@@ -87,54 +89,73 @@ def rhythms(jumps: Bools, counts: Bools, *, gaps: NDArray[np.float32], period: P
     """Compares each regular rhythm of at most LONGEST periods with the spans between counts.
 
     A rhythm agrees if it delivers in the spans over which a delivery shows and in no other, but for MISSED of them. For
-    each of these it weighs ODDS times less. Where none agrees, deliveries are usual in every period, and `gaps`, from
+    each of these it weighs ODDS times less. Where none agrees, a delivery is usual once it is LIKELY, and `gaps`, from
     `delivery_gaps`, stay.
     """
     bridged = BRIDGED[period]
-    products, places = len(jumps), np.arange(LOOK_BACK)
-    first = np.argmax(counts, axis=1)
     times = counts.sum(axis=1)
-    sparse = (2 * times <= LOOK_BACK - first) & jumps.any(axis=1)
+    sparse = (2 * times <= LOOK_BACK - np.argmax(counts, axis=1)) & jumps.any(axis=1)
     new = times <= LEAST_GAPS
     sparse |= new & (2 * sparse[~new].sum() > (~new).sum())
-    due = np.zeros((products, bridged + 1))
-    shares, ahead = np.zeros((products, LONGEST)), np.zeros((products, LONGEST))
+    due = np.zeros((len(jumps), bridged + 1))
+    shares, ahead = np.zeros((len(jumps), LONGEST)), np.zeros((len(jumps), LONGEST))
     jumps, counts = jumps[sparse], counts[sparse]
-
-    marks = jumps | counts
-    end = np.minimum.accumulate(np.where(marks, places, LOOK_BACK)[:, ::-1], axis=1)[:, ::-1]
-    begin = np.maximum.accumulate(np.where(marks, places, -1), axis=1)
-    begin = np.pad(begin[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    length = end - begin
-    counted = np.take_along_axis(counts, np.maximum(begin, 0), axis=1)
-    told = counted & (begin >= 0) & (end < LOOK_BACK) & (length <= bridged + 1)
-    rise = told & np.take_along_axis(jumps, np.minimum(end, LOOK_BACK - 1), axis=1)
-    worth = np.where(rise, -1, 1) * told
-
-    allowed = MISSED * (told & marks).sum(axis=1)
-    for gap in range(1, LONGEST + 1):
-        short = length < gap  # else it delivers in the span, whatever its phase
-        wrong = (marks & np.where(short, rise, told & ~rise)).sum(axis=1)
-        rounds = -(-LOOK_BACK // gap)
-        padded = np.pad(worth * short, ((0, 0), (0, rounds * gap - LOOK_BACK)))
-        wrong = wrong[:, None] + padded.reshape(len(jumps), rounds, gap).sum(axis=1)  # (product, phase)
-        weight = np.where(wrong <= allowed[:, None], ODDS ** -wrong.astype(np.float64) / gap, 0.0)
-        due[sparse] += weight[:, (LOOK_BACK - bridged + np.arange(bridged + 1)) % gap]
+    for gap, weight in _weights(jumps, counts, bridged=bridged):
+        due[sparse] += weight[:, np.arange(LOOK_BACK - bridged, LOOK_BACK + 1) % gap]
         ahead[sparse, :gap] += weight[:, (LOOK_BACK + 1 + np.arange(gap)) % gap]
         shares[sparse, gap - 1] = weight.sum(axis=1)
 
     total = shares.sum(axis=1, keepdims=True)
     some: Bools = np.asarray(total > 0)
     usual = shares > USUAL * total
-    longest = LONGEST - np.argmax(usual[:, ::-1], axis=1)
-    alike = longest <= ALIKE * (np.argmax(usual, axis=1) + 1)
-    total = np.where(some & alike[:, None], total, np.nan)
+    longest = LONGEST - np.argmax(usual[:, ::-1], axis=1, keepdims=True)
+    alike = longest <= ALIKE * (np.argmax(usual, axis=1, keepdims=True) + 1)
+    known = np.where(some & alike, total, np.nan)
+    likely = np.ones_like(due)
+    likely[sparse] = _chances_since(jumps, counts, gaps=gaps[sparse], bridged=bridged)
     return Rhythms(
         sparse=sparse,
-        gaps=np.where(some, shares / total, gaps).astype(np.float32),
-        ahead=ahead / total,
-        due=(due > USUAL * shares.sum(axis=1, keepdims=True)) | ~some,
+        gaps=np.where(some, shares / known, gaps).astype(np.float32),
+        ahead=ahead / known,
+        due=np.where(some, due > USUAL * total, ~(likely <= LIKELY)),
     )
+
+
+def _weights(jumps: Bools, counts: Bools, *, bridged: int) -> Iterator[tuple[int, Floats]]:
+    """Yields each gap with the weights (product, phase) of its rhythms; phase 0 delivers in the first period."""
+    marks, places = jumps | counts, np.arange(LOOK_BACK)
+    end = np.minimum.accumulate(np.where(marks, places, LOOK_BACK)[:, ::-1], axis=1)[:, ::-1]
+    begin = np.maximum.accumulate(np.where(marks, places, -1), axis=1)
+    begin = np.pad(begin[:, :-1], ((0, 0), (1, 0)), constant_values=-1)  # of the span that the period ends or lies in
+    length = end - begin
+    told = np.take_along_axis(counts, np.maximum(begin, 0), axis=1) & (begin >= 0)
+    told &= (end < LOOK_BACK) & (length <= bridged + 1)
+    rise = told & np.take_along_axis(jumps, np.minimum(end, LOOK_BACK - 1), axis=1)
+    allowed = MISSED * (told & marks).sum(axis=1, keepdims=True)
+    for gap in range(1, LONGEST + 1):
+        short = length < gap  # else it delivers in the span, whatever its phase
+        wrong = (marks & np.where(short, rise, told & ~rise)).sum(axis=1, keepdims=True)
+        rounds = -(-LOOK_BACK // gap)
+        worth = np.zeros((len(marks), rounds * gap))
+        worth[:, :LOOK_BACK] = np.where(rise, -1, 1) * (told & short)
+        wrong = wrong + worth.reshape(len(marks), rounds, gap).sum(axis=1)
+        yield gap, np.where(wrong <= allowed, ODDS**-wrong / gap, 0.0)
+
+
+def _chances_since(jumps: Bools, counts: Bools, *, gaps: Floats, bridged: int) -> Floats:
+    """(product, bridged + 1) chance that a delivery came between the last count and each of the last periods.
+
+    Gaps between counts at which a delivery shows are independent; it came in any period since the count before.
+    """
+    shown, counted = (LOOK_BACK - 1 - np.argmax(marks[:, ::-1], axis=1) for marks in (jumps, counts))
+    span = np.maximum((counted - np.argmax(counts, axis=1)) / np.maximum(counts.sum(axis=1) - 1, 1), 1.0)
+    reached = np.cumsum(np.pad(gaps, ((0, 0), (1, 0))), axis=1)
+    age = np.maximum(counted - shown, 0)
+    places = np.minimum(np.stack([age, age + np.round(span).astype(np.int64)], axis=1), LONGEST)
+    before, after = np.take_along_axis(reached, places, axis=1).T
+    shows = np.where(before < 1 - 1e-6, (after - before) / np.maximum(1 - before, 1e-6), 1.0)
+    since = LOOK_BACK - bridged + np.arange(bridged + 1) - counted[:, None]
+    return np.asarray((shows / span)[:, None] * since)
 
 
 def stock_left(panel: Panel, counts: Bools, *, rhythm: Rhythms) -> Floats:

@@ -16,6 +16,7 @@ from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.decision import cadence
 from pricing.decision.last_price import anchor_moves, as_written, last_prices
+from pricing.demand.curve import DELIVERIES
 from pricing.demand.state import expand, overlay
 
 RECENT = 28  # periods behind typical_units
@@ -127,6 +128,17 @@ class ProductFacts:
         deliveries = self.planned_deliveries if deliveries is None else deliveries
         coming = deliveries.after(self.state_date)
         return replace(self, promotions=promotions.after(self.state_date), planned_deliveries=coming)
+
+    def next_delivery(self, product_id: str) -> np.datetime64 | None:
+        """The first planned delivery, else the median of those expected after the period to come; None if unknown."""
+        planned = self.planned_deliveries
+        coming = planned.first[planned.product_id == product_id]
+        if len(coming):
+            return np.datetime64(coming.min(), "D")
+        periods = self.deliveries[self.product_ids == product_id, 0, (DELIVERIES - 1) // 2]
+        if not len(periods) or periods[0] == cadence.UNKNOWN:
+            return None
+        return self.state_date + (1 + int(periods[0])) * np.timedelta64(STEP_DAYS[self.period], "D")
 
     def known_costs(self, product_ids: Strings) -> Floats:
         """(product,) cost of a unit now; NaN where it is assumed, or the product is not known."""

@@ -14,6 +14,7 @@ from numpy import nan
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
+from pricing.data.calendar import Plan
 from pricing.data.missing_rows import COUNTED
 from pricing.decision.last_price import last_prices
 from pricing.decision.pricer import Pricer
@@ -236,3 +237,14 @@ def test_no_fault_of_a_night_moves_the_last_price(fault: float, night: int, know
     found = last(*nights[:known])
 
     assert found == 10.0 or (np.isnan(found) and known < 6)  # of a new product, two nights on either side of it
+
+
+def test_the_next_delivery_is_the_planned_one_or_the_one_that_the_rhythm_tells() -> None:
+    stock = (np.arange(DAYS)[::-1] + 2) % 7 * 3.0 + 3  # filled up every Saturday
+    found, none = ProductFacts.from_panel(panel(products=2, stock=stock)), ProductFacts.from_panel(panel())
+    day = np.array([found.state_date + 3])
+    planned = found.planned(deliveries=Plan(np.array(["p1"]), day, day))
+
+    assert found.next_delivery("p0") == found.last_delivery[0] + 7
+    assert [none.next_delivery("p0"), found.next_delivery("p9")] == [None, None]
+    assert (planned.next_delivery("p0"), planned.next_delivery("p1")) == (found.next_delivery("p0"), day[0])
