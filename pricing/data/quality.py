@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from pricing.arrays import Bools, Days, Strings
 from pricing.config_models import DataConfig
@@ -200,18 +199,6 @@ def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
             yield Found(one, found.aside, cells)
 
 
-NO_TAX = Finding(
-    "coverage",
-    "note",
-    sentence="no tax_rate is given, and prices count as without tax: if they include any, margins are overstated",
-    advice="Give data.tax_rate, 0 if prices include none, or a column tax_rate",
-)
-
-
-def _given(frame: pd.DataFrame, name: str) -> bool:
-    return name in frame and bool(frame[name].notna().any())
-
-
 @dataclass(frozen=True)
 class Judged:
     """Rows after the checks."""
@@ -270,8 +257,11 @@ def judge(
         else:
             frame = frame.assign(**{found.aside: frame[found.aside].mask(rows)})
     since, limit = sales.grid.dates[sales.since], config.quality.most_set_aside
-    if known is None and config.tax_rate is None and _given(frame, "unit_cost") and not _given(frame, "tax_rate"):
-        notes.append(replace(NO_TAX, rows=len(frame)))
+    given = {name for name in ("unit_cost", "tax_rate") if name in frame and frame[name].notna().any()}
+    if known is None and config.tax_rate is None and given == {"unit_cost"}:
+        text = "no tax_rate is given, and prices count as without tax: if they include any, margins are overstated"
+        advice = "Give data.tax_rate, 0 if prices include none, or a column tax_rate"
+        notes.append(Finding("coverage", "note", rows=len(frame), sentence=text, advice=advice))
     newest = days_of(frame["date"]) >= since
     recent = int((marked & newest).sum()) + int((bad >= since).sum())
     findings += _too_many(int(marked.sum()) + broken, total, "rows", limit)

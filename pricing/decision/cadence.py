@@ -153,7 +153,7 @@ def _chances_since(jumps: Bools, counts: Bools, *, gaps: Floats, bridged: int) -
     age = np.maximum(counted - shown, 0)
     places = np.minimum(np.stack([age, age + np.round(span).astype(np.int64)], axis=1), LONGEST)
     before, after = np.take_along_axis(reached, places, axis=1).T
-    shows = np.where(before < 1 - 1e-6, (after - before) / np.maximum(1 - before, 1e-6), 1.0)
+    shows = 1 - (1 - after) / np.maximum(1 - before, 1e-6)
     since = LOOK_BACK - bridged + np.arange(bridged + 1) - counted[:, None]
     return np.asarray((shows / span)[:, None] * since)
 
@@ -166,8 +166,8 @@ def stock_left(panel: Panel, counts: Bools, *, rhythm: Rhythms) -> Floats:
     """
     bridged = BRIDGED[panel.period]
     stock, units = (values[:, -bridged:].astype(np.float64) for values in (panel.stock, panel.units_sold))
-    unknown = np.full((len(stock), 1), np.nan)  # the period to come
-    left = left_over(np.hstack([stock, unknown]), np.hstack([units, unknown]), limit=bridged)[:, -1]
+    opening = np.where(np.isfinite(stock), stock, left_over(stock, units, limit=bridged))[:, -1]
+    left = opening - np.nan_to_num(units[:, -1])
     age = np.argmax(counts[:, ::-1], axis=1)
     since = np.arange(bridged, -1, -1) <= age[:, None]
     overdue = np.where(rhythm.sparse, (rhythm.due & since).any(axis=1), age >= COUNTED)

@@ -18,9 +18,9 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # Of each part all tracked Python below its path, without what a longer path of this table counts. A change that moves
 # code from one part to another moves both ceilings; one that deletes lowers them.
 TOKENS = {
-    "pricing": 7_671,
-    "pricing/data": 32_990,
-    "pricing/decision": 30_346,
+    "pricing": 7_678,
+    "pricing/data": 33_164,
+    "pricing/decision": 32_014,
     "pricing/decision_log": 2_885,
     "pricing/demand": 46_603,
     "pricing/registry": 16_978,
@@ -29,18 +29,18 @@ TOKENS = {
     "pipelines": 36_464,
     "serving": 14_307,
     "monitoring": 19_828,
-    "console": 14_839,
+    "console": 14_854,
     "simulation": 19_665,
     "deploy": 14_466,
     "benchmarks": 21_817,
     "tests": 253_064,
 }
 TOTALS = {
-    "product tokens": 275_515,
+    "product tokens": 277_379,
     "product files": 196,
-    "lines of SQL and templates": 976,
-    "words in docs": 39_746,
-    "settings": 107,
+    "lines of SQL and templates": 980,
+    "words in docs": 40_022,
+    "settings": 108,
     "Makefile targets": 25,
 }
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
