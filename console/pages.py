@@ -377,6 +377,7 @@ def _understood(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
         found["sales"] = charts.history(panel, place)
     if served is None:
         return found
+    found["delivery"] = served.version.facts.next_delivery(product)
     asked, day = shop.request(table, row), shop.day(table)
     middle, shown = float(table.number["list_price"][row]), float(table.number["proposed_price"][row])
     lowest, highest = (

@@ -60,6 +60,7 @@ class DataConfig(Section):
     period: Literal["day", "week"]
     country: Annotated[str, Field(min_length=2, max_length=10)]
     margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
+    tax_rate: Share | None = None
     list_price_window: Periods
     promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None
     missing: Literal["zero", "unknown", "error"] | None = None

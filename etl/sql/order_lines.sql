@@ -19,7 +19,7 @@ SELECT
         WHEN fault IS NOT NULL THEN fault
         WHEN quantity = 0 OR abs(quantity) > 1e9 THEN 'quantity must be a number that is not 0'
         WHEN date < DATE '1970-01-01' OR date > getvariable('today') THEN 'time must not lie in the future'
-        WHEN tax_rate < 0 OR tax_rate >= 1 THEN 'tax_rate must be at least 0 and below 1'
+        WHEN tax_rate < 0 OR tax_rate >= 1 THEN 'tax_rate must be at least 0 and below 1: 20 looks like per cent: write 0.20'
         WHEN is_cancelled THEN 'cancelled'
         WHEN price IS NULL OR isnan(price) THEN 'unit_price or amount must not be missing'
         WHEN price <= 0 OR price > 1e9 THEN 'the price of a unit must be above 0'

@@ -6,7 +6,7 @@ WITH read AS (
         WHEN list_price <= 0 OR list_price > 1e9 THEN 'list_price must be above 0'
         WHEN unit_cost <= 0 OR unit_cost > 1e9 THEN 'unit_cost must be above 0'
         WHEN price <= 0 OR price > 1e9 THEN 'price must be above 0'
-        WHEN tax_rate < 0 OR tax_rate >= 1 THEN 'tax_rate must be at least 0 and below 1'
+        WHEN tax_rate < 0 OR tax_rate >= 1 THEN 'tax_rate must be at least 0 and below 1: 20 looks like per cent: write 0.20'
     END AS reason
     FROM products
 )

@@ -20,6 +20,7 @@ from pricing.errors import ContractError, Violation
 
 ONE_CATEGORY = "all"
 LIST_PRICE_QUANTILE = 0.9  # of the prices of the trailing window, where no list price is given
+ROUNDING = 1e-5  # relative, of amounts in single precision
 _BLOCK = 256  # products whose sliding windows are sorted at once, so that they take tens of MB
 
 
@@ -77,7 +78,7 @@ def build_panel(
     price = carry(grid.spread("price"), grid.latest)
     category_codes, names = _categories(grid)
     list_price = _list_price(grid, price, config, ours or matching_anchors(anchors, grid.ids))
-    tax_rate = _tax_rate(grid, past)
+    tax_rate = _tax_rate(grid, past, config)
     margins = np.array([config.margin.get(str(name), config.margin["default"]) for name in names], dtype=np.float32)
     rates = _with_assumed(tax_rate, grid, categories=names[category_codes], past=past)
     unit_cost, cost_assumed = _unit_cost(grid, cost_at_margin(list_price, margins[category_codes], tax_rate=rates))
@@ -87,13 +88,15 @@ def build_panel(
     stock = grid.spread("stock")
     some = grid.present & np.isfinite(stock).any(axis=1, keepdims=True)
     grid.note(some & np.isnan(stock), "stock is unknown on {} rows of products that have it on others.")
+    with np.errstate(invalid="ignore"):
+        delivered = grid.spread("units_sold") > stock * (1 + ROUNDING)
+    grid.note(delivered, "{} rows sold more than the opening stock (a delivery that day): stock is unknown there.")
+    stock = np.where(delivered, np.float32(np.nan), stock)
     launched = grid.latest >= 0
     if unknown is not None:
         launched &= ~grid.marked(*unknown)
     rows = handle_missing_rows(grid, stock, launched=launched, config=config)
     is_promo = np.where(rows.filled, carry(is_promo, latest_period(rows.present & ~rows.filled)), is_promo)
-    with np.errstate(invalid="ignore"):
-        grid.note(rows.units > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
     if events is None:
         events = named_events(config, grid.dates[0], grid.dates[-1], period=config.period)
     if nobodys := sorted({event.category for event in events} - {"", *names[category_codes[:, -1]].tolist()}):
@@ -125,7 +128,7 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
     columns += [name for name in ("category", "list_price") if name in frame]
     if "parent_id" in frame and past.parent_ids is not None:
         columns.append("parent_id")
-    if (past.tax_rate > 0).any():  # a rate of 0 says something only where others have one
+    if config.tax_rate is not None or (past.tax_rate > 0).any():  # else a rate of 0 says nothing
         columns.append("tax_rate")
     if config.missing != "zero":
         past = past.select(np.isin(past.product_ids, np.asarray(frame["product_id"].unique(), dtype=np.str_)))
@@ -203,12 +206,16 @@ def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:
     return result
 
 
-def _tax_rate(grid: Grid, past: Panel | None) -> Floats:
-    """(product, period) last given tax rate, carried forward like a cost; 0 before any product is taxed.
+def _tax_rate(grid: Grid, past: Panel | None, config: DataConfig) -> Floats:
+    """(product, period) last given tax rate, carried forward like a cost; before, the configured one.
 
-    From then on it is unknown, NaN, where the product was given none yet: with 0 it could sell below net cost.
+    Without that it is 0 before any product is taxed. From then on it is unknown, NaN, where the product was given none
+    yet: with 0 it could sell below net cost.
     """
     given = grid.spread("tax_rate")
+    if config.tax_rate is not None:
+        rate = carry(given, latest_period(~np.isnan(given)))
+        return np.where(np.isnan(rate), np.float32(config.tax_rate), rate)
     taxed = grid.dates[(given > 0).any(axis=0)]
     if past is not None:  # its other products, too
         taxed = np.concatenate([taxed, past.dates[(past.tax_rate > 0).any(axis=0)]])

@@ -46,7 +46,7 @@ COLUMNS = {
     "stock": Column("number"),
     "comp_price": Column("number", above_zero=True),
     "comp_price_age": Column("number", most=LONGEST_AGE),
-    "tax_rate": Column("number", most=HIGHEST_TAX, hint=", a fraction of the net price: 0.20 is 20 %"),
+    "tax_rate": Column("number", most=HIGHEST_TAX, hint=": 20 looks like per cent: write 0.20"),
     "is_promo": Column("flag"),
     "is_holiday": Column("flag"),
     "parent_id": Column("name"),

@@ -64,7 +64,7 @@ class Panel:
     list_price: Floats  # regular price, given or derived; NaN before the first row
     # Given, without tax, or net list price × (1 − configured margin) where `cost_assumed`; NaN before the first row:
     unit_cost: Floats
-    stock: Floats  # units on hand at opening; NaN where unknown
+    stock: Floats  # units on hand at opening; NaN where unknown, and where more sold: a delivery came that day
     comp_price: Floats  # competitor's price; NaN where unknown
     comp_price_age: Floats  # days since it was seen; NaN where there is none
     # Tax that `price` includes, a fraction of the net price; 0 before any product has one, then NaN where this one has
@@ -89,7 +89,7 @@ class Panel:
 
     @property
     def censored(self) -> Bools:
-        """(product, period) True where sales met or passed the opening stock, so that demand may have been higher."""
+        """(product, period) True where sales met the opening stock, so that demand may have been higher."""
         with np.errstate(invalid="ignore"):
             met: Bools = self.present & (self.units_sold >= self.stock)
         return met

@@ -262,6 +262,11 @@ def judge(
         else:
             frame = frame.assign(**{found.aside: frame[found.aside].mask(rows)})
     since, limit = sales.grid.dates[sales.since], config.quality.most_set_aside
+    given = {name for name in ("unit_cost", "tax_rate") if name in frame and frame[name].notna().any()}
+    if known is None and config.tax_rate is None and given == {"unit_cost"}:
+        text = "no tax_rate is given, and prices count as without tax: if they include any, margins are overstated"
+        advice = "Give data.tax_rate, 0 if prices include none, or a column tax_rate"
+        notes.append(Finding("coverage", "note", rows=len(frame), sentence=text, advice=advice))
     newest = days_of(frame["date"]) >= since
     recent = int((marked & newest).sum()) + int((bad >= since).sum())
     findings += _too_many(int(marked.sum()) + broken, total, "rows", limit)

@@ -12,11 +12,11 @@ from pricing.arrays import Bools, Days, Floats, Ints, Strings, flatten
 from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import NO_PLAN, Plan, recurring_holidays
-from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.decision import cadence
 from pricing.decision.last_price import anchor_moves, as_written, last_prices
+from pricing.demand.curve import DELIVERIES
 from pricing.demand.state import expand, overlay
 
 RECENT = 28  # periods behind typical_units
@@ -26,6 +26,7 @@ Array = NDArray[Any]
 # Columns that only carrying the facts forward reads, and what else stands in for them:
 NOT_READ: dict[str, Array] = {
     "former_price": np.zeros(0, np.float32),
+    "stock_counts": np.zeros(0, np.uint8),
     "stock_jumps": np.zeros(0, np.uint8),
     "delivery_gaps": np.zeros(0, np.float32),
     "last_delivery": np.zeros(0, "M8[D]"),
@@ -50,14 +51,15 @@ class ProductFacts:
     list_price: Floats
     unit_cost: Floats  # without tax, given or assumed
     cost_assumed: Bools  # the configured margin stands in for a cost
-    stock: Floats  # left when the last period ended: a count at most COUNTED periods ago, less what sold since
+    stock: Floats  # what the last count, less what sold since, leaves for the period to come (`cadence.stock_left`)
     comp_price: Floats  # the competitor's newest (`told_comp_price`); NaN where there is none any more
     comp_price_date: Days  # the day on which that was seen
     tax_rate: Floats  # now, a fraction of the net price; NaN where the newest rows alone do not show it
     seen_low: Floats  # lowest price that a person ever charged or set
     seen_high: Floats
-    stock_jumps: NDArray[np.uint8]  # (product, bytes) `cadence.stock_jumps` as bits; the next three are learnt from it
-    delivery_gaps: Floats  # (product, LONGEST) from `cadence.delivery_gaps`
+    stock_counts: NDArray[np.uint8]  # (product, bytes) `cadence.stock_counts` as bits
+    stock_jumps: NDArray[np.uint8]  # (product, bytes) `cadence.stock_jumps`; the next three are learnt from both
+    delivery_gaps: Floats  # (product, LONGEST) from `cadence.delivery_gaps` or `cadence.rhythms`
     last_delivery: Days  # first day of the period that opened with it
     deliveries: NDArray[np.uint8]  # (product, AHEAD, DELIVERIES) from `cadence.next_deliveries`
     last_change: Days  # first day of the period in which the price last changed
@@ -78,7 +80,8 @@ class ProductFacts:
         The other arguments are those of `last_price.last_prices`.
         """
         state_date = panel.dates[-1].astype("datetime64[D]")
-        learnt = _deliveries(cadence.stock_jumps(panel), panel.categories, state_date=state_date, period=panel.period)
+        jumps, counts = cadence.stock_jumps(panel), cadence.stock_counts(panel)
+        learnt = _deliveries(panel, jumps, counts=counts, categories=panel.categories)
         comp_price, comp_price_date = _newest_comp_price(panel)
         learnt |= _anchor_columns(Anchors.from_panel(panel), panel.product_ids)
         last_price, former_price = last_prices(
@@ -100,7 +103,6 @@ class ProductFacts:
             list_price=as_written(panel.list_price[:, -1]),
             unit_cost=as_written(panel.unit_cost[:, -1]),
             cost_assumed=panel.cost_assumed,
-            stock=_left(panel),
             comp_price=as_written(comp_price),
             comp_price_date=comp_price_date,
             tax_rate=as_written(panel.tax_rate[:, -1]),
@@ -128,6 +130,17 @@ class ProductFacts:
         deliveries = self.planned_deliveries if deliveries is None else deliveries
         coming = deliveries.after(self.state_date)
         return replace(self, promotions=promotions.after(self.state_date), planned_deliveries=coming)
+
+    def next_delivery(self, product_id: str) -> np.datetime64 | None:
+        """The first planned delivery, else the median of those expected after the period to come; None if unknown."""
+        planned = self.planned_deliveries
+        coming = planned.first[planned.product_id == product_id]
+        if len(coming):
+            return np.datetime64(coming.min(), "D")
+        periods = self.deliveries[self.product_ids == product_id, 0, (DELIVERIES - 1) // 2]
+        if not len(periods) or periods[0] == cadence.UNKNOWN:
+            return None
+        return self.state_date + (1 + int(periods[0])) * np.timedelta64(STEP_DAYS[self.period], "D")
 
     def known_costs(self, product_ids: Strings) -> Floats:
         """(product,) cost of a unit now; NaN where it is assumed, or the product is not known."""
@@ -175,16 +188,20 @@ class ProductFacts:
         return found
 
 
-def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64, period: Period) -> dict[str, Any]:
-    """The columns that are learnt from jumps of stock."""
+def _deliveries(panel: Panel, jumps: Bools, *, counts: Bools, categories: Strings) -> dict[str, Any]:
+    """The columns that are learnt from counts of stock and what they jump by; the panel has the last ones."""
     gaps = cadence.delivery_gaps(jumps, categories=categories)
-    last = cadence.last_deliveries(jumps, state_date=state_date, period=period)
-    since = np.floor((state_date - last) / np.timedelta64(STEP_DAYS[period], "D"))  # periods; NaN where there is none
+    rhythm = cadence.rhythms(jumps, counts, gaps=gaps, period=panel.period)
+    state_date = panel.dates[-1].astype("datetime64[D]")
+    last = cadence.last_deliveries(jumps, state_date=state_date, period=panel.period)
+    since = np.floor((state_date - last) / np.timedelta64(STEP_DAYS[panel.period], "D"))  # periods; NaN without one
     return {
+        "stock": cadence.stock_left(panel, counts, rhythm=rhythm),
+        "stock_counts": np.packbits(counts, axis=1),
         "stock_jumps": np.packbits(jumps, axis=1),
-        "delivery_gaps": gaps,
+        "delivery_gaps": rhythm.gaps,
         "last_delivery": last,
-        "deliveries": cadence.next_deliveries(gaps, since),
+        "deliveries": cadence.next_deliveries(rhythm.gaps, since, ahead=rhythm.ahead),
     }
 
 
@@ -192,14 +209,6 @@ def _anchor_columns(anchors: Anchors, product_ids: Strings) -> dict[str, Floats]
     columns = anchors.columns(product_ids)
     names = {"anchor_price": "list_price", "anchor_cost": "unit_cost", "seen_low": "seen_low", "seen_high": "seen_high"}
     return {name: as_written(columns[theirs]) for name, theirs in names.items()}
-
-
-def _left(panel: Panel) -> Floats:
-    """(product,) what the last count, at most COUNTED periods ago, less what sold since leaves, not below 0."""
-    stock, units = (values[:, -COUNTED:].astype(np.float64) for values in (panel.stock, panel.units_sold))
-    unknown = np.full((len(stock), 1), np.nan)  # the period to come
-    left = left_over(np.hstack([stock, unknown]), np.hstack([units, unknown]), limit=COUNTED)
-    return np.maximum(left[:, -1], 0.0)
 
 
 def told_comp_price(panel: Panel) -> tuple[Bools, Ints]:
@@ -265,7 +274,7 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     first_taxes = (new.tax_rate > 0).any() and not (old.tax_rate > 0).any()
     columns: dict[str, Any] = {}
     for name, values in new.columns().items():
-        if name == "stock_jumps":
+        if name in ("stock_counts", "stock_jumps"):
             continue
         before, after, seen = getattr(old, name)[at_old], values[at_new], np.isin(ids, panel.product_ids)
         if whole or (name == "tax_rate" and first_taxes):
@@ -278,7 +287,7 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
             known = in_new & _known(after, seen=seen)
         columns[name] = np.where((in_old & ~known).reshape(-1, *(1,) * (after.ndim - 1)), before, after)
     columns["product_ids"] = ids
-    columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
+    columns["stock_counts"] = columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
     recurring = new.recurring if whole else old.recurring
     carried = replace(new, recurring=recurring, **columns)
     carried = carried.planned(old.promotions, deliveries=old.planned_deliveries)
@@ -286,10 +295,12 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     if not whole:
         rows = overlay(expand(kept, ids), rows, whole=np.zeros(len(ids), bool))
     periods = int((new.state_date - old.state_date) // np.timedelta64(STEP_DAYS[new.period], "D"))
-    jumps = np.unpackbits(old.stock_jumps, axis=1, count=cadence.LOOK_BACK).astype(np.bool_)
-    since = cadence.carry_jumps(jumps[at_old], rows, periods=periods, since=kept.dates[0])
-    jumps = np.where((in_old & ~(in_new & whole))[:, None], since, cadence.stock_jumps(rows))
-    learnt = _deliveries(jumps, carried.categories, state_date=carried.state_date, period=carried.period)
+    marks = {}
+    for name, found in (("stock_jumps", cadence.stock_jumps(rows)), ("stock_counts", cadence.stock_counts(rows))):
+        bits = np.unpackbits(getattr(old, name), axis=1, count=cadence.LOOK_BACK).astype(np.bool_)
+        since = cadence.carry_jumps(bits[at_old], found, panel=rows, periods=periods, since=kept.dates[0])
+        marks[name] = np.where((in_old & ~(in_new & whole))[:, None], since, found)
+    learnt = _deliveries(rows, marks["stock_jumps"], counts=marks["stock_counts"], categories=carried.categories)
     return replace(carried, **learnt)
 
 

@@ -23,7 +23,7 @@ from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
 from pricing.registry.union import unite_tables
 
-FORMAT = 4  # of a version's files: no other is read
+FORMAT = 5  # of a version's files: no other is read
 
 MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in experiments tell how demand answers to price",

@@ -53,9 +53,12 @@ def restocked(panel: Panel, *, since: int, every: int) -> Panel:
     return replace(panel, stock=stock, units_sold=np.where(panel.present, np.minimum(units, stock), np.nan))
 
 
-@pytest.mark.parametrize(("days", "ago"), [(136, 0), (150, 5)])
-def test_deliveries_are_learnt_from_new_rows_as_from_the_whole_history(shop: Shop, days: int, ago: int) -> None:
+@pytest.mark.parametrize(("days", "ago", "counted"), [(136, 0, 1), (150, 5, 1), (150, 5, 7)])
+def test_deliveries_are_learnt_from_new_rows_as_from_the_whole_history(
+    shop: Shop, days: int, ago: int, counted: int
+) -> None:
     panel = launched(restocked(shop.panel(days), since=125, every=3), row=5, day=135)
+    panel.stock[:, np.arange(days) % counted > 0] = np.nan
     known = panel.through(panel.dates[134]).select(np.flatnonzero(np.arange(12) != 5))
     shop.add(panel=known, alias="champion")
     before = shop.fetch("champion").whole_facts()
@@ -63,7 +66,7 @@ def test_deliveries_are_learnt_from_new_rows_as_from_the_whole_history(shop: Sho
     assert refresh.main(["--sales", shop.sales(days, first=135 - ago, panel=panel)]) == 0
 
     facts, whole = shop.fetch("challenger").whole_facts(), ProductFacts.from_panel(panel)
-    for name in ("stock_jumps", "delivery_gaps", "last_delivery", "deliveries"):
+    for name in ("stock", "stock_counts", "stock_jumps", "delivery_gaps", "last_delivery", "deliveries"):
         np.testing.assert_array_equal(getattr(facts, name), getattr(whole, name), err_msg=name)
     assert days == 136 or not np.array_equal(np.delete(facts.delivery_gaps, 5, axis=0), before.delivery_gaps)
 

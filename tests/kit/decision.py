@@ -120,6 +120,7 @@ def facts(**columns: Any) -> ProductFacts:
         "tax_rate": np.zeros(3),
         "seen_low": np.full(3, np.nan),
         "seen_high": np.full(3, np.nan),
+        "stock_counts": np.zeros((3, 0), np.uint8),
         "stock_jumps": np.zeros((3, 0), np.uint8),
         "delivery_gaps": weekly,
         "last_delivery": np.full(3, np.datetime64("2025-03-01")),

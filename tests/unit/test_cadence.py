@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from pricing.data.panel import Panel
 from pricing.decision.cadence import (
     AHEAD,
-    COUNTED,
+    BRIDGED,
     LONGEST,
     UNKNOWN,
     carry_jumps,
     delivery_gaps,
     last_deliveries,
     next_deliveries,
+    stock_counts,
     stock_jumps,
 )
 from pricing.demand.curve import DELIVERIES
@@ -112,7 +113,7 @@ def test_without_stock_nothing_is_known_of_deliveries() -> None:
     assert (next_deliveries(gaps, np.array([np.nan])) == UNKNOWN).all()
 
 
-@given(data=st.data(), cut=st.integers(2, 500), days=st.integers(2, 500), overlap=st.integers(COUNTED + 1, 40))
+@given(data=st.data(), cut=st.integers(2, 500), days=st.integers(2, 500), overlap=st.integers(BRIDGED["day"] + 1, 40))
 def test_jumps_carried_forward_are_those_of_the_whole_history(
     data: st.DataObject, cut: int, days: int, overlap: int
 ) -> None:
@@ -124,11 +125,10 @@ def test_jumps_carried_forward_are_those_of_the_whole_history(
     whole = panel(products=3, days=days, units_sold=rng.integers(0, 9, (3, days)), stock=stock)
     begin = max(cut - overlap, 0)
 
-    carried = carry_jumps(
-        stock_jumps(span(whole, 0, cut)),
-        span(whole, begin, days),
-        periods=days - cut,
-        since=whole.dates[begin],
-    )
+    rows = span(whole, begin, days)
 
-    np.testing.assert_array_equal(carried, stock_jumps(whole))
+    for read in (stock_jumps, stock_counts):
+        before = read(span(whole, 0, cut))
+        carried = carry_jumps(before, read(rows), panel=rows, periods=days - cut, since=whole.dates[begin])
+
+        np.testing.assert_array_equal(carried, read(whole))

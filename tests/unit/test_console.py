@@ -384,6 +384,7 @@ def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(cons
 
     assert page.count('<svg class="chart"') == 3  # steps and two curves; there is no panel
     assert "Its category" in page
+    assert str(console.shop.served.version.facts.next_delivery(PRODUCTS[0])) in page
     assert "stranger" in stranger
     assert whole.count('<svg class="chart"') == 5
 

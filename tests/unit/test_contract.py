@@ -37,7 +37,7 @@ BREACHES = [
     ("price", "", "price must not be missing"),
     ("stock", -1, "stock must be at least 0"),
     ("comp_price_age", 45_000, "comp_price_age must be finite and at most 3,660"),
-    ("tax_rate", 20, "tax_rate must be finite and at most 1, a fraction of the net price: 0.20 is 20 %"),
+    ("tax_rate", 20, "tax_rate must be finite and at most 1: 20 looks like per cent: write 0.20"),
     ("is_promo", "yes", "is_promo must be 0 or 1"),
     ("date", "05/01/2024", "date must be an ISO day such as 2024-01-31"),
     ("date", "1900-01-01", "date must lie within 3 years of the bulk of the dates"),

@@ -185,6 +185,29 @@ def test_stock_is_that_of_the_opening_and_days_without_a_sale_have_rows(tmp_path
     assert tea["stock"].tolist() == [22, 16, 0]  # 20 counted after 2 were sold; 19 counted before 3 were
 
 
+@pytest.mark.parametrize(
+    ("sold_at", "counted", "openings"),
+    [
+        (" 10:00:00", "02 13:00:00,tea,8", {2: 10.0}),  # what came in the afternoon is in no opening of the next day
+        (" 18:00:00", "02 17:00:00,tea,8", {3: 6.0}),
+        (" 18:00:00", "02 17:00:00,tea,1", {}),  # more sold than was counted
+        ("", "02 13:00:00,tea,8", {2: 8.0}),
+        ("", "02 13:00:00,tea,3", {}),  # nobody knows how much of what sold was before the count
+        ("", "02,tea,3", {2: 3.0}),
+    ],
+)
+def test_no_opening_stock_is_given_that_a_delivery_or_sales_may_have_overtaken(
+    tmp_path: Path, sold_at: str, counted: str, openings: dict[int, float]
+) -> None:
+    tables = lines_of(tmp_path, f"2026-03-02{sold_at},tea,2,5.0", "2026-03-03,tea,1,5.0")
+    tables["stock"] = write(tmp_path, "stock", "time,product_id,quantity", f"2026-03-{counted}")
+
+    etl_run(tables)
+
+    known = made().reindex(columns=["date", "stock"]).dropna()
+    assert dict(zip(known["date"].dt.day, known["stock"], strict=True)) == openings
+
+
 def test_the_lowest_of_the_newest_offers_counts_with_its_age(tmp_path: Path) -> None:
     tables = lines_of(tmp_path, *[f"2026-03-{day:02d},tea,1,5.0" for day in (2, 4, 6)])
     tables["competitors"] = write(

@@ -14,6 +14,7 @@ from numpy import nan
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
+from pricing.data.calendar import Plan
 from pricing.data.missing_rows import COUNTED
 from pricing.decision.last_price import last_prices
 from pricing.decision.pricer import Pricer
@@ -59,7 +60,7 @@ def test_the_stock_is_what_the_last_count_less_what_sold_since_leaves() -> None:
 
     found = ProductFacts.from_panel(panel(products=6, stock=stock, units_sold=units, present=present)).stock
 
-    assert found.tolist() == pytest.approx([47.0, 0.0, 8.0, 41.0, 0.0, np.nan], nan_ok=True)
+    assert found.tolist() == pytest.approx([47.0, np.nan, 8.0, 41.0, np.nan, np.nan], nan_ok=True)
 
 
 NONE = (pytest.approx(nan, nan_ok=True), "NaT")
@@ -254,3 +255,14 @@ def test_names_are_carried_and_united_and_no_state_knows_of_them() -> None:
     assert unite_facts(parts).names.tolist() == ["Tea", "", ""]
     assert carried.named(np.array([third, "stranger"])).tolist() == ["Oats", ""]
     assert make_demand(replace(make_panel(), names={"P00001": "Tea"})).encoded.tail.names == {}
+
+
+def test_the_next_delivery_is_the_planned_one_or_the_one_that_the_rhythm_tells() -> None:
+    stock = (np.arange(DAYS)[::-1] + 2) % 7 * 3.0 + 3  # filled up every Saturday
+    found, none = ProductFacts.from_panel(panel(products=2, stock=stock)), ProductFacts.from_panel(panel())
+    day = np.array([found.state_date + 3])
+    planned = found.planned(deliveries=Plan(np.array(["p1"]), day, day))
+
+    assert found.next_delivery("p0") == found.last_delivery[0] + 7
+    assert [none.next_delivery("p0"), found.next_delivery("p9")] == [None, None]
+    assert (planned.next_delivery("p0"), planned.next_delivery("p1")) == (found.next_delivery("p0"), day[0])

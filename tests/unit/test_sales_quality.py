@@ -24,7 +24,7 @@ PRODUCTS, DAYS = 12, 130
 START = np.datetime64("2024-01-01")
 LAST = DAYS - 1
 FAULT = LAST - 2  # 7 May: three nights are spoilt, and day and month can be swapped
-CONFIG = load_config().data.model_copy(update={"missing": "zero"})
+CONFIG = load_config().data.model_copy(update={"missing": "zero", "tax_rate": 0.0})
 Change = Callable[[pd.DataFrame], pd.DataFrame | None]
 
 
@@ -251,7 +251,7 @@ def test_weekly_sales_are_judged_by_weeks(factor: float, expected: set[Any]) -> 
         weeks = (frame["date"].to_numpy().astype("datetime64[D]") - START).astype(int)
         return frame.assign(date=(START + 7 * weeks).astype("datetime64[s]"))
 
-    assert alarms(weekly, config=load_config("weekly").data) == expected
+    assert alarms(weekly, config=load_config("weekly").data.model_copy(update={"tax_rate": 0.0})) == expected
 
 
 @pytest.mark.parametrize("until", [60, 61, LAST])
@@ -337,3 +337,20 @@ def test_findings_come_back_from_their_file_as_they_were_and_another_file_is_ref
     (tmp_path / "quality.json").write_text('[{"name": 1}]')
     with pytest.raises(SourceError):
         load_findings(tmp_path / "quality.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "rate", "notes"),
+    [
+        (None, None, 1),
+        (None, 0.0, 0),  # a person says that prices hold none
+        (lambda frame: frame.assign(tax_rate=0.0), None, 0),  # the rows do
+        (lambda frame: frame.drop(columns="unit_cost"), None, 0),  # no margin that it could overstate
+    ],
+)
+def test_costs_beside_prices_of_which_nobody_says_what_tax_they_hold_are_noted(
+    change: Change | None, rate: float | None, notes: int
+) -> None:
+    found = judged(change, config=CONFIG.model_copy(update={"tax_rate": rate}))
+
+    assert [(one.check, one.level) for one in found.findings] == [("coverage", "note")] * notes

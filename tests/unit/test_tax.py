@@ -193,3 +193,19 @@ def test_limits_that_leave_no_whole_step_never_lead_below_cost_and_tax() -> None
     found = allowed.limits(context)
 
     assert (found.low[0], found.high[0]) == (8.0, 8.0)
+
+
+@pytest.mark.parametrize("split", [None, 14])
+def test_the_shops_rate_holds_where_a_product_was_given_none(split: int | None) -> None:
+    config = load_config().data.model_copy(update={"tax_rate": 0.2})
+    given = np.where(np.arange(28) == 10, 0.07, np.nan)
+    frame = pd.concat([sales(), sales(product_id="book", tax_rate=given), sales(product_id="stamp", tax_rate=0.0)])
+
+    found = build_panel(frame, config)
+    if split is not None:
+        newer = frame[frame["date"] >= DAYS[split]].assign(tax_rate=np.nan)
+        found = build_panel(newer, config, past=found.through(DAYS[split - 1].to_datetime64()))
+
+    assert found.product_ids.tolist() == ["book", "stamp", "tea"]
+    assert found.tax_rate[:, -1].tolist() == pytest.approx([0.07, 0.0, 0.2])
+    assert found.tax_rate[:, 0].tolist() == pytest.approx([0.2 if split is None else 0.07, 0.0, 0.2])
