@@ -13,14 +13,16 @@ import pricing
 from pricing.arrays import Floats, Ints, below, flatten, restore
 from pricing.config import ModelConfig, parse_model_config
 from pricing.data.anchors import Anchors
+from pricing.data.net_price import unit_profit
 from pricing.data.panel import CONTRACT_VERSION
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import NOT_READ, ProductFacts
-from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names, why_held
+from pricing.demand.grades import GRADES, LEAST_FORTNIGHTS, PRIOR_ONLY, flag_names, why_held
 from pricing.demand.model import DemandModel
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
+from pricing.registry.gates import Circumstances
 from pricing.registry.union import unite_tables
 
 FORMAT = 4  # of a version's files: no other is read
@@ -132,6 +134,22 @@ def identified_share(demand: DemandTable, facts: ProductFacts) -> float:
     Below `registry.gates.identified` a version must be `holds_only`: no price may rest on its elasticities.
     """
     return float(unit_shares(demand, facts)[demand.grade[: len(demand.product_ids)] != PRIOR_ONLY].sum())
+
+
+def circumstances_of(version: "LoadedVersion") -> Circumstances:
+    """Gathers the figures of a version that may have made a gate refuse it."""
+    facts, moved = version.facts, version.demand.evidence
+    rate = np.nan_to_num(facts.tax_rate)
+    cheap = ~facts.cost_assumed & (unit_profit(facts.price, facts.unit_cost, tax_rate=rate) < 0)
+    few = np.maximum(moved.fortnights, moved.drawn)[: len(version.demand.product_ids)] < LEAST_FORTNIGHTS
+    sold_out, rows, left_out = (float(version.backtest.get(name) or 0) for name in ("censored", "rows", "left_out"))
+    return Circumstances(
+        products=len(facts.product_ids),
+        below_cost=int(cheap.sum()),
+        few_moves=int(few.sum()),
+        sold_out=sold_out / max(rows + left_out, 1.0),
+        short=version.backtest.get("history") or (),
+    )
 
 
 @dataclass(frozen=True)
