@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from pricing.arrays import Bools
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
@@ -31,10 +32,15 @@ COLUMNS = (
 _REQUESTS = TypeAdapter(list[PriceRequest])
 
 
+def on_sale(facts: ProductFacts) -> Bools:
+    """(product,) True where there is a price, and sales of the last 28 periods are known and not silent."""
+    return np.isfinite(facts.price) & np.isfinite(facts.typical_units)
+
+
 def requests_for_all_products(
     facts: ProductFacts, *, day: dt.date | None = None, rows: slice = slice(None)
 ) -> list[PriceRequest]:
-    """Builds a request for every product sold in the last 28 periods, with the closing stock where it is known.
+    """Builds a request for every product that is `on_sale`, with the closing stock where it is known.
 
     Args:
         facts: What is known of each product.
@@ -42,10 +48,7 @@ def requests_for_all_products(
         rows: Of the facts.
     """
     day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
-    ids, stocks = facts.product_ids[rows], facts.stock[rows]
-    known = np.isfinite(facts.price[rows]) & np.isfinite(
-        facts.typical_units[rows]
-    )  # typical_units covers the last 28 periods
+    ids, stocks, known = facts.product_ids[rows], facts.stock[rows], on_sale(facts)[rows]
     asked: dict[str, Any] = {"day_of_week": get_args(Weekday)[day.weekday()], "date": day}
     return [
         PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)

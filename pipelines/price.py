@@ -9,7 +9,7 @@ import click
 import mlflow
 import pandas as pd
 
-from pipelines.decisions import EDGE, read_requests, requests_for_all_products, write
+from pipelines.decisions import EDGE, on_sale, read_requests, requests_for_all_products, write
 from pipelines.freeze import control_in_force
 from pipelines.parts import Pricing, price_parts, price_place
 from pipelines.production import production
@@ -17,7 +17,7 @@ from pipelines.sales import PLANS, with_calendars, with_plan
 from pricing.config import Config, read_config_file, served_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
-from pricing.decision.product_facts import ProductFacts
+from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Control
 from pricing.errors import SourceError
 from pricing.objects import open_store
@@ -28,6 +28,7 @@ from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
 
+NAMED = 5  # products that are not priced and are named
 STALE = 2  # state age in periods above which a refresh is advised
 _SUFFIXES = (".csv", ".parquet")
 
@@ -87,6 +88,11 @@ def main(
             day=day_priced(facts, today=today, horizon=found.config.demand.horizon),
             applied=applied,
         )
+        if where is None and (gone := facts.product_ids[~on_sale(facts)].tolist()):
+            print(
+                f"{len(gone):,} products are not priced: no row in the last {RECENT} {facts.period}s, or no sale for "
+                f"longer than chance and no known stock (data.zero_run): {', '.join(gone[:NAMED])}"
+            )
         if where is None and output is None and loaded.partitions:
             decisions, changed = price_parts(asked, len(facts.product_ids))
             place = f"{price_place()}/{asked.prefix}"

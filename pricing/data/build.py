@@ -109,6 +109,7 @@ def build_panel(
         holidays_given=holidays_given,
         events=events,
         parent_ids=_parents(grid),
+        silent=tuple(grid.ids[rows.silent].tolist()),
         notes=tuple(grid.notes),
         **own,
     )

@@ -27,7 +27,7 @@ SERIES = (
     *("comp_price", "comp_price_age", "tax_rate", "is_promo", "is_holiday"),
 )
 STATICS = ("product_ids", "categories", "cost_assumed")
-FORMAT = 3  # of saved panels: no other is read
+FORMAT = 4  # of saved panels: no other is read
 HEADER = "panel.json"
 
 
@@ -84,6 +84,9 @@ class Panel:
     # (product,) the product of which each is the series of a store or channel, its own id where it is none; series of
     # one parent share their elasticity. None where no product has a parent:
     parent_ids: Strings | None = None
+    # Products that sold nothing up to the end in a run of zeros too long for chance (`data.zero_run`), whose stock is
+    # unknown: nobody knows that they are still sold:
+    silent: tuple[str, ...] = ()
 
     @property
     def censored(self) -> Bools:
@@ -107,7 +110,7 @@ class Panel:
         """
         periods = int((self.dates <= cutoff).sum())
         earlier = {name: getattr(self, name)[:, :periods] for name in SERIES}
-        return replace(self, dates=self.dates[:periods], **earlier)
+        return replace(self, dates=self.dates[:periods], silent=(), **earlier)
 
     def select(self, rows: NDArray[np.integer] | Bools) -> "Panel":
         """Return the panel of some products, given by ascending row numbers or a mask."""

@@ -25,7 +25,7 @@ from pricing.registry import files, golden
 from pricing.registry.gates import Circumstances
 from pricing.registry.union import unite_tables
 
-FORMAT = 4  # of a version's files: no other is read
+FORMAT = 5  # of a version's files: no other is read
 
 MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in experiments tell how demand answers to price",
@@ -252,6 +252,7 @@ def pack(
     if origin.parts:
         table = unite_tables([part.demand for part in origin.parts], like=table)
     pricer = Pricer(_priced_by(table, holds_only=holds_only), facts, config, version="golden")
+    on_sale = facts.product_ids[np.isfinite(facts.typical_units)]
     header = {
         "format": FORMAT,
         "contract": CONTRACT_VERSION,
@@ -268,7 +269,7 @@ def pack(
         "products": len(table.product_ids),
         "identified": round(identified_share(table, facts), 6),
         "holds_only": holds_only,
-        "golden": golden.record(pricer, table, today=demand.state_date),
+        "golden": golden.record(pricer, table, on_sale=on_sale, today=demand.state_date),
     }
     (served, of_table), (known, of_facts), (learnt, of_learner) = map(flatten, (table, facts, demand))
     documents = {
