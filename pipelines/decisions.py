@@ -14,6 +14,7 @@ from pricing.arrays import Bools
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision.reasons import meanings
 from pricing.decision.request import DetailedDecision, PriceRequest, Weekday, request_fields
 from pricing.decision.switches import Control
 from pricing.errors import RequestError, SourceError
@@ -29,6 +30,7 @@ COLUMNS = (
     *("strategy", "model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
     *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock"),
 )
+_BEFORE_AND_NOW = ("current_price", "recommended_price")
 _REQUESTS = TypeAdapter(list[PriceRequest])
 
 
@@ -134,6 +136,20 @@ def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.Da
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def price_lines(decisions: pd.DataFrame) -> list[str]:
+    """Formats decisions (`as_frame`) as a table for people: product, price before and now, and why; a line each."""
+    lines = [f"{'product':<24}{'before':>10}{'now':>10}  why"]
+    codes = ("reasons", "binds", "gave_way")
+    for row in decisions.fillna(dict.fromkeys(codes, "")).to_dict("records"):
+        why = list(meanings(*(row[name].split() for name in codes)).values())
+        if pd.notna(row["expected_gain"]):
+            ends = f"{row['gain_low']:+.2f} to {row['gain_high']:+.2f}"
+            why.insert(0, f"gain {row['expected_gain']:+.2f} ({ends}) until the next delivery")
+        before, now = ("–" if pd.isna(price) else f"{price:.2f}" for price in map(row.get, _BEFORE_AND_NOW))
+        lines.append(f"{row['product_id']:<24}{before:>10}{now:>10}  {'; '.join(why)}")
+    return lines
 
 
 def write(frame: pd.DataFrame, output: Path) -> None:

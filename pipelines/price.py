@@ -1,6 +1,7 @@
 """Price a file of requests, or every product, by a version from the registry or a folder; log and write the prices."""
 
 import datetime as dt
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 import mlflow
 import pandas as pd
 
-from pipelines.decisions import EDGE, on_sale, read_requests, requests_for_all_products, write
+from pipelines.decisions import EDGE, on_sale, price_lines, read_requests, requests_for_all_products, write
 from pipelines.freeze import control_in_force
 from pipelines.parts import Pricing, price_parts, price_place
 from pipelines.production import production
@@ -29,6 +30,7 @@ from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
 
 NAMED = 5  # products that are not priced and are named
+SHOWN = 8  # prices that the job prints
 STALE = 2  # state age in periods above which a refresh is advised
 _SUFFIXES = (".csv", ".parquet")
 
@@ -115,8 +117,10 @@ def main(
     age = (today - facts.state_date.astype(dt.date)).days
     stale = ": refresh carries them forward" if age > STALE * STEP_DAYS[facts.period] else ""
     print(f"its states end on {facts.state_date}, {max(age, 0):,} days before the day that answers{stale}")
+    print("".join(_approved(asked.control, facts, step=served.config.decision.price_step)), end="")
     if len(decisions):
         print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
+        print("\n".join(price_lines(changed.nlargest(SHOWN, "expected_gain"))))
         print("logged as applied" if applied else "only looked at; with --applied true they count as charged")
     return 0
 
@@ -160,6 +164,17 @@ def _record(decisions: pd.DataFrame, *, version: str, applied: bool) -> None:
         mlflow.log_metric("confidence", float(decisions["confidence"].mean()))
         for source, share in decisions["source"].value_counts(normalize=True).items():
             mlflow.log_metric(f"share/{source}", float(share))
+
+
+def _approved(control: Control, facts: ProductFacts, *, step: float) -> Iterator[str]:
+    """Yields a line on how many approved prices the sales show, to half a `step` of prices; none without any."""
+    approved = control.switches.approved
+    if not approved:
+        return
+    price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
+    charged = sum(abs(price.get(product, math.inf) - wanted) < step / 2 + EDGE for product, wanted in approved.items())
+    others = len(approved) - charged
+    yield f"{len(approved):,} approved prices: on {facts.state_date} {charged:,} are charged, {others:,} are not\n"
 
 
 def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:

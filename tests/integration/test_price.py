@@ -1,6 +1,7 @@
 """The job that prices files: requests in, decisions out, from a version's folder or the registry."""
 
 import datetime as dt
+import re
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,7 +21,7 @@ from pricing.data.panel import Period
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts, carry_facts
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Control, Switch, Switches
+from pricing.decision.switches import Control, Review, Switch, Switches
 from pricing.objects import FolderStore, open_store
 from pricing.registry.golden import choose_requests
 from pricing.registry.price_moves import sample_requests
@@ -180,6 +181,25 @@ def test_a_batch_keeps_to_a_person_s_switches_as_serving_does(
     assert decisions["recommended_price"].tolist() == [1.0, 7.77, 9.5]
     assert decisions["source"].tolist() == logged == ["rule", "override", "rule"]
     assert "freeze of everything by ops: wrong costs" in capsys.readouterr().out
+
+
+def test_approved_prices_are_counted_by_whether_the_newest_sales_show_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--version", shared_version(), "--output", "prices.csv")
+    assert run(*words) == 0
+    assert "approved prices" not in capsys.readouterr().out
+    facts = loaded_version().facts
+    charged = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
+    first, second = PRODUCTS[:2]
+    prices = {first: charged[first] + 0.004, second: charged[second] + 0.01, "gone": 3.0}
+    given = {"reason": "agreed", "by": "ann", "at": dt.datetime(2024, 1, 1, tzinfo=dt.UTC)}
+    put_control(tmp_path / "home", Review(verdict="approve", prices=prices, **given))
+
+    assert run(*words) == 0
+
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "approved prices" in line]
+    assert re.findall(r"\d+", told.replace(str(facts.state_date), "")) == ["3", "1", "2"]
 
 
 def test_a_log_that_cannot_be_written_stops_the_job_before_anybody_sees_a_price(tmp_path: Path) -> None:
