@@ -18,28 +18,28 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # Of each part all tracked Python below its path, without what a longer path of this table counts. A change that moves
 # code from one part to another moves both ceilings; one that deletes lowers them.
 TOKENS = {
-    "pricing": 7_671,
-    "pricing/data": 32_990,
-    "pricing/decision": 30_346,
+    "pricing": 7_721,
+    "pricing/data": 33_084,
+    "pricing/decision": 30_397,
     "pricing/decision_log": 2_885,
-    "pricing/demand": 46_603,
-    "pricing/registry": 16_978,
+    "pricing/demand": 46_608,
+    "pricing/registry": 17_628,
     "pricing/runtime": 7_952,
     "etl": 10_521,
-    "pipelines": 36_464,
+    "pipelines": 37_246,
     "serving": 14_307,
     "monitoring": 19_828,
-    "console": 14_839,
+    "console": 14_814,
     "simulation": 19_665,
     "deploy": 14_466,
     "benchmarks": 21_817,
     "tests": 253_064,
 }
 TOTALS = {
-    "product tokens": 275_515,
+    "product tokens": 277_122,
     "product files": 196,
-    "lines of SQL and templates": 976,
-    "words in docs": 39_746,
+    "lines of SQL and templates": 979,
+    "words in docs": 39_854,
     "settings": 107,
     "Makefile targets": 25,
 }
