@@ -298,7 +298,7 @@ def _given(
         abort(400, "one price is for one product; change many by per cent")
     if not ((wanted > 0) & (wanted < HIGHEST)).all():
         abort(400, "expected a price above 0 that somebody could pay")
-    until = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), tzinfo=shop.now().tzinfo)
+    until = shop.config.end_of(day)
     if until <= after:
         abort(400, "that day is past")
     prices: list[float] = PriceGrid(shop.decision.price_step).nearest(wanted).tolist()

@@ -16,11 +16,11 @@ from pricing.decision.pricer import Pricer
 from pricing.errors import EXIT_REFUSED, RegistryError, VersionError
 from pricing.paths import PARENT_VARIABLE
 from pricing.quoting import escape_markdown
-from pricing.registry.gates import HOLDS_ONLY, Verdict, failed, price_moves_gate
+from pricing.registry.gates import HOLDS_ONLY, Verdict, explained, failed, price_moves_gate
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.price_moves import list_prices, measure_moves, sample_requests
 from pricing.registry.promotion import REJECTED, AuditEntry, move, record_refusal
-from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion
+from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, circumstances_of
 from pricing.runtime.alerts import AlertFinding
 from pricing.runtime.cli import notice
 from pricing.runtime.mlflow_runs import name_run, set_run_description
@@ -76,7 +76,7 @@ def decide(
     """
     model, number = access.registry.model_name, wanted.to_version
     moved, moves = _moves(versions, file, names=(str(number), wanted.from_version or "none"))
-    verdicts = [*verdicts, moved]
+    verdicts = explained([*verdicts, moved], circumstances_of(versions[0]))
     missed = [verdict.name for verdict in failed(verdicts)]
     because = f"fails {', '.join(missed)}" if missed else "passes every gate"
     wanted = replace(

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from pricing.arrays import Bools
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision.reasons import meanings
 from pricing.decision.request import DetailedDecision, PriceRequest, Weekday, request_fields
 from pricing.decision.switches import Control
 from pricing.errors import RequestError, SourceError
@@ -27,13 +29,19 @@ COLUMNS = (
     *("strategy", "model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
     *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock", "name", "step"),
 )
+_BEFORE_AND_NOW = ("current_price", "recommended_price")
 _REQUESTS = TypeAdapter(list[PriceRequest])
+
+
+def on_sale(facts: ProductFacts) -> Bools:
+    """(product,) True where there is a price, and sales of the last 28 periods are known and not silent."""
+    return np.isfinite(facts.price) & np.isfinite(facts.typical_units)
 
 
 def requests_for_all_products(
     facts: ProductFacts, *, day: dt.date | None = None, rows: slice = slice(None)
 ) -> list[PriceRequest]:
-    """Builds a request for every product sold in the last 28 periods, with the closing stock where it is known.
+    """Builds a request for every product that is `on_sale`, with the closing stock where it is known.
 
     Args:
         facts: What is known of each product.
@@ -41,10 +49,7 @@ def requests_for_all_products(
         rows: Of the facts.
     """
     day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
-    ids, stocks = facts.product_ids[rows], facts.stock[rows]
-    known = np.isfinite(facts.price[rows]) & np.isfinite(
-        facts.typical_units[rows]
-    )  # typical_units covers the last 28 periods
+    ids, stocks, known = facts.product_ids[rows], facts.stock[rows], on_sale(facts)[rows]
     asked: dict[str, Any] = {"day_of_week": get_args(Weekday)[day.weekday()], "date": day}
     return [
         PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)
@@ -130,6 +135,20 @@ def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.Da
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def price_lines(decisions: pd.DataFrame) -> list[str]:
+    """Formats decisions (`as_frame`) as a table for people: product, price before and now, and why; a line each."""
+    lines = [f"{'product':<24}{'before':>10}{'now':>10}  why"]
+    codes = ("reasons", "binds", "gave_way")
+    for row in decisions.fillna(dict.fromkeys(codes, "")).to_dict("records"):
+        why = list(meanings(*(row[name].split() for name in codes)).values())
+        if pd.notna(row["expected_gain"]):
+            ends = f"{row['gain_low']:+.2f} to {row['gain_high']:+.2f}"
+            why.insert(0, f"gain {row['expected_gain']:+.2f} ({ends}) until the next delivery")
+        before, now = ("–" if pd.isna(price) else f"{price:.2f}" for price in map(row.get, _BEFORE_AND_NOW))
+        lines.append(f"{row['product_id']:<24}{before:>10}{now:>10}  {'; '.join(why)}")
+    return lines
 
 
 def write(frame: pd.DataFrame, output: Path) -> None:

@@ -21,15 +21,19 @@ import numpy as np
 import pandas as pd
 
 from pipelines.commands import COMMAND, only_one
+from pipelines.decisions import price_lines
 from pipelines.evaluation import shown
+from pricing.arrays import Floats
 from pricing.config import load_config
-from pricing.data.panel import Panel, load_panel
-from pricing.decision.reasons import meanings
+from pricing.data.panel import STEP_DAYS, Panel, load_panel
+from pricing.decision.cadence import UNKNOWN
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.baselines import baseline_words
 from pricing.errors import ETL, EXIT_REFUSED, PricingError
 from pricing.paths import ROOT, SQLITE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.version import load
 from pricing.runtime.cli import job, option_words
 from simulation.completejourney import completejourney_sales
 from simulation.market import MarketConfig, simulate
@@ -85,7 +89,7 @@ def main(*, data: str) -> int:
         tracking = {"MLFLOW_TRACKING_URI": f"{SQLITE}{folder / 'mlflow.db'}", "PYTHONUNBUFFERED": "1"}
         os.environ.update(tracking, PRICING_HOME=str(folder), PRICING_CONFIG=data, PORT=port)
         asked = _Demo(SCENARIOS[data], folder).run()
-        where, body = "" if data == "grocery" else f"DATA={data} ", shlex.quote(json.dumps(_body(asked)))
+        where, body = "" if data == "grocery" else f"DATA={data} ", shlex.quote(json.dumps(asked))
         print("Serve this model, and ask it for a price:")
         print(f"   PRICING_HOME={shlex.quote(str(home))} make serve-demo {where}PORT={port}")
         print(f"   curl -s http://127.0.0.1:{port}/get_price -H 'Content-Type: application/json' -d {body}")
@@ -118,25 +122,28 @@ class _Demo:
         promotion = self._job("promote", reason="demo")
         self._stage("4 Serving: Flask answers from the champion, without TensorFlow")
         with self._serving() as address:
-            model, asked = call(f"{address}/model"), _three(known)
-            answers = [call(f"{address}/get_price?dry_run=true", _body(one)) for one in asked]
+            model = call(f"{address}/model")
+            call(f"{address}/get_price?dry_run=true", _asked(known))
         self._stage(f"5 Decisions for {holdout} more {known.period}s, which the model has not seen")
         self._write(rows, until=periods[-1])
         self._job("etl", sales=sales)
         panel = load_panel(saved)
-        requests, decided = folder / "requests.parquet", folder / "decided.parquet"
+        requests = folder / "requests.parquet"
         unseen = [_requests(panel, period) for period in range(len(known.dates), len(panel.dates))]
         pd.concat(unseen).to_parquet(requests, index=False)
-        self._job("price", requests=requests, output=decided, applied="true")
+        self._job("price", requests=requests, output=folder / "decided.parquet", applied="true")
         self._stage("6 The night: decisions meet the sales that followed, states are carried on, all is priced")
         watched = self._job("nightly", fine=(EXIT_REFUSED,), sales=sales)
-        league = self._league(market) if market and not self._scenario.tables else []
+        config = load_config(os.environ["PRICING_CONFIG"])
+        version = Registry(config.registry.model_name, uri=tracking_uri()).download(CHAMPION, folder / "champion")
+        prices = pd.read_csv(folder / "prices.csv", dtype={"product_id": str})
+        weeks = weeks_counted(prices, load(version).facts, review_days=config.decision.review_days)
+        league = self._league(market, version) if market and not self._scenario.tables else []
 
         self._stage("What came out")
-        print("\n".join(headline(model, promotion, pd.read_parquet(decided), watched, period=known.period)))
-        print("\nThree prices for the first day that the model has not seen:")
-        for one, answer in zip(asked, answers, strict=True):
-            print("\n".join(_price_lines(one, answer, period=known.period)))
+        print("\n".join([*headline(model, promotion, watched, period=known.period), *money(prices, weeks=weeks)]))
+        print(f"\nOf the prices for {prices['date'].iloc[0]}:")
+        print("\n".join(f"   {line}" for line in price_lines(examples(prices))))
         if league:
             print("\nProfit over holding list prices, beside rules and the oracle who knows expected demand:")
             print("\n".join(f"   {line}" for line in league))
@@ -150,7 +157,7 @@ class _Demo:
         print("\nTo look at:")
         print("\n".join(f"   {name:<22}{place}" for name, place in places.items() if place.exists()))
         print(f"   {'runs and registry':<22}MLFLOW_TRACKING_URI={shlex.quote(tracking_uri())} make ui")
-        return _three(panel)[0]
+        return _asked(panel)
 
     def _write(self, rows: pd.DataFrame, *, until: np.datetime64) -> str:
         """Writes the sales up to a day, as rows or as the tables of a shop; returns what jobs take as --sales."""
@@ -215,11 +222,9 @@ class _Demo:
             finally:
                 process.send_signal(signal.SIGINT)  # at which it waits for no load balancer
 
-    def _league(self, market: MarketConfig) -> list[str]:
-        """Plays the champion against other policies on the market to come; returns the table."""
+    def _league(self, market: MarketConfig, version: Path) -> list[str]:
+        """Plays a version against other policies on the market to come; returns the table."""
         self._stage(f"7 Profit: {AHEAD} days of the same market under each policy, with common shoppers")
-        registry = Registry(load_config(os.environ["PRICING_CONFIG"]).registry.model_name, uri=tracking_uri())
-        version = registry.download(CHAMPION, self._folder / "champion")
         products, days, seed = market.products, market.days, market.seed
         lines = self._job("market", products=products, days=days, ahead=AHEAD, seed=seed, model_version=version)
         return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
@@ -244,38 +249,28 @@ def _requests(panel: Panel, period: int) -> pd.DataFrame:
     )
 
 
-def _three(panel: Panel) -> list[dict[str, Any]]:
-    """Requests for a high-, a mid- and a low-volume product after the last period, with its category.
+def _asked(panel: Panel) -> dict[str, Any]:
+    """A request for the product that sold most after the last period, as a shop's system sends it.
 
-    The competitor's price is left out: the service knows the newest one.
+    What the service knows is left out: the current and the competitor's price.
     """
-    asked = _requests(panel, len(panel.dates)).drop(columns="comp_price").assign(is_promo=False)
+    asked = _requests(panel, len(panel.dates)).drop(columns=["comp_price", "current_price"]).assign(is_promo=False)
     row = np.searchsorted(panel.product_ids, asked["product_id"])
-    asked["category"], asked["sold"] = panel.categories[row], np.nansum(panel.units_sold[row], axis=1)
-    there = (
-        asked[~(asked["current_stock"] < 1)].sort_values("sold", ascending=False, kind="stable").drop(columns="sold")
-    )
-    told: list[dict[str, Any]] = json.loads(there.iloc[[0, len(there) // 2, -1]].to_json(orient="records"))
+    sold = np.where(asked["current_stock"] < 1, 0.0, np.nansum(panel.units_sold[row], axis=1))
+    told: dict[str, Any] = json.loads(asked.iloc[int(np.argmax(sold))].to_json())
     return told
-
-
-def _body(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """A request as a shop's system sends it, which leaves the current price to the service."""
-    return {name: value for name, value in asked.items() if name not in ("current_price", "category")}
 
 
 def headline(
     model: Mapping[str, Any],
     promotion: Sequence[str],
-    decided: pd.DataFrame,
     watched: Sequence[str],
     *,
     period: str,
 ) -> Iterator[str]:
-    """Yields what came of forecasts, gates, prices and monitoring, a line each.
+    """Yields what came of forecasts, gates and monitoring, a line each.
 
-    It is given the service's answer about its version, the lines that promotion and monitoring printed, and the table
-    of `pricing price`.
+    It is given the service's answer about its version, and the lines that promotion and monitoring printed.
     """
     scores = model["backtest"]
     yield (
@@ -285,28 +280,46 @@ def headline(
     )
     passed = sum("| pass |" in line for line in promotion)
     yield f"Gates      {passed} passed: version {model['model_version']} sets prices"
-    far = np.abs(decided["recommended_price"] / decided["current_price"] - 1)
-    moved = far > 0.001
-    yield (
-        f"Prices     {len(far):,} prices: {moved.mean():.0%} differ from the price before, half of those by more than "
-        f"{far[moved].median() if moved.any() else 0:.0%}; {(decided['source'] == 'rule').sum()} by rule. "
-        "decision.guardrails holds them: cost, the band around list price, the prices ever charged, the largest move"
-    )
     outcomes = [line.removeprefix("outcome: ") for line in watched if line.startswith("outcome: ")]
     yield from (f"Watching   {outcome.replace('none:', 'nothing to do:', 1)}" for outcome in outcomes)
 
 
-def _price_lines(asked: Mapping[str, Any], answer: Mapping[str, Any], *, period: str) -> Iterator[str]:
-    """Yields an answer in words: one line with its figures, one with its reasons."""
-    price, before, gain = answer["recommended_price"], asked["current_price"], answer["expected_gain"]
+def weeks_counted(prices: pd.DataFrame, facts: ProductFacts, *, review_days: int) -> Floats:
+    """(price,) weeks until each product's next delivery, over which its gain is counted, on the first day priced."""
+    row = np.searchsorted(facts.product_ids, prices["product_id"])
+    periods = facts.deliveries[row, 0, (facts.deliveries.shape[2] - 1) // 2]
+    return np.where(periods == UNKNOWN, review_days, periods * float(STEP_DAYS[facts.period])) / 7
+
+
+def money(prices: pd.DataFrame, *, weeks: Floats) -> Iterator[str]:
+    """Yields what a table of prices did, and what it is expected to bring in a week, a line each.
+
+    The interval adds up those of the products, as if all erred alike: doubt that they share does not average out.
+    """
+    change, rule = _change(prices), (prices["source"] == "rule").sum()
+    up, down, held = (int(which.sum()) for which in (change > 0, change < 0, change == 0))
+    forced = int(((change.abs() > 0) & (prices["expected_gain"] == 0)).sum())
     yield (
-        f"   {asked['category']}, product {asked['product_id']}: {before:.2f} before, {price:.2f} now "
-        f"({price / before - 1:+.0%}), {answer['expected_units']:.0f} units expected in the {period}, "
-        f"confidence {answer['confidence']:.2f}, "
-        f"gain {gain['mean']:+.2f} ({gain['low']:+.2f} to {gain['high']:+.2f}) until the next delivery"
+        f"Prices     {len(prices):,} prices: {up:,} raised, {down:,} cut ({forced:,} of both to an allowed ending or "
+        f"limit alone), {held:,} held; {rule:,} by rule. decision.guardrails has the limits"
     )
-    if why := meanings(answer["reasons"], answer["binds"], answer["gave_way"]):
-        yield f"      {'; '.join(why.values())}"
+    gain, low, high = ((prices[name] / weeks).sum() for name in ("expected_gain", "gain_low", "gain_high"))
+    yield (
+        f"Money      {gain:+,.0f} a week expected over the prices before, {low:+,.0f} to {high:+,.0f} (80 %, were all "
+        "products to err alike)"
+    )
+
+
+def examples(prices: pd.DataFrame) -> pd.DataFrame:
+    """Chooses the rise and the cut that promise most, and of the prices held the one that sells most."""
+    change, sized = _change(prices), prices.assign(size=_change(prices).abs())
+    moved = [sized[change * way > 0].nlargest(1, ["expected_gain", "size"]) for way in (1, -1)]
+    return pd.concat([*moved, sized[change == 0].nlargest(1, "expected_units")])
+
+
+def _change(prices: pd.DataFrame) -> "pd.Series[float]":
+    """(price,) change of each in currency units, to the cent; NaN where the price before is unknown."""
+    return (prices["recommended_price"] - prices["current_price"]).round(2)
 
 
 def call(url: str, body: object = None) -> Any:

@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from pricing.demand.baselines import FLAT_PERIODS, baseline_words
 from pricing.demand.ensemble import CLASSES
 from pricing.demand.grades import GRADES
 from pricing.demand.table import DemandTable
+from pricing.registry.gates import CAUSES, causes
 from pricing.registry.version import (
     ELASTICITY_DIGITS,
     HOLDS_ONLY_MEANING,
     MEANINGS,
     LoadedVersion,
+    circumstances_of,
     shares_by_grade,
     shown_competitor,
     shown_elasticities,
@@ -155,7 +158,7 @@ def _is_number(value: object) -> bool:
 def model_card(version: LoadedVersion, *, model: str) -> str:
     """Returns the model card of a version of the registered model `model`, in Markdown."""
     figures, facts, demand = version.backtest, version.facts, version.demand
-    grade = demand.grade[: len(demand.product_ids)]
+    grade, around = demand.grade[: len(demand.product_ids)], circumstances_of(version)
     return render(
         "model_card.md.jinja",
         meta=version.meta,
@@ -180,6 +183,7 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
         clear=_CLEAR,
         holds_only=version.holds_only,
         holds_only_meaning=HOLDS_ONLY_MEANING,
+        causes=list(dict.fromkeys(chain(*(causes(gate, around) for gate in CAUSES)))),
         grades=[
             {"name": name, "count": int((grade == GRADES.index(name)).sum()), "share": share, "meaning": MEANINGS[name]}
             for name, share in shares_by_grade(demand, facts).items()

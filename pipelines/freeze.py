@@ -43,12 +43,20 @@ def _scoped(function: Callable[..., int]) -> Callable[..., int]:
     return function
 
 
+def _day_or_moment(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text) if "T" not in text else dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: expected a day such as 2026-03-06, or 2026-03-06T08:00") from error
+
+
 _REASON = click.option("--reason", metavar="WHY", required=True, help="why, for whoever reads the record")
 _UNTIL = click.option(
     "--until",
-    type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z"]),
-    metavar="TIME",
-    help="when it ends, such as 2026-03-06T08:00; in this machine's time zone where none is given",
+    type=_day_or_moment,
+    metavar="WHEN",
+    help="the last day on which it counts, such as 2026-03-06, where the shop is (time_zone, else UTC); or the moment "
+    "when it ends, such as 2026-03-06T08:00, in this machine's time zone where none is given",
 )
 
 
@@ -98,7 +106,7 @@ def _act(
     product: str | None,
     category: str | None = None,
     everything: bool = False,
-    until: dt.datetime | None = None,
+    until: dt.date | None = None,
     **said: Any,
 ) -> int:
     """Sets or ends a switch; returns the exit code, 4 where it is written and not published.
@@ -111,7 +119,11 @@ def _act(
     given = [(scope, name) for scope, name in scopes.items() if name is not None]
     if len(given) != 1:
         raise click.UsageError("say of what: exactly one of --all, --category NAME and --product ID")
-    (scope, name), end = given[0], {} if until is None else {"until": until.astimezone(dt.UTC)}
+    scope, name = given[0]
+    settings, end = load_config(config), dict[str, dt.datetime]()
+    if until is not None:
+        moment = until if isinstance(until, dt.datetime) else settings.end_of(until)
+        end["until"] = moment.astimezone(dt.UTC)
     try:
         word = kind.model_validate({"scope": scope, "name": name, "by": actor(), "at": now, **end, **said})
     except ValidationError as error:
@@ -119,7 +131,6 @@ def _act(
         raise click.UsageError(faults) from error
     if isinstance(word, Switch) and word.ended(now):
         raise click.UsageError(f"--until {until}: that is past")
-    settings = load_config(config)
     record = control_record(settings)
     before = record.control(at=now).switches
     if isinstance(word, Switch):

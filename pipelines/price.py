@@ -1,6 +1,7 @@
 """Price a file of requests, or every product, by a version from the registry or a folder; log and write the prices."""
 
 import datetime as dt
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 import mlflow
 import pandas as pd
 
-from pipelines.decisions import read_requests, requests_for_all_products, write
+from pipelines.decisions import on_sale, price_lines, read_requests, requests_for_all_products, write
 from pipelines.freeze import control_in_force
 from pipelines.parts import Pricing, price_parts, price_place
 from pipelines.production import production
@@ -17,8 +18,8 @@ from pipelines.sales import PLANS, with_calendars, with_plan
 from pricing.config import Config, read_config_file, served_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
-from pricing.decision.guardrails import PriceGrid
-from pricing.decision.product_facts import ProductFacts
+from pricing.decision.guardrails import EDGE, PriceGrid
+from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Control
 from pricing.errors import SourceError
 from pricing.objects import open_store
@@ -29,6 +30,8 @@ from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
 
+NAMED = 5  # products that are not priced and are named
+SHOWN = 8  # prices that the job prints
 STALE = 2  # state age in periods above which a refresh is advised
 _SUFFIXES = (".csv", ".parquet")
 
@@ -88,6 +91,11 @@ def main(
             day=day_priced(facts, today=today, horizon=found.config.demand.horizon),
             applied=applied,
         )
+        if where is None and (gone := facts.product_ids[~on_sale(facts)].tolist()):
+            print(
+                f"{len(gone):,} products are not priced: no row in the last {RECENT} {facts.period}s, or no sale for "
+                f"longer than chance and no known stock (data.zero_run): {', '.join(gone[:NAMED])}"
+            )
         if where is None and output is None and loaded.partitions:
             decisions, changed = price_parts(asked, len(facts.product_ids))
             place = f"{price_place()}/{asked.prefix}"
@@ -110,8 +118,10 @@ def main(
     age = (today - facts.state_date.astype(dt.date)).days
     stale = ": refresh carries them forward" if age > STALE * STEP_DAYS[facts.period] else ""
     print(f"its states end on {facts.state_date}, {max(age, 0):,} days before the day that answers{stale}")
+    print("".join(_approved(asked.control, facts, step=served.config.decision.price_step)), end="")
     if len(decisions):
         print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
+        print("\n".join(price_lines(changed.nlargest(SHOWN, "expected_gain"))))
         print("logged as applied" if applied else "only looked at; with --applied true they count as charged")
     return 0
 
@@ -155,6 +165,17 @@ def _record(decisions: pd.DataFrame, *, version: str, applied: bool) -> None:
         mlflow.log_metric("confidence", float(decisions["confidence"].mean()))
         for source, share in decisions["source"].value_counts(normalize=True).items():
             mlflow.log_metric(f"share/{source}", float(share))
+
+
+def _approved(control: Control, facts: ProductFacts, *, step: float) -> Iterator[str]:
+    """Yields a line on how many approved prices the sales show, to half a `step` of prices; none without any."""
+    approved = control.switches.approved
+    if not approved:
+        return
+    price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
+    charged = sum(abs(price.get(product, math.inf) - wanted) < step / 2 + EDGE for product, wanted in approved.items())
+    others = len(approved) - charged
+    yield f"{len(approved):,} approved prices: on {facts.state_date} {charged:,} are charged, {others:,} are not\n"
 
 
 def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:

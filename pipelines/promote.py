@@ -18,7 +18,7 @@ from pipelines.freeze import control_record, sentence
 from pipelines.production import ProductionAccess, nothing_to_do, production, production_decay
 from pipelines.publish import publish_champion
 from pipelines.sales import holiday_calendar
-from pricing.config import Config, load_config, read_config_file
+from pricing.config import Config, load_config, read_config_file, served_config
 from pricing.config_models import DemandConfig
 from pricing.data.etl_output import read_partitions, sample_of
 from pricing.data.load import load_panel_from
@@ -49,6 +49,10 @@ from pricing.runtime.mlflow_runs import artifact_place, fingerprint, tracked_run
 from simulation.market import simulated_sales
 
 SHOWN = 20  # entries about prices in the history, where not all are asked for
+UNATTENDED = (
+    "From now on its prices go live without a person: decision.approve_beyond is null. With 0.05 every move of more "
+    "than 5 % waits until somebody approves it in the console (console/README.md)"
+)
 
 
 def forcible(function: Callable[..., int]) -> Callable[..., int]:
@@ -106,7 +110,12 @@ def main(
             verdicts += _against(access, challenger, champion, incumbent, read=read, force=force, config=file.config)
         wanted = replace(access.change("promote", target.number, champion=champion, why=reason or ""), forced=force)
         code = decide(access, wanted, verdicts, versions=(challenger, incumbent), file=file, check=check)
-        if not code and not check:
+        if code == EXIT_REFUSED or check:
+            return code
+        served = served_config(challenger.config, file, name=target.number).config.decision
+        if champion is None and served.approve_beyond is None:
+            print(UNATTENDED)
+        if not code:
             print(next_lines("serve", config=config, page=artifact_place(run, REPORT)))
         return code
 
@@ -226,7 +235,7 @@ def _refitted(challenger: LoadedVersion, settings: DemandConfig, *, panel: Panel
 
 
 @job("rollback", unattended=True)
-@click.option("--version", metavar="N", help="the version to go back to; absent: the last champion with other weights")
+@click.option("--version", metavar="N", help="the version to go back to; absent: the last champion before this one")
 @forcible
 def rollback(*, config: str | None, version: str | None, force: bool, reason: str | None) -> int:
     """Makes an earlier version the champion again, with the anchors in force.
@@ -248,7 +257,7 @@ def rollback(*, config: str | None, version: str | None, force: bool, reason: st
             number = register_with_anchors(found, anchors, access=access, parent=number)
             found = access.fetch(number)
         incumbent = fetched_champion(access, champion, must=False)  # it may be why one goes back
-        why = reason or f"back to {version or 'the last champion with other weights'}"
+        why = reason or f"back to {version or 'the last champion before'}"
         wanted = replace(access.change("rollback", number, champion=champion, why=why), forced=force)
         verdicts = rejection_gates(access.registry, access.audit, target)
         code = decide(access, wanted, verdicts, versions=(found, incumbent), file=file)
@@ -263,20 +272,25 @@ def _earlier(access: ProductionAccess, champion: RegisteredVersion | None) -> Re
     """Returns the last champion with other weights that was not itself rolled back from, by the audit record.
 
     The alias `previous` may be wrong after an interrupted promotion; it is used only where the record has no entry,
-    such as in a new database.
+    such as in a new database. Without that alias the last other champion counts, even one with the same weights.
     """
     versions = weights_of(access.registry)
     record = access.audit.entries(access.registry.identity())
     bad = rejections(record, versions)
-    sound = {number: weights for number, weights in versions.items() if number not in bad}
-    found = earlier_champion(record, sound, weights=champion.weights if champion else "")
-    target = access.registry.find(found or PREVIOUS)
-    if champion is not None and (target.weights == champion.weights or target.number not in sound):
+    number, weights = (champion.number, champion.weights) if champion else ("none", "")
+    others = {one: its for one, its in versions.items() if one != number and one not in bad}
+    found = earlier_champion(record, others, weights=weights)
+    if found is None:
+        previous = access.registry.aliases().get(PREVIOUS)
+        found = previous or earlier_champion(record, others, weights="")
+        if previous is not None and versions.get(previous) == weights:
+            found = None
+    if found not in others:
         raise RegistryError(
-            f"no champion before version {champion.number} had other weights and was not rolled back from; name one "
-            "with --version"
+            f"there is no earlier champion to go back to: the champion is {number}, and no other version has been one, "
+            "still exists and was not rolled back from; name a --version, or freeze prices meanwhile"
         )
-    return target
+    return access.registry.find(found)
 
 
 @job("history")

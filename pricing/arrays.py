@@ -66,8 +66,6 @@ def _restored(kind: Any, arrays: Mapping[str, NDArray[Any]], rest: Any, path: st
     base, args = get_origin(kind) or kind, get_args(kind)
     if NoneType in args:
         return None if rest is None else _restored(args[0], arrays, rest, path)
-    if base is Mapping and rest is ...:  # of a former file, from before there was this one
-        rest = {}
     if path not in arrays if base is np.ndarray else rest is ...:
         raise ValueError(f"{path} is missing")
     if base is np.ndarray:

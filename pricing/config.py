@@ -105,6 +105,10 @@ class Config(ModelConfig):
         """The present moment where the shop is, whose day `date` and `day_of_week` are counted from."""
         return dt.datetime.now(dt.UTC).astimezone(self.zone)
 
+    def end_of(self, day: dt.date) -> dt.datetime:
+        """The moment when a day ends where the shop is; by UTC without a time zone."""
+        return dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), tzinfo=self.zone or dt.UTC)
+
     @model_validator(mode="after")
     def _monitoring_finds_what_it_needs(self) -> Self:
         needed = self.monitoring.days_looked_at

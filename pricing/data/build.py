@@ -114,6 +114,7 @@ def build_panel(
         events=events,
         parent_ids=_parents(grid),
         names=_names(grid) if "name" in frame else {},
+        silent=tuple(grid.ids[rows.silent].tolist()),
         notes=tuple(grid.notes),
         **own,
     )

@@ -28,6 +28,7 @@ class MissingRows:
     present: Bools  # (product, period) True where sales are known: a valid row, or a zero filled in
     units: Floats  # (product, period) units sold; NaN where unknown
     filled: Bools  # (product, period) True where a zero was filled in
+    silent: Bools  # (product,) True where zeros since the last sale were too many for chance, and no stock is known
 
 
 def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config: DataConfig) -> MissingRows:
@@ -63,6 +64,8 @@ def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config:
         # In a past whose gaps were all filled in, periods still without a value were doubted.
         doubted[:, : own.start] = filled[:, : own.start]
         _doubt(doubted, zero, units > 0, unsure, own=own, config=config)
+    unsold = ~np.logical_or.accumulate(units[:, ::-1] > 0, axis=1)[:, ::-1]  # since the last sale
+    silent = (doubted & unsold).any(axis=1) & unsure[:, -1]
     filled[:, : own.start] = doubted[:, : own.start] = False
     counted = filled & ~doubted
     about = (
@@ -72,7 +75,7 @@ def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config:
     )
     grid.notes.extend(f"{_counted(marked, ids)} {what}" for marked, what in about if marked.any())
     known = np.where(doubted, np.float32(np.nan), np.where(counted, np.float32(0.0), units))
-    return MissingRows((present | filled) & ~doubted, known, counted)
+    return MissingRows((present | filled) & ~doubted, known, counted, silent)
 
 
 def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:

@@ -27,7 +27,7 @@ SERIES = (
     *("comp_price", "comp_price_age", "tax_rate", "is_promo", "is_holiday"),
 )
 STATICS = ("product_ids", "categories", "cost_assumed")
-FORMAT = 3  # of saved panels: no other is read
+FORMAT = 4  # of saved panels: no other is read
 HEADER = "panel.json"
 
 
@@ -86,6 +86,9 @@ class Panel:
     parent_ids: Strings | None = None
     # Product → its newest name, of those that have one; people read it, and no demand does:
     names: Mapping[str, str] = field(default_factory=dict)
+    # Products that sold nothing up to the end in a run of zeros too long for chance (`data.zero_run`), whose stock is
+    # unknown: nobody knows that they are still sold:
+    silent: tuple[str, ...] = ()
 
     @property
     def censored(self) -> Bools:
@@ -109,7 +112,7 @@ class Panel:
         """
         periods = int((self.dates <= cutoff).sum())
         earlier = {name: getattr(self, name)[:, :periods] for name in SERIES}
-        return replace(self, dates=self.dates[:periods], **earlier)
+        return replace(self, dates=self.dates[:periods], silent=(), **earlier)
 
     def select(self, rows: NDArray[np.integer] | Bools) -> "Panel":
         """Return the panel of some products, given by ascending row numbers or a mask."""

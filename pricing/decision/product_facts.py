@@ -63,7 +63,8 @@ class ProductFacts:
     last_delivery: Days  # first day of the period that opened with it
     deliveries: NDArray[np.uint8]  # (product, AHEAD, DELIVERIES) from `cadence.next_deliveries`
     last_change: Days  # first day of the period in which the price last changed
-    typical_units: Floats  # mean a period at list price, over the last RECENT in which stock did not run out
+    # Mean a period at list price, over the last RECENT in which stock did not run out; NaN for what is not on sale:
+    typical_units: Floats
     anchor_price: Floats  # regular price as a person set it last
     anchor_cost: Floats  # cost of a unit when it was set
     recurring: tuple[str, ...] | None = None  # rules of the holidays of every year; None where a calendar said so
@@ -107,7 +108,7 @@ class ProductFacts:
             comp_price_date=comp_price_date,
             tax_rate=as_written(panel.tax_rate[:, -1]),
             last_change=_last_change(panel),
-            typical_units=_typical_units(panel),
+            typical_units=np.where(np.isin(panel.product_ids, panel.silent), np.nan, _typical_units(panel)),
             recurring=recurring_holidays(panel),
             **learnt,
         )
@@ -286,6 +287,7 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
         else:
             known = in_new & _known(after, seen=seen)
         columns[name] = np.where((in_old & ~known).reshape(-1, *(1,) * (after.ndim - 1)), before, after)
+    columns["typical_units"] = np.where(np.isin(ids, panel.silent), np.nan, columns["typical_units"])
     columns["product_ids"] = ids
     columns["stock_counts"] = columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
     recurring = new.recurring if whole else old.recurring

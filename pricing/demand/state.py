@@ -166,7 +166,7 @@ def _from(
     head, rest = span(panel, 0, cut), span(panel, cut, len(panel.dates))
     checkpoint = advance(weights, head, norms=norms, state=start)
     state = advance(weights, rest, norms=norms, state=checkpoint)
-    rest = replace(rest, notes=(), events=(), lineage={}, names={})  # of which states know nothing
+    rest = replace(rest, notes=(), events=(), lineage={}, names={}, silent=())  # of which states know nothing
     return Encoded(state=state, checkpoint=checkpoint, tail=rest, digest=sums + digest(head))
 
 

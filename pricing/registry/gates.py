@@ -2,8 +2,8 @@
 
 import datetime as dt
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from pricing.config_models import DemandConfig, GatesConfig, PriceMovesConfig
 from pricing.demand.baselines import baseline_words
 from pricing.demand.ensemble import CLASSES
+from pricing.demand.grades import LEAST_FORTNIGHTS
 from pricing.registry.files import plain
 from pricing.registry.price_moves import PriceMoves, beyond_most
 
@@ -20,6 +21,7 @@ NAIVE_ROOM, CHAMPION_ROOM = 0.1, 0.03
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "min_history")
 PARITY = 1e-5  # largest relative difference between states carried forward and encoded anew: rounding is 1e-7
+MUCH_SOLD_OUT = 0.2  # share of the rows judged from which they may be what a refusal is about
 _NAMED = 3  # products that a refusal names
 HOLDS_ONLY = "holds_only"
 
@@ -61,6 +63,65 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         """The verdict as the record and the report store it."""
         return dict(plain({**vars(self), "passed": self.passed}))
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Figures of a version and its sales that may have made a gate refuse it."""
+
+    products: int
+    below_cost: int = 0  # products with a given cost that passes the price charged last, net of tax
+    few_moves: int = 0  # products with price moves in too few fortnights for an elasticity of their own
+    sold_out: float = 0.0  # share of the periods judged, 0…1
+    short: Sequence[str] = ()  # how the history is short, a sentence each
+
+
+def _cost_above_price(found: Circumstances) -> str:
+    words = f"cost above price on {found.below_cost:,} of {found.products:,} products"
+    return words if found.below_cost else ""
+
+
+def _few_price_moves(found: Circumstances) -> str:
+    few = 2 * found.few_moves > found.products
+    words = f"few price moves: {found.few_moves:,} of {found.products:,} products have them in fewer than"
+    return f"{words} {LEAST_FORTNIGHTS} fortnights" if few else ""
+
+
+def _sold_out(found: Circumstances) -> str:
+    if found.sold_out >= 1:
+        return "sold-out rows only: no sale shows what more stock would have sold"
+    return f"{found.sold_out:.0%} of the rows judged sold out" if found.sold_out >= MUCH_SOLD_OUT else ""
+
+
+def _short_history(found: Circumstances) -> str:
+    return "; ".join(sentence.partition(":")[0] for sentence in found.short)
+
+
+# What may be behind the refusal of each gate, and of those that begin so, where the figures show it.
+CAUSES: dict[str, tuple[Callable[[Circumstances], str], ...]] = {
+    "beats_naive": (_short_history, _sold_out),
+    "bias": (_short_history, _sold_out),
+    "coverage": (_short_history, _sold_out),
+    "elasticity_sane": (_few_price_moves, _short_history),
+    "price_moves": (_cost_above_price,),
+}
+
+
+def causes(name: str, found: Circumstances) -> list[str]:
+    """The likely causes of a gate's refusal that the figures show, a sentence each; none where they show none."""
+    tried = next((those for gate, those in CAUSES.items() if name.startswith(gate)), ())
+    return [sentence for cause in tried if (sentence := cause(found))]
+
+
+def explained(verdicts: Sequence[Verdict], found: Circumstances) -> list[Verdict]:
+    """The verdicts; those that did not pass also give their likely causes as advice."""
+
+    def told(verdict: Verdict) -> Verdict:
+        known = ", ".join(causes(verdict.name, found))
+        advice = "; ".join(filter(None, (verdict.advice, known and f"likely because: {known}")))
+        return verdict if verdict.passed else replace(verdict, advice=advice)
+
+    return [told(verdict) for verdict in verdicts]
 
 
 def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from pricing.arrays import Strings
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.curve import Demand
@@ -22,9 +23,14 @@ FIELDS = (
 )
 
 
-def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
-    """Chooses requests that cover a version: products over the whole list, no and unknown stock, unknown products."""
-    rows = np.unique(np.linspace(0, len(demand.product_ids) - 1, num=PRODUCTS).astype(int))
+def choose_requests(demand: Demand, *, on_sale: Strings, today: dt.date) -> list[PriceRequest]:
+    """Chooses requests that cover a version: products over the whole list, no and unknown stock, unknown products.
+
+    Products that are not `on_sale` are chosen where no other is known.
+    """
+    sold = np.flatnonzero(np.isin(demand.product_ids, on_sale))
+    sold = sold if len(sold) else np.arange(len(demand.product_ids))
+    rows = np.unique(sold[np.linspace(0, len(sold) - 1, num=PRODUCTS).astype(int)])
     category, weekdays = str(demand.categories[0]), get_args(Weekday)
     known = [
         PriceRequest(
@@ -43,14 +49,14 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
     ]
 
 
-def record(prices: Pricer, demand: Demand, *, today: dt.date) -> dict[str, Any]:
+def record(prices: Pricer, demand: Demand, *, on_sale: Strings, today: dt.date) -> dict[str, Any]:
     """Prices requests on this demand one by one, as `compare` does; returns both as JSON, for a version to store."""
     cases = [
         {
             "request": request.model_dump(mode="json", exclude_none=True),
             "decision": decision.model_dump(mode="json", include={*FIELDS}),
         }
-        for request in choose_requests(demand, today=today)
+        for request in choose_requests(demand, on_sale=on_sale, today=today)
         for decision in prices.price([request], today=today)
     ]
     return {"today": today.isoformat(), "cases": cases}

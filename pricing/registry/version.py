@@ -13,14 +13,16 @@ import pricing
 from pricing.arrays import Floats, Ints, below, flatten, restore
 from pricing.config import ModelConfig, parse_model_config
 from pricing.data.anchors import Anchors
+from pricing.data.net_price import unit_profit
 from pricing.data.panel import CONTRACT_VERSION
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import NOT_READ, ProductFacts
-from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names, why_held
+from pricing.demand.grades import GRADES, LEAST_FORTNIGHTS, PRIOR_ONLY, flag_names, why_held
 from pricing.demand.model import DemandModel
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
+from pricing.registry.gates import Circumstances
 from pricing.registry.union import unite_tables
 
 FORMAT = 5  # of a version's files: no other is read
@@ -134,6 +136,22 @@ def identified_share(demand: DemandTable, facts: ProductFacts) -> float:
     return float(unit_shares(demand, facts)[demand.grade[: len(demand.product_ids)] != PRIOR_ONLY].sum())
 
 
+def circumstances_of(version: "LoadedVersion") -> Circumstances:
+    """Gathers the figures of a version that may have made a gate refuse it."""
+    facts, moved = version.facts, version.demand.evidence
+    rate = np.nan_to_num(facts.tax_rate)
+    cheap = ~facts.cost_assumed & (unit_profit(facts.price, facts.unit_cost, tax_rate=rate) < 0)
+    few = np.maximum(moved.fortnights, moved.drawn)[: len(version.demand.product_ids)] < LEAST_FORTNIGHTS
+    sold_out, rows, left_out = (float(version.backtest.get(name) or 0) for name in ("censored", "rows", "left_out"))
+    return Circumstances(
+        products=len(facts.product_ids),
+        below_cost=int(cheap.sum()),
+        few_moves=int(few.sum()),
+        sold_out=sold_out / max(rows + left_out, 1.0),
+        short=version.backtest.get("history") or (),
+    )
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a version comes from."""
@@ -234,6 +252,7 @@ def pack(
     if origin.parts:
         table = unite_tables([part.demand for part in origin.parts], like=table)
     pricer = Pricer(_priced_by(table, holds_only=holds_only), facts, config, version="golden")
+    on_sale = facts.product_ids[np.isfinite(facts.typical_units)]
     header = {
         "format": FORMAT,
         "contract": CONTRACT_VERSION,
@@ -250,7 +269,7 @@ def pack(
         "products": len(table.product_ids),
         "identified": round(identified_share(table, facts), 6),
         "holds_only": holds_only,
-        "golden": golden.record(pricer, table, today=demand.state_date),
+        "golden": golden.record(pricer, table, on_sale=on_sale, today=demand.state_date),
     }
     (served, of_table), (known, of_facts), (learnt, of_learner) = map(flatten, (table, facts, demand))
     documents = {
@@ -289,9 +308,7 @@ def load(folder: str | Path, *, mapped: bool = True) -> LoadedVersion:
     try:
         documents = content.documents
         demand = restore(DemandTable, _part(content.arrays, "table"), documents["table"])
-        products = _part(content.arrays, "products")
-        nameless = {"names": np.zeros(len(products["product_ids"]), "U1")}  # of a version from before there were names
-        facts = restore(ProductFacts, NOT_READ | nameless | products, documents["products"])
+        facts = restore(ProductFacts, NOT_READ | _part(content.arrays, "products"), documents["products"])
         if not all((ids[:-1] < ids[1:]).all() for ids in (demand.product_ids, facts.product_ids)):
             raise ValueError("its products are not in order")  # in which they are looked up
         return LoadedVersion(

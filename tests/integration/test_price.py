@@ -16,15 +16,20 @@ from console.worklist import WAYS, Pick, read_table
 from pipelines import price
 from pipelines.decisions import read_requests, requests_for_all_products
 from pipelines.price import day_priced, main
+from pricing.config import load_config
 from pricing.data.panel import Period
-from pricing.decision.product_facts import RECENT, ProductFacts
-from pricing.decision.switches import Control, Switch, Switches
+from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import RECENT, ProductFacts, carry_facts
+from pricing.decision.request import PriceRequest
+from pricing.decision.switches import Control, Review, Switch, Switches
 from pricing.objects import FolderStore, open_store
+from pricing.registry.golden import choose_requests
+from pricing.registry.price_moves import sample_requests
 from pricing.registry.published import published_url
 from pricing.registry.version import load
 from tests.kit.control import put_control
 from tests.kit.serving import sent
-from tests.kit.versions import shared_panel, shared_version
+from tests.kit.versions import loaded_version, make_version, shared_panel, shared_version
 
 PRODUCTS = [str(name) for name in shared_panel().product_ids[:3]]
 
@@ -178,6 +183,25 @@ def test_a_batch_keeps_to_a_person_s_switches_as_serving_does(
     assert "freeze of everything by ops: wrong costs" in capsys.readouterr().out
 
 
+def test_approved_prices_are_counted_by_whether_the_newest_sales_show_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--version", shared_version(), "--output", "prices.csv")
+    assert run(*words) == 0
+    assert "approved prices" not in capsys.readouterr().out
+    facts = loaded_version().facts
+    charged = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
+    first, second = PRODUCTS[:2]
+    prices = {first: charged[first] + 0.004, second: charged[second] + 0.01, "gone": 3.0}
+    given = {"reason": "agreed", "by": "ann", "at": dt.datetime(2024, 1, 1, tzinfo=dt.UTC)}
+    put_control(tmp_path / "home", Review(verdict="approve", prices=prices, **given))
+
+    assert run(*words) == 0
+
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "approved prices" in line]
+    assert re.findall(r"\d+", told.replace(str(facts.state_date), "")) == ["3", "1", "2"]
+
+
 def test_a_log_that_cannot_be_written_stops_the_job_before_anybody_sees_a_price(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "decisions").write_text("in the way")
@@ -221,6 +245,43 @@ def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sol
     assert panel.product_ids[0] not in stocks
     assert stocks[panel.product_ids[1]] == 47.0
     assert stocks[panel.product_ids[2]] is None
+
+
+def test_a_silent_product_is_neither_priced_nor_judged_and_yet_answered() -> None:
+    panel = shared_panel()
+    silent = replace(panel, silent=(str(panel.product_ids[0]),))
+    known = ProductFacts.from_panel(panel)
+
+    facts = ProductFacts.from_panel(silent)
+    carried = [carry_facts(known, panel, silent, kept=panel, whole=whole) for whole in (False, True)]
+
+    for one in (facts, *carried):
+        asked = {request.product_id for request in requests_for_all_products(one)}
+        assert {*panel.product_ids.tolist()} - asked == {*silent.silent}
+        judged = sample_requests(one, None, size=1000, day=dt.date(2030, 1, 1))
+        assert silent.silent[0] not in {request.product_id for request in judged}
+    again = carry_facts(facts, panel, panel, kept=panel, whole=False)
+    assert np.isfinite(again.typical_units[0])
+    demand = loaded_version().demand
+    chosen = choose_requests(demand, on_sale=panel.product_ids[1:], today=dt.date(2030, 1, 1))
+    assert silent.silent[0] not in {request.product_id for request in chosen}
+    request = PriceRequest(product_id=silent.silent[0], day_of_week="Friday")
+    pricer = Pricer(demand, facts, load_config(), version="1")
+    (answer,) = pricer.price([request], today=dt.date(2023, 8, 1))
+    assert answer.source == "model"
+
+
+def test_products_that_are_not_priced_are_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    panel = shared_panel()
+    silent = tuple(panel.product_ids[[2, 5]].tolist())
+    version = make_version(tmp_path / "version", panel=replace(panel, silent=silent))
+
+    assert run("--version", version.folder, "--output", tmp_path / "prices.csv") == 0
+
+    assert not set(silent) & set(pd.read_csv(tmp_path / "prices.csv")["product_id"])
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if silent[0] in line]
+    assert told.startswith("2 ")
+    assert silent[1] in told
 
 
 def test_in_a_table_an_empty_cell_is_none_and_an_absent_column_what_is_known() -> None:

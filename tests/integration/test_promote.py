@@ -129,6 +129,41 @@ def test_the_first_promotion_needs_only_the_baselines_and_a_check_changes_nothin
     assert len(shop.entries()) == 1
 
 
+@pytest.mark.parametrize("beyond", ["null", "0.05"])
+def test_the_first_promotion_alone_tells_that_no_person_is_asked_where_none_is(
+    shop: Shop, capsys: pytest.CaptureFixture[str], beyond: str
+) -> None:
+    (shop.folder / "mine.yaml").write_text(f"decision: {{approve_beyond: {beyond}}}")
+    told = []
+
+    for seed in (1, 2):
+        shop.add(seed=seed)
+        assert promote.main(["--config", "mine.yaml"]) == 0
+        told.append(promote.UNATTENDED in capsys.readouterr().out)
+
+    assert told == [beyond == "null", False]
+    assert "decision.approve_beyond" in promote.UNATTENDED
+
+
+def test_without_a_previous_alias_a_rollback_takes_the_champion_before_and_without_one_is_refused(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shop.add(days=150)
+    promote.main([])
+    assert promote.rollback([]) == 2
+    assert "--version" in capsys.readouterr().err
+    refresh.main(["--sales", shop.sales(160)])
+    promote.main([])
+    refreshed = shop.registry.aliases()["champion"]
+    assert "previous" not in shop.registry.aliases()
+
+    assert promote.rollback([]) == 0
+
+    assert (shop.registry.aliases()["champion"], refreshed != first) == (first, True)
+    assert promote.rollback([]) == 2, "the version that was left is no way back"
+    assert shop.registry.aliases()["champion"] == first
+
+
 def test_a_version_that_holds_only_is_promoted_and_it_and_its_refresh_say_so(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:

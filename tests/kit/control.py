@@ -4,7 +4,7 @@ import datetime as dt
 from pathlib import Path
 
 from pricing.decision.experiments import Experiment
-from pricing.decision.switches import Control, Switch
+from pricing.decision.switches import Control, Review, Switch
 from pricing.objects import FolderStore
 from pricing.registry.control import ControlRecord
 
@@ -16,10 +16,10 @@ def table(home: Path) -> ControlRecord:
     return ControlRecord(f"sqlite:///{home.resolve()}/pricing.db", model="pricing", store=store)
 
 
-def put_control(home: Path, *entries: Switch | Experiment) -> None:
+def put_control(home: Path, *entries: Switch | Review | Experiment) -> None:
     record = table(home)
     for one in entries:
-        if isinstance(one, Switch):
+        if isinstance(one, Switch | Review):
             record.append(one)
         else:
             record.append_experiment(one.name, lambda known, one=one: known.plus(one), who="ann", at=NOW)  # type: ignore[misc]

@@ -318,7 +318,8 @@ def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_ce
     before = price_table(PRODUCTS).set_index("product_id")["current_price"]
     wanted = {PRODUCTS[0]: 4.99, **{one: before[one] * 0.95 for one in PRODUCTS[1:3]}}
     assert given == pytest.approx(wanted, abs=0.0051)
-    assert [one.action for one in read_control(console.home).switches] == ["override"] * 3
+    ends = {(one.action, one.until) for one in read_control(console.home).switches}
+    assert ends == {("override", console.shop.config.end_of(dt.date.fromisoformat(until)))}
 
 
 def test_of_two_persons_at_once_the_second_sees_what_the_first_did_and_overrules_nothing(console: Console) -> None:

@@ -65,6 +65,27 @@ def test_what_is_frozen_given_and_ended_is_on_record_and_published(
     assert [line.split()[1] for line in told[1:]] == 4 * ["ada@ops:"]
 
 
+@pytest.mark.parametrize(
+    ("zone", "until", "end"),
+    [
+        ("America/New_York", "2023-11-05", "2023-11-06T05:00+00:00"),  # a day of 25 hours
+        ("America/New_York", "2023-11-05T00:00+00:00", "2023-11-05T00:00+00:00"),
+        ("null", "2023-11-05", "2023-11-06T00:00+00:00"),
+        ("Europe/Berlin", "2023-08-01", "2023-08-01T22:00+00:00"),  # today
+    ],
+)
+def test_a_bare_day_counts_to_its_end_where_the_shop_is(
+    url: str, tmp_path: Path, zone: str, until: str, end: str
+) -> None:
+    (tmp_path / "mine.yaml").write_text(f"time_zone: {zone}")
+    common = ("--until", until, "--reason", "fair", "--config", str(tmp_path / "mine.yaml"))
+
+    run("freeze", "--all", *common)
+    run("override", "--product", "tea", "--price", "5", *common)
+
+    assert [one.until for one in control(url).switches] == [dt.datetime.fromisoformat(end)] * 2
+
+
 def publish_version(folder: Path) -> None:
     store = FolderStore(folder / "published")
     version = PublishedVersion("7", load(shared_version()).meta["checksum"])
@@ -108,6 +129,8 @@ def test_while_the_table_is_away_what_was_published_last_is_listed(
         "freeze --all --product tea --reason x",
         "freeze --all",
         "freeze --all --reason x --until 2023-07-01T08:00",
+        "freeze --all --reason x --until 2023-07-31",
+        "freeze --all --reason x --until soon",
         "freeze --all --reason x --price 5",
         "override --product tea --price 5 --reason x",
         "override --product tea --until 2023-08-02T08:00 --reason x",

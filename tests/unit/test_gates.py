@@ -7,11 +7,14 @@ import pytest
 from pricing.config import load_config
 from pricing.config_models import DemandConfig, GatesConfig
 from pricing.registry.gates import (
+    Circumstances,
     Verdict,
     anchors_gate,
     baseline_gates,
+    causes,
     champion_gates,
     comparable,
+    explained,
     failed,
     golden_gate,
     identified_gate,
@@ -191,3 +194,31 @@ def test_only_the_same_data_and_folds_compare() -> None:
     assert not comparable(scored(None), scored(None), settings=same)
     other = DEMAND.model_copy(update={"horizon": DEMAND.horizon + 1})  # other periods after the same cutoffs
     assert not comparable(scored("a"), scored("a"), settings=(DEMAND, other))
+
+
+@pytest.mark.parametrize(
+    ("gate", "known", "count", "figure"),
+    [
+        ("price_moves", {"below_cost": 12}, 1, "12 of 60"),
+        ("price_moves", {"few_moves": 60, "sold_out": 1.0, "short": ["90 days"]}, 0, ""),
+        ("elasticity_sane", {"few_moves": 31}, 1, "31 of 60"),
+        ("elasticity_sane", {"few_moves": 30}, 0, ""),
+        ("beats_naive_low", {"short": ["90 days: too few", "no room: none"], "sold_out": 0.2}, 2, "90 days"),
+        ("bias", {"sold_out": 0.19}, 0, ""),
+        ("coverage_80", {"sold_out": 1.0, "below_cost": 12}, 1, "only"),
+        ("golden", {"below_cost": 12, "few_moves": 60, "sold_out": 1.0, "short": ["90 days"]}, 0, ""),
+    ],
+)
+def test_a_refusal_names_causes_that_the_figures_show_and_no_others(
+    gate: str, known: dict[str, Any], count: int, figure: str
+) -> None:
+    around = Circumstances(products=60, **known)
+
+    found = causes(gate, around)
+
+    assert len(found) == count
+    assert figure in "".join(found)
+    good, bad = explained([Verdict(gate, 0.0, "", high=1.0), Verdict(gate, 2.0, "", high=1.0, advice="look")], around)
+    assert good.advice == ""
+    assert (bad.advice == "look") is (count == 0)
+    assert all(cause in bad.sentence for cause in ["look", *found])

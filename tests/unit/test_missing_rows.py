@@ -188,6 +188,34 @@ def test_a_delisted_product_is_unknown_for_a_window_at_most_and_then_sells_nothi
 
 
 @pytest.mark.parametrize(
+    ("units", "stock", "silent"),
+    [
+        (EMPTY, [np.nan] * 130, False),  # it sells again
+        (EMPTY[:102], [np.nan] * 102, False),  # a zero or two happen
+        (EMPTY[:103], [np.nan] * 103, True),
+        (EMPTY[:110], [np.nan] * 109 + [4.0], False),
+        (EMPTY[:105], counted(500.0)[:105], False),  # what was counted is left
+        (EMPTY[:110], counted(500.0)[:110], True),
+        ([*EMPTY[:100], *[0.0] * 150], [np.nan] * 250, True),  # long after the window in which it is unknown
+        (poisson(0.02, 700), [np.nan] * 700, False),
+    ],
+)
+@pytest.mark.parametrize("missing", ["unknown", "zero"])
+def test_a_product_is_silent_while_nobody_knows_that_it_is_still_sold(
+    units: list[float], stock: list[float], silent: bool, missing: str
+) -> None:
+    frame, settings = rows(list(range(len(units))), units, stock=stock), config(missing=missing)
+
+    whole = build_panel(frame, settings)
+    newest = build_panel(frame.tail(2), settings, past=whole.through(whole.dates[-3]))
+
+    assert whole.silent == (("A",) if silent else ())
+    assert whole.through(whole.dates[-1]).silent == ()
+    if len(units) < 250:
+        assert newest.silent == whole.silent
+
+
+@pytest.mark.parametrize(
     "units",
     [
         poisson(0.1, 400),

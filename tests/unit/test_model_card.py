@@ -80,3 +80,10 @@ def test_the_card_names_events_with_what_they_add_to_demand() -> None:
     text = model_card(replace(loaded_version(), demand=learner.table(), backtest=FIGURES), model="pricing")
 
     assert "| Feast | 3 × | +16 % ± 7 % | +35 % ± 8 % | +0 % ± 6 % |" in text
+
+
+def test_the_card_names_what_may_make_gates_refuse_it_once() -> None:
+    text = card({**FIGURES, "history": ["77 days: too few"], "rows": 60, "left_out": 0, "censored": 30})
+
+    named = [line for line in text.splitlines() if line.startswith("- ")]
+    assert [sum(figure in line for line in named) for figure in ("77 days", "50%")] == [1, 1]

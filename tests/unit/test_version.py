@@ -257,16 +257,3 @@ def test_an_array_that_is_missing_or_holds_something_else_is_refused_by_name(cop
 
     with pytest.raises(VersionError, match=name.partition("/")[2]):
         _ = load(copy).learner
-
-
-def test_a_version_from_before_there_were_names_is_loaded_and_carried_forward(copy: Path) -> None:
-    learner, listed = json.loads((copy / "learner.json").read_text()), header(copy)["files"]
-    del learner["encoded"]["tail"]["names"], listed["products/names.npy"]
-    (copy / "products" / "names.npy").unlink()
-    (copy / "learner.json").write_text(json.dumps(learner))
-    rewrite(copy, files=listed | {"learner.json": files.checksum((copy / "learner.json").read_bytes())})
-
-    loaded = load(copy)
-
-    assert loaded.facts.names.tolist() == [""] * len(loaded.facts.product_ids)
-    assert loaded.learner.encoded.tail.names == {}

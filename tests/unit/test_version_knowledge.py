@@ -10,8 +10,8 @@ import pytest
 from pipelines.parts import identified_of
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
-from pricing.demand.grades import GRADES, PRIOR_ONLY, TESTED
-from pricing.registry.version import LoadedVersion, identified_share, shares_by_grade
+from pricing.demand.grades import GRADES, LEAST_FORTNIGHTS, PRIOR_ONLY, TESTED
+from pricing.registry.version import LoadedVersion, circumstances_of, identified_share, shares_by_grade
 from tests.kit.versions import loaded_version, make_demand, make_version, shared_panel
 
 TODAY = dt.date(2023, 8, 1)
@@ -42,6 +42,22 @@ def test_a_product_weighs_by_what_it_sold_of_late() -> None:
     assert shares_by_grade(demand, known) == pytest.approx(shares)
     assert identified_share(demand, known) == pytest.approx(0.75)
     assert identified_share(demand, unknown) == pytest.approx(1 / count)
+
+
+def test_what_may_be_behind_a_refusal_is_counted_net_of_tax_and_by_the_figures_of_the_backtest() -> None:
+    version = loaded_version()
+    size = len(version.facts.product_ids)
+    price, cost, assumed = np.full(size, 12.0), np.full(size, 9.0), np.zeros(size, bool)
+    cost[:3], assumed[0] = 11.0, True
+    facts = replace(version.facts, price=price, unit_cost=cost, cost_assumed=assumed, tax_rate=np.full(size, 0.2))
+    evidence = replace(version.demand.evidence, fortnights=np.arange(size) // 2, drawn=np.zeros(size, int))
+    figures = {**version.backtest, "censored": 30, "rows": 80, "left_out": 20, "history": ["short"]}
+    demand = replace(version.demand, evidence=evidence)
+
+    found = circumstances_of(replace(version, facts=facts, demand=demand, backtest=figures))
+
+    assert (found.products, found.below_cost, found.few_moves) == (size, 2, 2 * LEAST_FORTNIGHTS)
+    assert (found.sold_out, found.short) == (0.3, ["short"])
 
 
 @pytest.mark.parametrize(("units", "share"), [((3.0, 1.0), 0.65), ((0.0, np.nan), 0.2 + 0.6 * 6 / 18)])
