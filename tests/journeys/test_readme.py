@@ -1,18 +1,15 @@
 """Every command of the README, on a fresh clone of HEAD: they do what it says and answer what it shows."""
 
 import json
-import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.journeys.person import ROOT, on_a_fresh_clone
+from tests.journeys.documents import blocks
+from tests.journeys.person import on_a_fresh_clone
 
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(make|curl|\.venv/bin/\w+) ")  # the other blocks are drawings and output
 ELSEWHERE = "make demo"  # test_demos.py
 # What a network that another processor trained may change, besides `decision_id`: relative, and absolute.
 TOLERANCES = {
@@ -27,32 +24,11 @@ TOLERANCES = {
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def commands(block: str) -> Iterator[str]:
-    """Each command of a block; one goes on over lines while a quote is open."""
-    command = ""
-    for line in block.splitlines():
-        command += line + "\n"
-        if command.partition("#")[0].count("'") % 2 == 0:
-            yield command.partition("#")[0].strip() if "\n" not in command.strip() else command.strip()
-            command = ""
-
-
-def blocks() -> Iterator[tuple[list[str], dict[str, Any] | None]]:
-    """The commands of each block, and the answer that is shown of the last one, if any."""
-    found = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-    for place, (language, text) in enumerate(found):
-        following = found[place + 1] if place + 1 < len(found) else ("", "")
-        if language == "python":
-            yield [f".venv/bin/python - <<'END'\n{text}END"], None
-        elif not language and COMMAND.match(text):
-            yield list(commands(text)), json.loads(following[1]) if following[0] == "json" else None
-
-
 def test_every_command_does_what_the_readme_says(tmp_path: Path) -> None:
     person = on_a_fresh_clone(tmp_path / "clone")
     shown = 0
     with ExitStack() as until_the_end:
-        for lines, answer in blocks():
+        for lines, answer in blocks("README.md"):
             printed = ""
             for command in lines:
                 if command.endswith(" serve"):
