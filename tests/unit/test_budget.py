@@ -18,29 +18,29 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # Of each part all tracked Python below its path, without what a longer path of this table counts. A change that moves
 # code from one part to another moves both ceilings; one that deletes lowers them.
 TOKENS = {
-    "pricing": 7_689,
-    "pricing/data": 33_122,
-    "pricing/decision": 30_516,
+    "pricing": 7_765,
+    "pricing/data": 33_987,
+    "pricing/decision": 32_235,
     "pricing/decision_log": 2_885,
-    "pricing/demand": 46_608,
-    "pricing/registry": 17_003,
+    "pricing/demand": 46_613,
+    "pricing/registry": 17_628,
     "pricing/runtime": 7_952,
-    "etl": 10_521,
-    "pipelines": 36_577,
+    "etl": 10_750,
+    "pipelines": 37_381,
     "serving": 14_771,
     "monitoring": 19_828,
-    "console": 15_593,
+    "console": 15_583,
     "simulation": 19_665,
     "deploy": 14_466,
-    "benchmarks": 21_817,
-    "tests": 253_064,
+    "benchmarks": 22_412,
+    "tests": 260_667,
 }
 TOTALS = {
-    "product tokens": 277_196,
+    "product tokens": 281_509,
     "product files": 197,
-    "lines of SQL and templates": 995,
-    "words in docs": 39_825,
-    "settings": 107,
+    "lines of SQL and templates": 1_090,
+    "words in docs": 41_279,
+    "settings": 108,
     "Makefile targets": 25,
 }
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
