@@ -48,6 +48,7 @@ def wrong(*, regulars: float, buyers: float, seed: int) -> Mapping[str, float]:
     for name, full in (("ours", "price"), ("ours, discounts named", '"full"')):
         with duckdb.connect() as con:
             con.execute(f"CREATE TABLE lines AS SELECT *, {full} AS full_price FROM lines")
+            con.execute("CREATE TABLE last_prices (product_id VARCHAR, price DOUBLE)")
             con.execute(OURS.read_text(encoding="utf-8"))
             found |= {name: con.execute("FROM shelves").df()}
             found |= {rule: con.execute(query).df() for rule, query in RULES.items()}

@@ -20,9 +20,11 @@ def doubtful(shop: Shop, table: Worklist, prices: Mapping[str, float]) -> list[d
     """
     limit = shop.decision.guardrails.max_move if shop.beyond is None else shop.beyond
     rows, new = [table.rows[product] for product in prices], np.array([*prices.values()])
-    old, cost = table.before[rows], with_tax(table.number["unit_cost"][rows], table.number["tax_rate"][rows])
+    old = table.before[rows]
+    tax_rate = np.nan_to_num(table.number["tax_rate"][rows])  # a cost without its tax is the least that it can be
+    cost = with_tax(table.number["unit_cost"][rows], tax_rate)
     change = new / old - 1
-    far = np.abs(change) > (np.inf if limit is None else limit + EDGE)
+    far = ~(np.abs(change) <= (np.inf if limit is None else limit + EDGE))  # also from a price that is not known
     below = new < cost * (1 - EDGE)
     return [
         {

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -189,14 +188,16 @@ class Worklist:
         return np.asarray((self.state == OPEN) | ((self.state == HELD) & ((self.bits & EYES) > 0)))
 
     def counted(self, rows: Bools) -> tuple[int, tuple[float, float, float]]:
-        """How many rows are marked, their expected gain and its 80 % interval, as if products were independent.
+        """How many rows are marked, their expected gain and its 80 % interval, as if all products erred alike.
 
         Every number of products on a page comes from here: a mask of `shown`, `matching`, or both.
         """
         mean = float(self.gain[rows].sum())
-        ends = (self.number[name][rows] - self.number["expected_gain"][rows] for name in ("gain_low", "gain_high"))
-        low, high = (math.sqrt(float(np.nansum(end * end))) for end in ends)
-        return int(rows.sum()), (mean, mean - low, mean + high)
+        low, high = (
+            float(np.nansum(self.number[name][rows] - self.number["expected_gain"][rows]))
+            for name in ("gain_low", "gain_high")
+        )
+        return int(rows.sum()), (mean, mean + low, mean + high)
 
     def why(self, row: int, decision: DecisionConfig) -> str:
         """Says why the price of a row moves, or stays."""

@@ -1,5 +1,6 @@
 """Make rows of the data contract of the tables that lie in DuckDB, by the statements in `sql/`."""
 
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -27,6 +28,12 @@ _JOINED = {  # table: what says that it knew something of a row, and what is lef
 }
 OFTEN = 0.25
 """Share of discounted lines above which a shelf price that nobody names is often wrong where few buy."""
+CONFIRMED = 0.5
+"""Share of full prices that must be what others pay, for them to count; percentages taken for money reach 0.42."""
+ALMOST_ALL = 0.95
+"""Share of lines below the price that they name, above which nobody pays that price."""
+ROUNDING = 0.01
+"""Relative difference of prices that are equal but for rounding."""
 _CONFLICTS, _LEAST_CONFLICTS = 0.2, 100  # share and number of lines with another's id from which the id is none
 _SQL = Path(__file__).parent / "sql"
 _EXAMPLES = 3
@@ -41,7 +48,15 @@ def create_empty(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("CREATE TABLE last_prices (product_id VARCHAR, parent_id VARCHAR, price DOUBLE)")
 
 
-def make_rows(con: duckdb.DuckDBPyConnection, *, finished: bool, first: date | None, today: date, max_age: int) -> None:
+def make_rows(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    finished: bool,
+    first: date | None,
+    today: date,
+    max_age: int,
+    discounts: Mapping[str, float],
+) -> None:
     """Fills the tables `made`, `plan`, `delivery_plan` and `event_plan`.
 
     Args:
@@ -50,12 +65,15 @@ def make_rows(con: duckdb.DuckDBPyConnection, *, finished: bool, first: date | N
         first: The first day of rows; None: that of the first sale.
         today: The shop's day, which is not over yet.
         max_age: Days after which a competitor's price is unknown.
+        discounts: What the last full run found of them (`discounts_found`); empty of a full run.
 
     Raises:
         SourceError: `line_id` tells no lines apart, or nothing usable was sold.
     """
     con.execute(f"SET VARIABLE first = DATE '{first or EVER}'; SET VARIABLE today = DATE '{today}'")
     con.execute(f"SET VARIABLE reach = {REACH}; SET VARIABLE closed = {CLOSED}; SET VARIABLE max_age = {max_age}")
+    for name, value in discounts.items():
+        con.execute(f"SET VARIABLE known_{name} = {value!r}::DOUBLE")
     of_rows = ["sales"] if finished else ["stock", "competitors", "rows"]
     for step in ("order_lines", "shelf_prices", "days", "products", "plans", *of_rows):
         con.execute((_SQL / f"{step}.sql").read_text(encoding="utf-8"))
@@ -63,6 +81,13 @@ def make_rows(con: duckdb.DuckDBPyConnection, *, finished: bool, first: date | N
             _refuse_shared_ids(con)
     if not _number(con, "SELECT count(*) FROM made"):
         raise SourceError("etl: no row of sales could be made: no line that was read can be used")
+
+
+def discounts_found(con: duckdb.DuckDBPyConnection) -> dict[str, float]:
+    """What `make_rows` found or was given of discounts on order lines, for the nights to come."""
+    variables = ("discounted", "deepest", "named")
+    values = con.execute(f"SELECT {', '.join(f'getvariable({name!r})' for name in variables)}").fetchall()[0]
+    return {name: value for name, value in zip(variables, values, strict=True) if value is not None}
 
 
 def tell(con: duckdb.DuckDBPyConnection, report: Report, *, after: date) -> None:
@@ -98,23 +123,32 @@ def tell(con: duckdb.DuckDBPyConnection, report: Report, *, after: date) -> None
 
 
 def _tell_discounts(con: duckdb.DuckDBPyConnection, report: Report) -> None:
-    ((lines, discounted, paid, taken_off, buyers, named, confirmed),) = con.execute(
-        "SELECT sum(lines), sum(discounted), sum(paid), sum(taken_off), getvariable('buyers'), "
-        "(SELECT count(*) FROM closed WHERE price < 0.99 * full_price), getvariable('named') > 0.5 FROM shelves"
+    ((lines, discounted, paid, taken_off),) = con.execute(
+        "SELECT sum(lines), sum(discounted), sum(paid), sum(taken_off) FROM shelves"
     ).fetchall()
     report.between = _number(con, "SELECT count(*) FROM made WHERE is_between")
     report.discounted = round(discounted / lines, 4)
     report.taken_off = round(taken_off / (paid + taken_off), 4)
-    report.buyers = buyers
-    if named and not confirmed:
+    report.buyers = _number(con, "SELECT getvariable('buyers')")
+    ((below, spread, share),) = con.execute(
+        "SELECT count(*) FILTER (price < 0.99 * full_price), quantile_cont(price / full_price, 0.95) - "
+        "quantile_cont(price / full_price, 0.05), avg((price < 0.99 * full_price)::INTEGER) FROM closed"
+    ).fetchall()
+    named = discounts_found(con).get("named")
+    if named is not None and named <= CONFIRMED:
         report.advice.append(
-            "the full prices that order lines name (list_price, unit_price beside amount, discount) are not what other "
-            "buyers pay, and are not used: is discount a percentage, and no money off the line, or amount without tax?"
+            "the full prices that order lines name (list_price, unit_price, discount) are not what other buyers pay, "
+            "and are not used: is discount a percentage and not money off the line, or unit_price a price after it?"
         )
-    elif report.discounted > OFTEN and not named:
+    elif share > ALMOST_ALL and spread < ROUNDING:
+        report.advice.append(
+            "amount is the same part of unit_price on every line: if it is without tax, leave it out, since prices "
+            "hold the tax"
+        )
+    elif report.discounted > OFTEN and not below:
         report.advice.append(
             f"{report.discounted:.0%} of order lines are discounted, so that single prices stay uncertain: name the "
-            "column with the full price of a line as list_price, or with what was taken off it as discount"
+            "column with the full price of a unit as list_price, or with what was taken off the line as discount"
         )
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from etl.competitors import CompetitorSettings, Reading
 from etl.extract import extract, literal, use_s3
 from etl.report import Report
-from etl.rows import CLOSED, EVER, REACH, ROW_COLUMNS, create_empty, make_rows, tell
+from etl.rows import CLOSED, EVER, REACH, ROW_COLUMNS, create_empty, discounts_found, make_rows, tell
 from etl.settings import CLOCKS, EtlSettings, read_settings
 from pricing.config import Config, load_config
 from pricing.data.etl_output import POINTER, EtlOutput, read_output
@@ -99,9 +99,8 @@ def run(
         former = None
     first = None if former is None else former.last - timedelta(days=NIGHT - 1)
     report.first, max_age = str(first or ""), int(config.data.comp_price_max_age)
-    # The evening's count of the day before is the first opening, or one of closed days before that; earlier lines and
-    # offers tell the prices of the first days.
-    earlier = {"competitors": max_age, "order_lines": REACH, "stock": CLOSED}
+    # The evening's count of the day before is the first opening, or one of closed days before that.
+    earlier = {"competitors": max_age, "stock": CLOSED}
     with tempfile.TemporaryDirectory(prefix="etl-") as scratch, closing(_connect(Path(scratch), zone)) as con:
         use_s3(con, folder)
         for name, table in given.items():
@@ -115,7 +114,8 @@ def run(
             if former is not None and first is not None:
                 _load_former(con, folder, former, first=first)
             today = now.astimezone(zone).date()
-            make_rows(con, finished="sales" in given, first=first, today=today, max_age=max_age)
+            discounts = {} if former is None else former.discounts
+            make_rows(con, finished="sales" in given, first=first, today=today, max_age=max_age, discounts=discounts)
             tell(con, report, after=EVER if former is None else former.last)
         except duckdb.Error as error:
             raise SourceError(f"etl: rows cannot be made: {first_line(error)}") from error
@@ -184,9 +184,10 @@ def _refuse_bad(report: Report) -> None:
     for name, table in report.tables.items():
         if table.bad > MOST_BAD * table.read and not name.startswith("apis."):
             worst = max(table.aside, key=lambda reason: table.aside[reason])
+            hint = "; is another decimal mark or date_format to be named?" if worst.endswith("cannot be read") else ""
             raise SourceError(
                 f"etl.tables.{name}: {table.bad:,} of {table.read:,} rows cannot be used, and {MOST_BAD:.0%} is the "
-                f"limit: {worst}, first: {table.examples.get(worst, '-')}; the rows of before stay in force"
+                f"limit: {worst}, first: {table.examples.get(worst, '-')}{hint}; the rows of before stay in force"
             )
 
 
@@ -233,6 +234,7 @@ def _keep(
             columns=columns,
             sales=kept,
             plans={name: f"{name}.{made}.parquet" for name in plans},
+            discounts=discounts_found(con),
         )
         before, store = read_output(folder) or output, open_store(folder)
         store.put(POINTER, (output.model_dump_json(indent=1) + "\n").encode())

@@ -26,7 +26,7 @@ from pipelines.evaluation import shown
 from pricing.arrays import Floats
 from pricing.config import load_config
 from pricing.data.panel import STEP_DAYS, Panel, load_panel
-from pricing.decision.cadence import UNKNOWN
+from pricing.decision.guardrails import PriceGrid
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.baselines import baseline_words
 from pricing.errors import ETL, EXIT_REFUSED, PricingError
@@ -40,6 +40,7 @@ from simulation.market import MarketConfig, simulate
 from simulation.shop_tables import shop_tables
 
 AHEAD = 60  # days after the history that the market's policies price
+CENTS = PriceGrid(0.01)
 _READY_SECONDS = 120
 _LAST_LINES = 20  # shown of a stage that failed
 
@@ -285,10 +286,13 @@ def headline(
 
 
 def weeks_counted(prices: pd.DataFrame, facts: ProductFacts, *, review_days: int) -> Floats:
-    """(price,) weeks until each product's next delivery, over which its gain is counted, on the first day priced."""
-    row = np.searchsorted(facts.product_ids, prices["product_id"])
-    periods = facts.deliveries[row, 0, (facts.deliveries.shape[2] - 1) // 2]
-    return np.where(periods == UNKNOWN, review_days, periods * float(STEP_DAYS[facts.period])) / 7
+    """(price,) weeks until each product's next delivery, or review, over which its gain is counted."""
+    following = facts.state_date + np.timedelta64(STEP_DAYS[facts.period], "D")
+    days = []
+    for product in prices["product_id"]:
+        delivery = facts.next_delivery(product)
+        days.append(review_days if delivery is None else max(int((delivery - following).astype(int)), 1))
+    return np.array(days) / 7
 
 
 def money(prices: pd.DataFrame, *, weeks: Floats) -> Iterator[str]:
@@ -311,15 +315,16 @@ def money(prices: pd.DataFrame, *, weeks: Floats) -> Iterator[str]:
 
 
 def examples(prices: pd.DataFrame) -> pd.DataFrame:
-    """Chooses the rise and the cut that promise most, and of the prices held the one that sells most."""
-    change, sized = _change(prices), prices.assign(size=_change(prices).abs())
+    """Chooses the rise and the cut that promise most, small ones first, and of the prices held the best seller."""
+    change, sized = _change(prices), prices.assign(size=-_change(prices).abs())
     moved = [sized[change * way > 0].nlargest(1, ["expected_gain", "size"]) for way in (1, -1)]
     return pd.concat([*moved, sized[change == 0].nlargest(1, "expected_units")])
 
 
 def _change(prices: pd.DataFrame) -> "pd.Series[float]":
-    """(price,) change of each in currency units, to the cent; NaN where the price before is unknown."""
-    return (prices["recommended_price"] - prices["current_price"]).round(2)
+    """(price,) change of each in currency units, 0 for less than a cent; NaN where the price before is unknown."""
+    price, before = prices["recommended_price"], prices["current_price"]
+    return (price - before).where(CENTS.moved(price.to_numpy(), before.to_numpy()) | before.isna(), 0.0)
 
 
 def call(url: str, body: object = None) -> Any:

@@ -155,7 +155,8 @@ def write_page(
     faults = [f"{name}: {why}" for name, why in read.get("faults", {}).items()]
     advice = read.get("advice", [])
     count = len(tasks) + len(faults) + len(advice)
-    headline = f"Sales are in, {count} to look at" if count else "Sales are in, nothing needs attention"
+    noted = [one for one in findings if one.level == "note"]
+    headline = f"Sales are in, {count} to look at" if count else f"Sales are in, nothing to do, {len(noted)} noted"
     headline = "The sales stop the job" if error else headline
     text = render(
         "etl_page.html.jinja",
@@ -164,7 +165,7 @@ def write_page(
         tasks=tasks,
         faults=faults,
         advice=advice,
-        notes=[one for one in findings if one.level == "note"],
+        notes=noted,
         sales=sales,
         read=read,
         taught=None if panel is None else _taught(panel, anchors),

@@ -18,6 +18,7 @@ from pricing.errors import RequestError, UnknownProductError, nearest
 CONTENT_TYPE = "application/problem+json"
 LISTED = 10  # faults of one request that are told
 NEAREST = 3  # ids that are named for an unknown one
+_ALIKE = str.maketrans("oil", "011")  # letters that are read for digits
 BESIDE = 25  # ids to either side of a spelling that are compared with it
 _LONGEST = 100  # characters of a found value that are shown
 _CONSEQUENCE = "default_factory_not_called"  # of a value that another field would have given, had it been right
@@ -122,7 +123,7 @@ def near_ids(ids: Strings, wanted: str) -> list[str]:
 
 def _key(product_id: str) -> str:
     """An id without what people mistype."""
-    return "".join(filter(str.isalnum, product_id)).casefold().lstrip("0")
+    return "".join(filter(str.isalnum, product_id)).casefold().translate(_ALIKE).lstrip("0")
 
 
 def show(value: object) -> str:

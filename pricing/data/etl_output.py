@@ -32,6 +32,8 @@ class EtlOutput(BaseModel):
     columns: list[str]  # of the rows
     sales: list[str]  # files of rows, within the folder, in the order of their months
     plans: dict[str, str]  # file of each plan, by the name of its `data` setting
+    # What the last full run found of discounts on order lines: `discounted`, `deepest`, `named` of shelf_prices.sql:
+    discounts: dict[str, float] = {}
 
     @property
     def files(self) -> list[str]:

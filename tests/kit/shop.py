@@ -21,6 +21,7 @@ class Shop:
         self.stores = [f"S{number}" for number in range(stores)] if stores > 1 else [""]
         self.day = FIRST
         self.line = 0
+        self.prices: dict[tuple[dt.date, str, str], float] = {}  # on the shelf
         self.sold: list[tuple[dt.date, str, str, float]] = []  # units that may come back
         self.execute("CREATE TABLE lines (line_id INTEGER, at TEXT, sku TEXT, store TEXT, quantity REAL, paid REAL)")
         self.execute("CREATE TABLE counts (day TEXT, sku TEXT, store TEXT, quantity REAL)")
@@ -85,6 +86,7 @@ class Shop:
                             units,
                         )
                     price = 5.0 + number + float(self.rng.integers(0, 2))
+                    self.prices[self.day, product, store] = price
                     for _ in range(int(self.rng.choice([0, 0, 0, 1, 2]))):
                         units = int(self.rng.integers(1, 4))
                         self.sell(product, units, day=self.day, price=price, store=store)
@@ -95,5 +97,6 @@ class Shop:
                 self.sell(product, -1, day=self.day + dt.timedelta(days=1), price=price, store=store)
             if self.rng.random() < 0.3 and self.day > FIRST + dt.timedelta(days=4):
                 late = self.day - dt.timedelta(days=int(self.rng.integers(1, 4)))
-                self.sell(str(self.rng.choice(self.products)), 2, day=late, store=str(self.rng.choice(self.stores)))
+                product, store = str(self.rng.choice(self.products)), str(self.rng.choice(self.stores))
+                self.sell(product, 2, day=late, price=self.prices[late, product, store], store=store)
             self.day += dt.timedelta(days=1)

@@ -95,6 +95,7 @@ def test_a_return_is_taken_off_the_newest_earlier_sale_at_its_price(events: list
         "CREATE TABLE lines (seq INTEGER, moment TIMESTAMPTZ, date DATE, product_id VARCHAR, store VARCHAR, "
         "units DOUBLE, price DOUBLE, full_price DOUBLE, tax_rate DOUBLE)"
     )
+    con.execute("CREATE TABLE last_prices (product_id VARCHAR, price DOUBLE)")
     for seq, (day, price, n) in enumerate(rows):
         date = dt.date(2026, 1, 1 + day)
         con.execute("INSERT INTO lines VALUES ($1, $2, $2, 'tea', '', $3, $4, $4, NULL)", [seq, date, n, price])
