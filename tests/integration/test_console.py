@@ -107,7 +107,7 @@ def test_a_manager_finds_understands_changes_and_approves_in_five_clicks(browser
         page.get_by_label("Why").fill("the rival's offer")
         click("button", "Change the price")
         assert page.get_by_role("heading", name="Are you sure?").is_visible()
-        click("button", "Yes, set it")
+        click("button", "Yes, do it")
         assert page.get_by_role("status").inner_text() == "1 product given another price."
         page.goto(f"{place.address}/products/{PRODUCTS[5]}")
         page.get_by_role("button", name=re.compile("Approve")).click()

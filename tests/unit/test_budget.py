@@ -33,7 +33,7 @@ TOKENS = {
     "simulation": 19_665,
     "deploy": 14_466,
     "benchmarks": 22_418,
-    "tests": 261_197,
+    "tests": 261_117,
 }
 TOTALS = {
     "product tokens": 281_774,

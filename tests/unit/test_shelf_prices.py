@@ -17,7 +17,6 @@ from pricing.data.source import read_etl_rows
 from tests.kit.etl_runs import etl_run
 from tests.kit.till import Till, till
 
-FIRST_SHOP = Path(__file__).parents[2] / "docs" / "first_shop"
 COLUMNS = {"time": "sold_at", "product_id": "article", "quantity": "bottles", "amount": "paid"}
 NAMED = {**COLUMNS, "discount": "off"}
 
@@ -245,10 +244,3 @@ def test_rows_of_no_sale_at_todays_price_are_found() -> None:
 
     assert [one.level for one in faulty] == ["set_aside"]
     assert faulty[0].products > 10
-
-
-def test_the_tables_of_the_page_for_a_first_shop_are_a_tills(tmp_path: Path) -> None:
-    till(products=3, days=143, seed=40, buyers=0.3).write(tmp_path)
-
-    for path in tmp_path.glob("*.csv"):
-        assert path.read_text() == (FIRST_SHOP / path.name).read_text(), path.name
