@@ -28,8 +28,6 @@ _JOINED = {  # table: what says that it knew something of a row, and what is lef
 }
 OFTEN = 0.25
 """Share of discounted lines above which a shelf price that nobody names is often wrong where few buy."""
-CONFIRMED = 0.5
-"""Share of full prices that must be what others pay, for them to count; percentages taken for money reach 0.42."""
 ALMOST_ALL = 0.95
 """Share of lines below the price that they name, above which nobody pays that price."""
 ROUNDING = 0.01
@@ -134,8 +132,8 @@ def _tell_discounts(con: duckdb.DuckDBPyConnection, report: Report) -> None:
         "SELECT count(*) FILTER (price < 0.99 * full_price), quantile_cont(price / full_price, 0.95) - "
         "quantile_cont(price / full_price, 0.05), avg((price < 0.99 * full_price)::INTEGER) FROM closed"
     ).fetchall()
-    named = discounts_found(con).get("named")
-    if named is not None and named <= CONFIRMED:
+    ((confirmed,),) = con.execute("SELECT getvariable('confirmed')").fetchall()
+    if confirmed is False:
         report.advice.append(
             "the full prices that order lines name (list_price, unit_price, discount) are not what other buyers pay, "
             "and are not used: is discount a percentage and not money off the line, or unit_price a price after it?"

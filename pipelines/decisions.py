@@ -49,11 +49,13 @@ def requests_for_all_products(
         rows: Of the facts.
     """
     day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
-    ids, stocks, known = facts.product_ids[rows], facts.stock[rows], on_sale(facts)[rows]
+    known = on_sale(facts)[rows]
+    ids = facts.product_ids[rows][known]
+    stocks = facts.stock[rows][known]
     asked: dict[str, Any] = {"day_of_week": get_args(Weekday)[day.weekday()], "date": day}
     return [
         PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)
-        for product_id, stock in zip(ids[known].tolist(), stocks[known].tolist(), strict=True)
+        for product_id, stock in zip(ids.tolist(), stocks.tolist(), strict=True)
     ]
 
 

@@ -226,8 +226,14 @@ class _Demo:
     def _league(self, market: MarketConfig, version: Path) -> list[str]:
         """Plays a version against other policies on the market to come; returns the table."""
         self._stage(f"7 Profit: {AHEAD} days of the same market under each policy, with common shoppers")
-        products, days, seed = market.products, market.days, market.seed
-        lines = self._job("market", products=products, days=days, ahead=AHEAD, seed=seed, model_version=version)
+        lines = self._job(
+            "market",
+            products=market.products,
+            days=market.days,
+            ahead=AHEAD,
+            seed=market.seed,
+            model_version=version,
+        )
         return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
 
 

@@ -78,10 +78,11 @@ SET VARIABLE named = coalesce(
     getvariable('known_named'),
     (SELECT avg((abs(full_price / closed - 1) < 0.01)::INTEGER) FROM closed WHERE price < 0.99 * full_price AND full_near)
 );
+SET VARIABLE confirmed = getvariable('named') > 0.5;  -- of percentages up to 0.42 look like money
 
 CREATE TABLE shelves AS
 WITH shelf AS (
-    SELECT *, CASE WHEN full_near AND getvariable('named') > 0.5 THEN full_price ELSE closed END AS each FROM closed
+    SELECT *, CASE WHEN full_near AND getvariable('confirmed') THEN full_price ELSE closed END AS each FROM closed
 ),
 usual AS (  -- the price of most lines of a day; the highest of those that as many have
     SELECT date, product_id, store, arg_max(each, (lines, each)) AS usual
