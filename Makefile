@@ -10,7 +10,7 @@ NAME ?= decision
 # For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
 quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
 
-installed = @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make $@ PYTHON=/path/to/python3"; exit 2; }; $(PYTHON) requirements/environment.py
+installed = @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make $@ PYTHON=/path/to/python3"; exit 2; }; $(PYTHON) tools/environment.py
 sales = $(if $(SALES),,$(error make $@: no sales are named: give SALES=path or URL, or SALES=simulated for the built-in simulated market))
 options = $(if $(SALES),-P 'sales=$(SALES)') $(if $(CONFIG),-P 'config=$(CONFIG)') $(ARGS)
 define job  # `make JOB` is `mlflow run . -e JOB --env-manager local`, in the experiment of all jobs

@@ -27,7 +27,7 @@ from benchmarks.confidence import Judged, figures, table
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from benchmarks.table import markdown, measured
 from pipelines.market import PLATFORM, STATIC, Platform, oracle_name, run_policies, scores, standard_policies, without
-from pipelines.sales import holiday_calendar
+from pipelines.steps.sales import holiday_calendar
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel

@@ -18,7 +18,7 @@ import pandas as pd
 from benchmarks.forecast_data import FACTORS, SETS, Sales, configured, history
 from benchmarks.forecasters import KEYS, LEVELS, LIGHTGBM, QUANTILES, global_lightgbm
 from benchmarks.table import markdown, measured
-from pipelines.sales import holiday_calendar
+from pipelines.steps.sales import holiday_calendar
 from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.panel import Panel

@@ -33,7 +33,7 @@ from benchmarks.load import Load, closed, opened
 from benchmarks.table import markdown, measured
 from pricing.objects import FolderStore
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.published import Pointer, PublishedVersion, pointer_key, put_version
+from pricing.registry.published_store import Pointer, PublishedVersion, pointer_key, put_version
 from pricing.registry.version import LoadedVersion
 from tests.kit.servers import free_port
 from tests.kit.versions import make_panel, make_version

@@ -31,7 +31,7 @@ from benchmarks.serving import MODEL, environment, members, prepare, proxied, st
 from benchmarks.table import markdown, measured
 from pricing.decision.request import PriceRequest
 from pricing.objects import open_store
-from pricing.registry.published import Pointer, PublishedVersion, pointer_key, put_version, versions_prefix
+from pricing.registry.published_store import Pointer, PublishedVersion, pointer_key, put_version, versions_prefix
 from pricing.registry.version import load
 from tests.kit.servers import free_port, object_store
 from tests.kit.versions import make_panel, make_version

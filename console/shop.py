@@ -26,7 +26,7 @@ from pricing.errors import PricingError, RegistryError
 from pricing.objects import open_store
 from pricing.paths import database_url
 from pricing.registry.control import ControlRecord, Heard
-from pricing.registry.published import (
+from pricing.registry.published_store import (
     PRICES_MADE,
     PublishedVersion,
     fetch_version,

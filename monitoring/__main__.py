@@ -28,7 +28,7 @@ from pricing.objects import open_store
 from pricing.paths import PARENT_VARIABLE, SQLITE, database_url, given_database_url, log_url, pricing_home, tracking_uri
 from pricing.quoting import quote_formulas
 from pricing.registry.control import known_control
-from pricing.registry.published import published_url
+from pricing.registry.published_store import published_url
 from pricing.runtime.alerts import alert_notifiers, deliver, run_page
 from pricing.runtime.cli import CommandLine, job
 from pricing.runtime.mlflow_runs import child_environment, tracked_run

@@ -16,8 +16,9 @@ from monitoring.store import MonitoringStore
 from pricing.config_models import MonitoringConfig, Severity
 from pricing.errors import DeliveryError
 from pricing.fileio import utc_stamp
-from pricing.runtime.alerts import Alert, AlertFinding
+from pricing.runtime.alerts import Alert
 from pricing.runtime.cli import CommandLine, option_words
+from pricing.runtime.invocation import AlertFinding
 
 CRITICAL_OFF = 0.5  # from so far off an alert of decay is critical, from half of it a warning: see `WindowVerdict.off`
 MEND_SALES = (

@@ -8,8 +8,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from pipelines.change import put_in_force
-from pipelines.production import ProductionAccess, nothing_to_do, production
+from pipelines.steps.change import put_in_force
+from pipelines.steps.production import ProductionAccess, nothing_to_do, production
 from pricing.arrays import Bools, Floats, Strings
 from pricing.config import read_config_file
 from pricing.data.anchors import Anchors

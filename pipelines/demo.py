@@ -20,9 +20,9 @@ import httpx2
 import numpy as np
 import pandas as pd
 
-from pipelines.commands import COMMAND, only_one
-from pipelines.decisions import price_lines
-from pipelines.evaluation import shown
+from pipelines.steps.commands import COMMAND, only_one
+from pipelines.steps.decisions import price_lines
+from pipelines.steps.evaluation import shown
 from pricing.arrays import Floats
 from pricing.config import load_config
 from pricing.data.panel import STEP_DAYS, Panel, load_panel

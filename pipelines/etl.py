@@ -14,10 +14,10 @@ import mlflow
 import numpy as np
 from mlflow.entities import Run
 
-from pipelines.commands import run_job
-from pipelines.production import in_force
 from pipelines.reports import render
-from pipelines.sales import PLANS, read_checked
+from pipelines.steps.commands import run_job
+from pipelines.steps.production import in_force
+from pipelines.steps.sales import PLANS, read_checked
 from pricing import __version__
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
@@ -29,8 +29,8 @@ from pricing.demand.grades import GRADES, gather_evidence, grade_products, why_h
 from pricing.errors import ETL, ContractError, LockError, PricingError, SourceError
 from pricing.fileio import redact_url, replace_text
 from pricing.paths import pricing_home
-from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import FILE, flag, job, notice, option_words
+from pricing.runtime.cli import FILE, flag, job, option_words
+from pricing.runtime.invocation import AlertFinding, notice
 from pricing.runtime.mlflow_runs import log_data, set_run_description, tracked_run
 
 PAGE = "etl_report.html"

@@ -10,9 +10,9 @@ from typing import Any
 import click
 import numpy as np
 
-from pipelines.decisions import requests_for_all_products
 from pipelines.freeze import control_in_force, control_record, publish_control
-from pipelines.production import ProductionAccess, production
+from pipelines.steps.decisions import requests_for_all_products
+from pipelines.steps.production import ProductionAccess, production
 from pricing.arrays import Floats
 from pricing.config import load_config, read_config_file, served_config
 from pricing.data.load import load_panel_from

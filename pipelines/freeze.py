@@ -21,7 +21,7 @@ from pricing.errors import EXIT_NOT_PUBLISHED, PricingError, nearest
 from pricing.objects import open_store
 from pricing.paths import actor, database_url
 from pricing.registry.control import ControlRecord, known_control
-from pricing.registry.published import fetch_version, parse_pointer, pointer_key, published_url
+from pricing.registry.published_store import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
 from pricing.runtime.cli import flag, job, typed
 

@@ -10,9 +10,9 @@ import click
 import mlflow
 from mlflow.entities import Run
 
-from pipelines.change import REFUSED_BY, needs_person
-from pipelines.commands import child_tags, only_one, run_job
-from pipelines.production import production
+from pipelines.steps.change import REFUSED_BY, needs_person
+from pipelines.steps.commands import child_tags, only_one, run_job
+from pipelines.steps.production import production
 from pricing.config import Config, load_config
 from pricing.data.etl_output import read_partitions
 from pricing.data.findings import load_findings, quality_file, tags

@@ -10,11 +10,11 @@ import click
 import mlflow
 import pandas as pd
 
-from pipelines.decisions import on_sale, price_lines, read_requests, requests_for_all_products, write
 from pipelines.freeze import control_in_force
-from pipelines.parts import Pricing, price_parts, price_place
-from pipelines.production import production
-from pipelines.sales import PLANS, with_calendars, with_plan
+from pipelines.steps.decisions import on_sale, price_lines, read_requests, requests_for_all_products, write
+from pipelines.steps.parts import Pricing, price_parts, price_place
+from pipelines.steps.production import production
+from pipelines.steps.sales import PLANS, with_calendars, with_plan
 from pricing.config import Config, read_config_file, served_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
@@ -25,7 +25,7 @@ from pricing.errors import SourceError
 from pricing.objects import open_store
 from pricing.paths import pricing_home
 from pricing.registry import CHAMPION
-from pricing.registry.published import published_url, put_prices
+from pricing.registry.published_store import published_url, put_prices
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run

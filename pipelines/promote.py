@@ -13,11 +13,11 @@ import mlflow
 import numpy as np
 
 from pipelines.anchor import register_with_anchors
-from pipelines.change import REPORT, decide, fetched_champion
 from pipelines.freeze import control_record, sentence
-from pipelines.production import ProductionAccess, nothing_to_do, production, production_decay
 from pipelines.publish import publish_champion
-from pipelines.sales import holiday_calendar
+from pipelines.steps.change import REPORT, decide, fetched_champion
+from pipelines.steps.production import ProductionAccess, nothing_to_do, production, production_decay
+from pipelines.steps.sales import holiday_calendar
 from pricing.config import Config, load_config, read_config_file, served_config
 from pricing.config_models import DemandConfig
 from pricing.data.etl_output import read_partitions, sample_of
@@ -42,7 +42,7 @@ from pricing.registry.gates import (
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import AuditEntry, earlier_champion, rejection_gates, rejections, weights_of
 from pricing.registry.publish import champion_is_published
-from pricing.registry.published import published_url
+from pricing.registry.published_store import published_url
 from pricing.registry.version import LoadedVersion, identified_share
 from pricing.runtime.cli import flag, job, next_lines, typed
 from pricing.runtime.mlflow_runs import artifact_place, fingerprint, tracked_run

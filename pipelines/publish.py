@@ -10,14 +10,14 @@ import click
 import mlflow
 
 from pipelines.freeze import control_in_force, control_record
-from pipelines.production import ProductionAccess, production
+from pipelines.steps.production import ProductionAccess, production
 from pricing.config import Config, ConfigFile, read_config_file
 from pricing.errors import EXIT_NOT_PUBLISHED, ConfigError, PricingError
 from pricing.objects import ObjectStore, open_store
 from pricing.registry.publish import publish
-from pricing.registry.published import Pointer, published_url
-from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import POSITIVE, job, notice, typed
+from pricing.registry.published_store import Pointer, published_url
+from pricing.runtime.cli import POSITIVE, job, typed
+from pricing.runtime.invocation import AlertFinding, notice
 
 _log = logging.getLogger(__name__)
 

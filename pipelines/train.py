@@ -15,11 +15,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from numpy.typing import NDArray
 
-from pipelines.evaluation import SPAN, log_backtest, model_card, score_lines, weekly
-from pipelines.parts import Work, forget, kept_sample, prefix_of, spread
-from pipelines.production import in_force
 from pipelines.reports import dispensable
-from pipelines.sales import PLANS, holiday_calendar, read_checked, with_plan
+from pipelines.steps.evaluation import SPAN, log_backtest, model_card, score_lines, weekly
+from pipelines.steps.parts import Work, forget, kept_sample, prefix_of, spread
+from pipelines.steps.production import in_force
+from pipelines.steps.sales import PLANS, holiday_calendar, read_checked, with_plan
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.etl_output import Partitions, read_partitions, sample_of

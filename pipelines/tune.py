@@ -23,9 +23,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines.commands import only_one, run_job
-from pipelines.production import in_force
-from pipelines.sales import holiday_calendar, read_checked
+from pipelines.steps.commands import only_one, run_job
+from pipelines.steps.production import in_force
+from pipelines.steps.sales import holiday_calendar, read_checked
 from pricing.config import Config, merge, read_config_file
 from pricing.config_models import DemandConfig, TuningConfig
 from pricing.data.etl_output import read_partitions, sample_of

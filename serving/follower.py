@@ -21,7 +21,7 @@ from pricing.decision.switches import NO_CONTROL, Control, Switches, parse_contr
 from pricing.errors import ConfigError, PricingError, SourceError, VersionError, first_line
 from pricing.fileio import redact_text
 from pricing.objects import FolderStore, ObjectStore, open_store
-from pricing.registry.published import (
+from pricing.registry.published_store import (
     BAKED,
     Pointer,
     PublishedVersion,

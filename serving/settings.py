@@ -8,7 +8,7 @@ from pathlib import Path
 from pricing.config import Config, ConfigFile, read_config_file
 from pricing.errors import ConfigError
 from pricing.paths import log_url, pricing_home
-from pricing.registry.published import BAKED, published_url
+from pricing.registry.published_store import BAKED, published_url
 from pricing.runtime.api_keys import ApiKey, is_loopback, read_keys
 
 

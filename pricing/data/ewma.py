@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
-from pricing.data.lifts import EventLifts
+from pricing.data.event_windows import EventLifts
 from pricing.data.panel import Period
 
 HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (2, 6, 26)}

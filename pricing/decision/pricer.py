@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Floats
 from pricing.config import ModelConfig
-from pricing.data.lifts import Lift
+from pricing.data.event_windows import Lift
 from pricing.data.net_price import margin_of, with_tax
 from pricing.decision.cold_start import RULE, prior_demand, prior_elasticity
 from pricing.decision.decide import UNIDENTIFIED, Choices, Policy, decide

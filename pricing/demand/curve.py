@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pricing.arrays import Days, Floats, Ints, Strings
-from pricing.data.lifts import Lift
+from pricing.data.event_windows import Lift
 
 SOURCES = ("model", "category", "rule", "override")
 DELIVERIES = 4  # equally likely values of the time to the next delivery

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data import features
+from pricing.data.event_windows import EventLifts, Placed, place, spread
 from pricing.data.ewma import HALF_LIVES, SIZE, Norms, demand_above
-from pricing.data.lifts import EventLifts, Placed, place, spread
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.cluster_robust import cluster_robust_variance, normal_factor
 from pricing.demand.grades import FORTNIGHT

@@ -10,7 +10,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.data import features
-from pricing.data.lifts import EventLifts, Lift
+from pricing.data.event_windows import EventLifts, Lift
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.curve import DemandAt, DemandGrid, Offers

@@ -20,7 +20,7 @@ from pricing.errors import ConfigError, ConflictError, RegistryError, SourceErro
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
 from pricing.registry.database import Ledger, LedgerEntry, Turn, append_only
-from pricing.registry.published import control_key
+from pricing.registry.published_store import control_key
 
 Kind = Literal["switch", "unfreeze", "verdict", "experiment"]
 Said = Switch | Unfreeze | Review

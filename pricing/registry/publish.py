@@ -19,7 +19,7 @@ from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
 from pricing.registry import CHAMPION, files
 from pricing.registry.promotion import Audit, champion_of, note_manual_change
-from pricing.registry.published import (
+from pricing.registry.published_store import (
     Pointer,
     PublishedVersion,
     parse_pointer,

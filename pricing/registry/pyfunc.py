@@ -20,7 +20,7 @@ from pricing.decision.switches import NO_CONTROL, parse_control
 from pricing.errors import RequestError
 from pricing.objects import open_store
 from pricing.registry import version
-from pricing.registry.published import control_key, published_url
+from pricing.registry.published_store import control_key, published_url
 
 ARTIFACT = "version"
 _NUMBER = AnyType()  # type: ignore[no-untyped-call]

@@ -23,7 +23,7 @@ from pricing.errors import (
 )
 from pricing.fileio import redact_text
 from pricing.paths import tracking_uri
-from pricing.runtime.cli import Invocation
+from pricing.runtime.invocation import AlertFinding, Invocation
 
 if TYPE_CHECKING:
     from pricing.data.findings import Finding
@@ -52,15 +52,6 @@ _ENDS = {  # exit status: how the job ended, what the platform did, and what is 
     ),
     0: ("ended well and found", "The job went on without what is set aside.", "Look at what each finding names."),
 }
-
-
-@dataclass(frozen=True)
-class AlertFinding:
-    """One thing that a check found, as an alert carries it."""
-
-    name: str
-    severity: Severity
-    text: str
 
 
 def as_findings(found: Iterable["Finding"]) -> tuple[AlertFinding, ...]:

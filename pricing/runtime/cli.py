@@ -11,11 +11,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -31,9 +30,7 @@ from pricing.errors import (
 )
 from pricing.fileio import redact_text, redact_url
 from pricing.paths import PARENT_VARIABLE, pricing_home
-
-if TYPE_CHECKING:
-    from pricing.runtime.alerts import AlertFinding
+from pricing.runtime.invocation import RUNNING, Invocation
 
 _log = logging.getLogger(__name__)
 
@@ -43,26 +40,6 @@ FILE = click.Path(path_type=Path)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 _WITHOUT_SALES = ("price", "promote", "history", "publish", "doctor", "serve")  # commands that need no sales
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
-
-
-@dataclass
-class Invocation:
-    """The job that this process runs, as far as it is known; filled in as it comes to be known."""
-
-    job: str = ""
-    config: str | None = None  # the configuration file that it was given
-    unattended: bool = False  # a schedule or another job may have started it, so that nobody reads what it prints
-    findings: list["AlertFinding"] = field(default_factory=list)  # that people should hear of, also where it ends well
-
-
-_RUNNING: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
-
-
-def notice(*findings: "AlertFinding") -> None:
-    """Notes what a job found; when it ends, well or not, alerts carry it (`monitoring.alerts`)."""
-    invocation = _RUNNING.get()
-    if invocation is not None:
-        invocation.findings.extend(findings)
 
 
 class Job(click.Command):
@@ -81,7 +58,7 @@ class Job(click.Command):
     def invoke(self, ctx: click.Context) -> int:
         """Runs the job and returns its exit code."""
         config = ctx.params.get("config")
-        invocation = _RUNNING.get()
+        invocation = RUNNING.get()
         if invocation is not None:
             invocation.job, invocation.config = str(self.name), config
             invocation.unattended |= self.unattended
@@ -217,7 +194,7 @@ def run(
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))
     started = PARENT_VARIABLE in os.environ  # by a job, which tells nobody what this one does
     invocation = Invocation(config=os.environ.get(CONFIG_VARIABLE), unattended=started)
-    token = _RUNNING.set(invocation)
+    token = RUNNING.set(invocation)
     shown = command.name if command.name == "pricing" else f"pricing {command.name}"
     try:
         with _sigterm_raises():
@@ -253,7 +230,7 @@ def run(
         print("stopped by SIGTERM", file=sys.stderr)
         code = EXIT_TERMINATED
     finally:
-        _RUNNING.reset(token)
+        RUNNING.reset(token)
     return code
 
 

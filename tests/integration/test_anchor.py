@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipelines import anchor, etl, promote, refresh, train
-from pipelines.production import in_force
+from pipelines.steps.production import in_force
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel

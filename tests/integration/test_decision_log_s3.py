@@ -12,7 +12,7 @@ from pricing.decision_log.write import LogWriter
 from pricing.errors import SourceError
 from pricing.objects import open_store
 from tests.kit.servers import free_port, object_store
-from tests.unit.test_decision_log_write import entry
+from tests.unit.decision_log.test_write import entry
 
 URL = "s3://logs/it's/shop"
 

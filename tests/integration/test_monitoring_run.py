@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from monitoring.__main__ import main
 from monitoring.policy import JobHistory
 from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
-from pipelines.commands import only_one
+from pipelines.steps.commands import only_one
 from pricing.data.panel import Panel, save_panel
 from pricing.decision_log.write import LogWriter
 from pricing.runtime.mlflow_runs import tracked_run

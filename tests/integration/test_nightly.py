@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines import nightly
-from pipelines.commands import JobError
+from pipelines.steps.commands import JobError
 from pricing.config import load_config
 from pricing.decision_log.read import open_log
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated

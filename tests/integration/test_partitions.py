@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from etl.partition import partition
-from pipelines import parts
-from pipelines.parts import Pricing, Work, fit_part, partitioned_as, price_part, price_place, refresh_part
+from pipelines.steps import parts
+from pipelines.steps.parts import Pricing, Work, fit_part, partitioned_as, price_part, price_place, refresh_part
 from pricing.config import load_config
 from pricing.config_models import ScaleConfig
 from pricing.data.etl_output import sample_of

@@ -14,8 +14,8 @@ import pytest
 
 from console.worklist import WAYS, Pick, read_table
 from pipelines import price
-from pipelines.decisions import read_requests, requests_for_all_products
 from pipelines.price import day_priced, main
+from pipelines.steps.decisions import read_requests, requests_for_all_products
 from pricing.config import load_config
 from pricing.data.panel import Period
 from pricing.decision.pricer import Pricer
@@ -25,7 +25,7 @@ from pricing.decision.switches import Control, Review, Switch, Switches
 from pricing.objects import FolderStore, open_store
 from pricing.registry.golden import choose_requests
 from pricing.registry.price_moves import sample_requests
-from pricing.registry.published import published_url
+from pricing.registry.published_store import published_url
 from pricing.registry.version import load
 from tests.kit.control import put_control
 from tests.kit.serving import sent

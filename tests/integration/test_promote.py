@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines import promote, publish, refresh
-from pipelines.change import report
+from pipelines.steps.change import report
 from pricing.config import load_config
 from pricing.data.panel import Panel, save_panel
 from pricing.decision.experiments import Arm, Experiment
@@ -29,7 +29,7 @@ from pricing.paths import database_url
 from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import Audit, AuditEntry
-from pricing.registry.published import Pointer, control_key, parse_pointer, pointer_key
+from pricing.registry.published_store import Pointer, control_key, parse_pointer, pointer_key
 from pricing.registry.version import LoadedVersion, load
 from tests.kit.control import put_control
 from tests.kit.mlflow_jobs import ROOT, cut_off_before

@@ -9,7 +9,7 @@ import pytest
 from mlflow.entities import Run
 
 from pipelines import etl, nightly, refresh
-from pipelines import sales as reading
+from pipelines.steps import sales as reading
 from pricing.data.findings import Finding, load_findings, quality_file
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.mlflow_jobs import write_config

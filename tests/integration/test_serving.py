@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from pricing.registry.published import versions_prefix
+from pricing.registry.published_store import versions_prefix
 from tests.kit.servers import free_port, object_store, wait_for
 from tests.kit.serving import MODEL, publish, sent
 from tests.kit.versions import shared_version

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 
 from monitoring.store import MonitoringStore
-from pipelines.commands import only_one
+from pipelines.steps.commands import only_one
 from pricing.decision.switches import parse_control
 from pricing.errors import ConfigError, LockError, RegistryError
 from pricing.objects import FolderStore
@@ -22,25 +22,25 @@ from pricing.paths import ROOT
 from pricing.registry import CHAMPION
 from pricing.registry.control import ControlRecord
 from pricing.registry.promotion import Audit, move, record_refusal
-from pricing.registry.published import control_key
+from pricing.registry.published_store import control_key
 from pricing.runtime import doctor
 from tests.kit.promotions import FakeRegistry, asked
 from tests.kit.servers import wait_for
-from tests.unit.test_control import experiment, freeze, frozen, plan
-from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
+from tests.unit.monitoring.test_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
     store,
     test_errors_are_those_of_scored_decisions_as_known_last,
     test_jobs_are_remembered_until_they_end,
     test_of_two_runs_at_once_only_one_gets_to_start_the_job,
     test_old_outcomes_are_deleted_and_no_others,
 )
+from tests.unit.registry.test_control import experiment, freeze, frozen, plan
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 RACERS, ROUNDS = 4, 12
 HOLD = """
 import subprocess, sys
 from pathlib import Path
-from pipelines.commands import only_one
+from pipelines.steps.commands import only_one
 with only_one("nightly", home=Path(sys.argv[1]), model="shop") as held:
     left = subprocess.Popen(["sleep", "60"], pass_fds=held, stdout=subprocess.DEVNULL)
     print(left.pid, flush=True)

@@ -14,7 +14,7 @@ from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
-from pricing.data.lifts import Lift
+from pricing.data.event_windows import Lift
 from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts

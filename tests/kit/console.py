@@ -16,10 +16,10 @@ from werkzeug.test import TestResponse
 from console.access import Access
 from console.app import create_app
 from console.shop import Shop
-from pipelines.decisions import COLUMNS
+from pipelines.steps.decisions import COLUMNS
 from pricing.config import read_config_file
 from pricing.objects import FolderStore
-from pricing.registry.published import put_prices
+from pricing.registry.published_store import put_prices
 from tests.kit.serving import publish
 from tests.kit.versions import shared_panel, shared_version
 

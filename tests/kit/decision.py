@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pricing.config import Config, load_config
-from pricing.data.lifts import Lift
+from pricing.data.event_windows import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
 from pricing.decision.guardrails import PricingContext
 from pricing.decision.pricer import Pricer

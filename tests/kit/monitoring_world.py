@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from monitoring.decisions import Joined, join
-from pipelines.evaluation import weekly
+from pipelines.steps.evaluation import weekly
 from pricing.data.panel import Panel
 from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry

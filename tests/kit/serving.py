@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from pricing.decision.switches import Control
 from pricing.objects import open_store
 from pricing.registry.files import LEARNT, read_header
-from pricing.registry.published import (
+from pricing.registry.published_store import (
     Pointer,
     PublishedVersion,
     control_key,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import weekday_of
-from pricing.data.lifts import Lift
+from pricing.data.event_windows import Lift
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED

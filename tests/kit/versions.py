@@ -14,8 +14,8 @@ import numpy as np
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
+from pricing.data.event_windows import EventLifts, place, spread
 from pricing.data.ewma import Norms
-from pricing.data.lifts import EventLifts, place, spread
 from pricing.data.panel import Event, Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.grades import CATEGORY, OWN_HISTORY

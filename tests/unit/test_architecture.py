@@ -31,9 +31,9 @@ INWARD = (
 )
 # Tests that are of a benchmark's program or of what only benchmarks have, and may import it.
 OF_BENCHMARKS = {
-    "tests.unit.test_demand_tables",
-    "tests.unit.test_forecast_benchmark",
-    "tests.unit.test_judged_confidence",
+    "tests.unit.benchmarks.test_demand_tables",
+    "tests.unit.benchmarks.test_forecast_benchmark",
+    "tests.unit.benchmarks.test_judged_confidence",
 }
 # Heavy library → the modules that may import it; a name that ends in a dot stands for all below it.
 DOORS = {
@@ -158,7 +158,7 @@ def test_every_import_follows_the_arrows() -> None:
         ("pricing.decision.request", "keras", "only pricing.demand.network may"),
         ("pricing.config", "tests.kit.panels", "what is shipped knows no tests"),
         ("benchmarks.demand", "tests.kitchen", "the kit alone"),
-        ("tests.unit.test_pricer", "benchmarks.demand", "belongs into tests/kit"),
+        ("tests.unit.decision.test_pricer", "benchmarks.demand", "belongs into tests/kit"),
     ],
 )
 def test_a_broken_arrow_is_found(module: str, target: str, complaint: str) -> None:

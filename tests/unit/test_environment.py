@@ -1,4 +1,4 @@
-"""The programs of requirements/: a set-up that installs anew only what changed, and what slims an image's packages."""
+"""The programs of tools/: a set-up that installs anew only what changed, and what slims an image's packages."""
 
 import importlib.util
 import subprocess
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def program(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "requirements" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -6,7 +6,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.decisions import write
+from pipelines.steps.decisions import write
 from pricing.data.source import read_sales
 from pricing.quoting import quote_formulas, unquote_formulas
 
