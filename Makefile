@@ -109,7 +109,7 @@ bench:  ## one benchmark (NAME=demand, forecast, serving, …: the modules in be
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
 
-# The platform on AWS (docs/operating.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
+# The platform on AWS (docs/operator/operating.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
 
 synth:  ## its CloudFormation templates, in build/cdk (ENV=…: of one environment); needs no AWS account
 	$(installed) deploy

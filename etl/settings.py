@@ -144,11 +144,11 @@ def read_settings(section: Mapping[str, Any] | None) -> EtlSettings:
         ConfigError: It is absent or wrong; no value is quoted, since one may hold a password.
     """
     if section is None:
-        raise ConfigError("the configuration has no section etl, which says where your tables lie (docs/data.md)")
+        raise ConfigError("the configuration has no section etl, which says where your tables lie (docs/shop/data.md)")
     try:
         return EtlSettings.model_validate(section)
     except ValidationError as error:
-        words = {"extra_forbidden": "is no setting here (docs/data.md lists them)"}
+        words = {"extra_forbidden": "is no setting here (docs/shop/data.md lists them)"}
         faults = [
             f"etl.{'.'.join(map(str, one['loc']))}: {words.get(one['type'], one['msg'].removeprefix('Value error, '))}"
             for one in error.errors()

@@ -102,7 +102,7 @@ class DemandConfig(Section):
 class Guardrails(Section):
     """The limits of every price, strongest first; what is None, 0 or empty is off, and so is what gives way.
 
-    `docs/guardrails.md` has the order in which they do.
+    `docs/shop/guardrails.md` has the order in which they do.
     """
 
     band: Band

@@ -9,7 +9,7 @@ ETL = "etl"  # that of what `etl` made of the tables that the configuration's se
 NO_SALES = (
     "no sales are named: give --sales WHERE (under mlflow run -P sales=WHERE, under make SALES=WHERE): a CSV or "
     "Parquet file or folder, an s3:// address or an SQLAlchemy URL; "
-    f"--sales {ETL}, what etl made of the tables that your configuration names (docs/data.md); "
+    f"--sales {ETL}, what etl made of the tables that your configuration names (docs/shop/data.md); "
     f"or --sales {SIMULATED}, the built-in simulated market"
 )
 
@@ -70,7 +70,7 @@ class PlanError(PricingError):
 
     def __init__(self, where: str, *, key: str, violations: Sequence[Violation]) -> None:
         lines = [f"{where}, which {key} names, cannot be used:", *map(str, violations)]
-        lines.append(f"Mend the file (docs/calendar.md shows its columns), or take {key} out of the configuration.")
+        lines.append(f"Mend the file (docs/shop/calendar.md shows its columns), or take {key} out of the configuration.")
         super().__init__("\n".join(lines))
 
 

@@ -102,7 +102,7 @@ def _read_csv(
     if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
         raise SourceError(
             f"{where}: its columns are not separated by commas: write them so, or name the file as etl.tables.sales "
-            f"and read it by --sales {ETL} (docs/data.md)"
+            f"and read it by --sales {ETL} (docs/shop/data.md)"
         )
     wanted, left_out = _wanted(names, columns)
     table = table.select([place for place, name in enumerate(names) if name in wanted])  # a name may be there twice

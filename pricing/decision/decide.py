@@ -1,4 +1,4 @@
-"""The decision itself: demand in, an allowed price out. No request, no clock; docs/demand.md has the equations.
+"""The decision itself: demand in, an allowed price out. No request, no clock; docs/develop/demand.md has the equations.
 
 Profit of a price p, net of tax, with S units at hand is p · sold + kept_value · cost · (S − sold), less what S cost:
 linear in `sold`. Under margin and clearance `kept_value` is configured; revenue counts no cost. Match follows a price.

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-# Strongest first: each gives way to those before it, and cost to none (docs/guardrails.md).
+# Strongest first: each gives way to those before it, and cost to none (docs/shop/guardrails.md).
 GUARDRAILS: dict[str, str] = {
     "cost": "cost",
     "largest_jump": "largest jump from the last price charged",

@@ -546,7 +546,7 @@ def sent_by_monitoring() -> Iterator[str]:
 
 
 ACCEPTED = {
-    "AwsSolutions-SMG4 .*": "passwords are renewed by hand: put the secret, start the task anew (docs/operating.md)",
+    "AwsSolutions-SMG4 .*": "passwords are renewed by hand: put the secret, start the task anew (docs/operator/operating.md)",
     "AwsSolutions-RDS(3|10) .*staging.*": "staging may lose its database: one zone, and destroy takes it along",
     "AwsSolutions-RDS11 .*": "another port than 5432 hides nothing from what its security group lets in",
     "AwsSolutions-ECS2 .*": "variables that are no secrets: addresses, folders, settings",
@@ -579,7 +579,7 @@ def test_cfn_lint_finds_nothing(synthesis: Synthesis) -> None:
 
 def test_no_account_stands_in_a_source_or_a_template(synthesis: Synthesis) -> None:
     account = re.compile(r"(?<![\w.])\d{12}(?![\w.])")
-    pages = [ROOT / "docs" / name for name in ("deploy.md", "operating.md")]
+    pages = [ROOT / "docs" / "operator" / name for name in ("deploy.md", "operating.md")]
     sources = [path for path in (*(ROOT / "deploy").glob("*"), *pages) if path.is_file()]
 
     found = {path.name for path in sources if account.search(path.read_text("utf-8"))}

@@ -23,7 +23,7 @@ from simulation.shop_tables import ShopTables, shop_tables
 from tests.kit.etl_runs import etl_run
 from tests.kit.servers import object_store, postgres
 
-DATA_PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+DATA_PAGE = Path(__file__).parents[2] / "docs" / "shop" / "data.md"
 NOW = dt.datetime(2026, 11, 27, tzinfo=dt.UTC)
 
 

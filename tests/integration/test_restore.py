@@ -21,7 +21,7 @@ from pricing.registry.promotion import Audit, move
 from tests.kit.promotions import FakeRegistry, asked
 from tests.kit.servers import postgres
 
-GUIDE = Path(__file__).parents[2] / "docs" / "operating.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "operator" / "operating.md"
 PASSWORDS = dict.fromkeys(database_setup.ROLES, "x")
 AT = dt.datetime(2026, 3, 1, 3, tzinfo=dt.UTC)
 FREEZE = Switch(action="freeze", scope="product", name="tea", reason="its costs are wrong", by="ada", at=AT)

@@ -1,4 +1,4 @@
-"""Every command of docs/first_shop.md, on a fresh clone of HEAD: from a till's export to a price."""
+"""Every command of docs/shop/first_shop.md, on a fresh clone of HEAD: from a till's export to a price."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from tests.journeys.documents import blocks
 from tests.journeys.person import ROOT, on_a_fresh_clone
 
-DOCUMENT = "docs/first_shop.md"
+DOCUMENT = "docs/shop/first_shop.md"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -30,4 +30,4 @@ def test_its_commands_lead_to_a_price_of_each_wine(tmp_path: Path) -> None:
 def test_the_configuration_that_it_shows_is_the_one_that_its_commands_use() -> None:
     (shown,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / DOCUMENT).read_text(encoding="utf-8"), re.M | re.S)
 
-    assert shown == (ROOT / "docs" / "first_shop" / "shop.yaml").read_text(encoding="utf-8")
+    assert shown == (ROOT / "docs" / "shop" / "first_shop" / "shop.yaml").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """A wine shop with a till, whose truth is known, from its export to prices: nothing goes wrong in silence.
 
-It maps what its till calls `paid` and `bottles` as a stranger would at first, and as docs/first_shop.md does.
+It maps what its till calls `paid` and `bottles` as a stranger would at first, and as docs/shop/first_shop.md does.
 """
 
 import json
@@ -17,22 +17,22 @@ from tests.kit.till import ELASTICITY, Till, till
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-PAGES = yaml.safe_load((ROOT / "docs" / "first_shop" / "shop.yaml").read_text(encoding="utf-8"))
+PAGES = yaml.safe_load((ROOT / "docs" / "shop" / "first_shop" / "shop.yaml").read_text(encoding="utf-8"))
 FIRST = {
     "time_zone": "Europe/Berlin",
     "data": {"country": "DE", "missing": "zero"},
     "etl": {
         "tables": {
             "order_lines": {
-                "location": "docs/first_shop/lines.csv",
+                "location": "docs/shop/first_shop/lines.csv",
                 "columns": {"time": "sold_at", "product_id": "article", "quantity": "bottles", "amount": "paid"},
             },
             "products": {
-                "location": "docs/first_shop/articles.csv",
+                "location": "docs/shop/first_shop/articles.csv",
                 "columns": {"product_id": "article", "unit_cost": "purchase_price", "price": "shelf_price"},
             },
             "stock": {
-                "location": "docs/first_shop/counts.csv",
+                "location": "docs/shop/first_shop/counts.csv",
                 "columns": {"time": "counted_on", "product_id": "article", "quantity": "bottles"},
             },
         }
@@ -42,7 +42,7 @@ FIRST = {
 
 def arrive(folder: Path, shop: Till, settings: dict[str, Any], *, discount: str) -> Person:
     """A person whose till wrote its export, where her configuration expects it."""
-    export = folder / "docs" / "first_shop"
+    export = folder / "docs" / "shop" / "first_shop"
     export.mkdir(parents=True)
     shop.write(export)
     shop.lines.rename(columns={"discount": discount}).to_csv(export / "lines.csv", index=False)

@@ -16,7 +16,7 @@ LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
     *sorted(ROOT.glob("*/README.md")),
 ]
 

@@ -15,7 +15,7 @@ PROMPT = re.compile(r"^ *>>> ", re.MULTILINE)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SOURCES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 WITH_EXAMPLES = [path for path in SOURCES if PROMPT.search((ROOT / path).read_text(encoding="utf-8"))]
-DOCUMENTS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]  # the README's is run by its journey
+DOCUMENTS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*/*.md"))]  # the README's is run by its journey
 WITH_BLOCKS = [path for path in DOCUMENTS if BLOCK.search(path.read_text(encoding="utf-8"))]
 
 

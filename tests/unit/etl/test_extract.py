@@ -12,7 +12,7 @@ from pricing.data.source import read_etl_rows
 from pricing.errors import ConfigError, PricingError, SourceError
 from tests.kit.etl_runs import etl_run
 
-DATA_PAGE = Path(__file__).parents[3] / "docs" / "data.md"
+DATA_PAGE = Path(__file__).parents[3] / "docs" / "shop" / "data.md"
 
 
 @pytest.fixture(autouse=True)

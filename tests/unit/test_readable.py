@@ -1,0 +1,58 @@
+"""Code that is written for the reader: nothing is unpacked on the spot, assigned inside a comprehension or read by place."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation", "deploy", "benchmarks")
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+PLACES = 3  # what has more fields than this has names for them
+
+
+def faults(code: str) -> Iterator[str]:
+    """Finds what a reader would have to solve, each with its line."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Starred) and isinstance(node.value, (ast.Tuple, ast.List, ast.Set)):
+            yield f"{node.lineno}: a literal is unpacked where its items could stand"
+        if isinstance(node, COMPREHENSIONS) and any(isinstance(inner, ast.NamedExpr) for inner in ast.walk(node)):
+            yield f"{node.lineno}: a comprehension assigns"
+        if isinstance(node, ast.Subscript) and _by_place(node.slice):
+            yield f"{node.lineno}: a field is read by its place"
+
+
+def _by_place(index: ast.expr) -> bool:
+    """Tells a constant place beyond the third, and a constant slice of what lies between."""
+    if isinstance(index, ast.Slice):
+        return isinstance(index.lower, ast.Constant) and isinstance(index.upper, ast.Constant) and _number(index.upper) > PLACES
+    return isinstance(index, ast.Constant) and _number(index) >= PLACES
+
+
+def _number(constant: ast.Constant) -> int:
+    return constant.value if isinstance(constant.value, int) else 0
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        ("price(*(day, cost))", 1),
+        ("price(*given)", 0),
+        ("[found for row in rows if (found := row.price)]", 1),
+        ("if (found := row.price): pass", 0),
+        ("known[3]", 1),
+        ("known[2], known[-1], known['price']", 0),
+        ("known[4:10]", 1),
+        ("known[1:], known[:8], known[first:10]", 0),
+    ],
+)
+def test_what_a_reader_would_have_to_solve_is_found(code: str, count: int) -> None:
+    assert len(list(faults(code))) == count
+
+
+def test_no_code_has_to_be_solved() -> None:
+    files = [path for program in PROGRAMS for path in sorted((ROOT / program).rglob("*.py"))]
+    found = [f"{path.relative_to(ROOT)}:{fault}" for path in files for fault in faults(path.read_text("utf-8"))]
+
+    assert found == []
