@@ -21,7 +21,7 @@ from pricing.demand.baselines import FLAT_PERIODS, baseline_words
 from pricing.demand.ensemble import CLASSES
 from pricing.demand.grades import GRADES
 from pricing.demand.table import DemandTable
-from pricing.registry.gates import CAUSES, causes
+from pricing.registry.causes import CAUSES, causes
 from pricing.registry.knowledge import (
     ELASTICITY_DIGITS,
     HOLDS_ONLY_MEANING,

@@ -22,7 +22,7 @@ from pricing.demand.model import DemandModel
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
-from pricing.registry.gates import Circumstances
+from pricing.registry.causes import Circumstances
 from pricing.registry.knowledge import identified_share
 from pricing.registry.union import unite_tables
 
