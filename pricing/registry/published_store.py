@@ -1,7 +1,7 @@
 """The store that jobs publish to and serving tasks read: a pointer, and verified versions. No MLflow, no database.
 
 Below a store's address lie, for each registered model: `MODEL/champion.json`, the pointer; `MODEL/control.json`, what
-persons have switched and tried (`pricing.decision.switches`); `MODEL/prices/`, the newest table of `pricing price`;
+people have switched and tried (`pricing.decision.switches`); `MODEL/prices/`, the newest table of `pricing price`;
 `MODEL/versions/NUMBER-CHECKSUM/`, the files of a version that a price needs. A version's files never change, so that a
 pointer, written last, switches everything at once. What reads or writes the store raises SourceError when it does not
 answer.
