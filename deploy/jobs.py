@@ -32,7 +32,8 @@ class Jobs(Stack):
 
     def __init__(self, scope: Construct, name: str, *, base: Foundation, tracking: Tracking, **options: Any) -> None:
         super().__init__(scope, name, **options)
-        self._base, self._tracking = base, tracking
+        self._base = base
+        self._tracking = tracking
         environment = base.environment_
         self._log = base.log_group(self, "jobs")
         self._secrets = {
@@ -46,7 +47,7 @@ class Jobs(Stack):
         }
         publisher = self._task("publish", PUBLISHER, ["--every", "10"])
         self._grant(publisher)
-        # It mends what a job could not publish, and publishes what persons did by hand.
+        # It mends what a job could not publish, and publishes what people did by hand.
         service_of(
             self,
             "Publisher",
@@ -89,10 +90,10 @@ class Jobs(Stack):
                 "PGSSLMODE": "require",
             },
             secrets={
-                "PGPASSWORD": ecs.Secret.from_secrets_manager(tracking.passwords["pricing"]),
+                "PGPASSWORD": tracking.passwords["pricing"],
                 "MLFLOW_TRACKING_USERNAME": ecs.Secret.from_secrets_manager(tracking.login, "username"),
                 "MLFLOW_TRACKING_PASSWORD": ecs.Secret.from_secrets_manager(tracking.login, "password"),
-                **{name: ecs.Secret.from_secrets_manager(secret) for name, secret in self._secrets.items()},
+                **self._secrets,
             },
             writes=("/tmp", HOME),
         )

@@ -9,6 +9,7 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from deploy.environment import Environment
@@ -41,7 +42,7 @@ class Task(Construct):
         log: logs.ILogGroup | None = None,
     ) -> None:
         super().__init__(scope, name)
-        self._base, environment = base, base.environment_
+        self._base = base
         self._decrypts = False
         self.log = log or base.log_group(self, family)
         ecs_tasks = iam.ServicePrincipal("ecs-tasks.amazonaws.com")
@@ -49,7 +50,7 @@ class Task(Construct):
         self.definition = ecs.FargateTaskDefinition(
             self,
             "Definition",
-            family=f"pricing-{environment.name}-{family}",
+            family=f"pricing-{base.environment_.name}-{family}",
             cpu=size.cpu,
             memory_limit_mib=size.memory,
             ephemeral_storage_gib=size.disk,
@@ -66,11 +67,13 @@ class Task(Construct):
         *,
         image: str,
         variables: Mapping[str, str] | None = None,
-        secrets: Mapping[str, ecs.Secret] | None = None,
+        secrets: Mapping[str, secretsmanager.ISecret | ecs.Secret] | None = None,
         writes: Sequence[str] = (),
         **options: Any,
     ) -> ecs.ContainerDefinition:
         """Adds a container; `options` of ecs.ContainerDefinition go over what is usual here.
+
+        A secret is a whole one of Secrets Manager, or a field of it.
 
         Its image is one of the environment's repositories: serving, mlflow, jobs by the tag that the environment names,
         or another with its own, as `collector:TAG`. A folder that it `writes` to is a VOLUME of its image, which says
@@ -87,7 +90,10 @@ class Task(Construct):
                 self._base.repositories[repository], tag or getattr(self._base.environment_.images, image)
             ),
             environment=dict(variables or {}),
-            secrets=dict(secrets or {}),
+            secrets={
+                variable: secret if isinstance(secret, ecs.Secret) else ecs.Secret.from_secrets_manager(secret)
+                for variable, secret in (secrets or {}).items()
+            },
             user="10001:10001",  # of every image
             readonly_root_filesystem=True,
             linux_parameters=parameters,
