@@ -49,7 +49,8 @@ def make(app: App, variables: Mapping[str, str]) -> App:
         DeploymentError: There is no such environment, or one cannot be used.
     """
     environments = read_environments(images=variables.get("IMAGES", ""))
-    wanted, repository = variables.get("ENV", ""), variables.get("REPOSITORY", "")
+    wanted = variables.get("ENV", "")
+    repository = variables.get("REPOSITORY", "")
     if wanted and wanted not in environments:
         raise DeploymentError(f"ENV={wanted}: no such environment; there are {', '.join(environments)}")
     for name, environment in environments.items():

@@ -204,12 +204,13 @@ def read_environments(path: Path = FILE, *, images: str = "") -> dict[str, Envir
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise DeploymentError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(content, dict) or not content or not all(isinstance(one, dict) for one in content.values()):
+    if not isinstance(content, dict) or not content or not all(isinstance(given, dict) for given in content.values()):
         raise DeploymentError(f"{path}: expected a mapping of environments")
-    given = dict(word.partition("=")[::2] for word in images.split())
-    environments = {name: _environment(name, one, images=given, path=path) for name, one in content.items()}
-    if len({one.qualifier for one in environments.values()}) < len(environments):
-        found = ", ".join(f"{name}: {one.qualifier}" for name, one in environments.items())
+    others = dict(word.partition("=")[::2] for word in images.split())
+    environments = {name: _environment(name, given, images=others, path=path) for name, given in content.items()}
+    qualifiers = {name: environment.qualifier for name, environment in environments.items()}
+    if len(set(qualifiers.values())) < len(qualifiers):
+        found = ", ".join(f"{name}: {qualifier}" for name, qualifier in qualifiers.items())
         raise DeploymentError(f"{path}: expected a qualifier of its own for each environment; found {found}")
     return environments
 

@@ -73,7 +73,8 @@ class Jobs(Stack):
         self._on_event("retrain", options=("reason",))
 
     def _task(self, kind: str, size: Size, options: Sequence[str] = (), *, command: Sequence[str] = ()) -> Task:
-        base, tracking = self._base, self._tracking
+        base = self._base
+        tracking = self._tracking
         task = Task(self, kind.capitalize(), family=kind, size=size, base=base, log=self._log)
         task.add(
             CONTAINER,
@@ -125,7 +126,8 @@ class Jobs(Stack):
             task.allow(["cloudwatch:PutMetricData"], ["*"], StringEquals=namespace)
 
     def _schedule(self) -> None:
-        base, part = self._base, self._base.environment_.nightly
+        base = self._base
+        part = self._base.environment_.nightly
         scheduler.Schedule(
             self,
             "Night",

@@ -74,13 +74,15 @@ class Serving(Stack):
             "targets": Place("AWS/ApplicationELB", {**balancer, "TargetGroup": self._targets.target_group_full_name}),
             "service": Place("ECS/ContainerInsights", service),
         }
-        self._service.node.add_dependency(*(alarm(self, name, base=base, places=self.places) for name in ROLLBACK))
+        for row in ROLLBACK:
+            self._service.node.add_dependency(alarm(self, row, base=base, places=self.places))
         self._scale()
         CfnOutput(self, "ServiceName", value=self._service.service_name)
 
     def _task(self) -> Task:
         """The task: it reads what is published and puts decisions, without MLflow or the database."""
-        base, environment = self._base, self._base.environment_
+        base = self._base
+        environment = base.environment_
         task = Task(self, "Task", family="serving", size=environment.serving.size, base=base)
         key = base.password(self, "MetricsKey", "key by which the collector reads the service's figures")
         service = task.add(
@@ -113,15 +115,9 @@ class Serving(Stack):
         return task
 
     def _scale(self) -> None:
-        """Lets the number of tasks follow load: CPU as ECS measures it every 20 s, and a burst at once to the peak.
-
-        Fewer tasks come only ten minutes after the last change, so that a second wave meets what the first one called.
-        """
-        part, cluster = self._base.environment_.serving, self._base.cluster.cluster_name
-        # Which ECS measures only where it is asked to.
-        self._service.node.default_child.add_property_override(
-            "Monitoring.MetricConfigurations", [{"MetricNames": ["CPUUtilization"], "ResolutionSeconds": 20}]
-        )
+        """Lets the number of tasks follow load."""
+        part = self._base.environment_.serving
+        cluster = self._base.cluster.cluster_name
         tasks = autoscaling.ScalableTarget(
             self,
             "Tasks",
@@ -130,6 +126,18 @@ class Serving(Stack):
             scalable_dimension="ecs:service:DesiredCount",
             min_capacity=part.least,
             max_capacity=part.most,
+        )
+        self._follow_cpu(tasks)
+        self._meet_bursts(tasks)
+
+    def _follow_cpu(self, tasks: autoscaling.ScalableTarget) -> None:
+        """Keeps the CPU, as ECS measures it every 20 s, at its share.
+
+        Fewer tasks come only ten minutes after the last change, so that a second wave meets what the first one called.
+        """
+        # Which ECS measures only where it is asked to.
+        self._service.node.default_child.add_property_override(
+            "Monitoring.MetricConfigurations", [{"MetricNames": ["CPUUtilization"], "ResolutionSeconds": 20}]
         )
         policy = autoscaling.CfnScalingPolicy
         policy(
@@ -147,6 +155,10 @@ class Serving(Stack):
                 scale_in_cooldown=600,
             ),
         )
+
+    def _meet_bursts(self, tasks: autoscaling.ScalableTarget) -> None:
+        """Calls the tasks of the peak at once where requests come in a burst."""
+        part = self._base.environment_.serving
         to_the_peak = autoscaling.StepScalingAction(
             self,
             "ToThePeak",

@@ -21,7 +21,8 @@ SETTINGS_FILE = "/tmp/settings.yaml"
 # Writes the settings' file before whatever the command is, also one that `aws ecs run-task` puts in its place.
 ENTRY = ["sh", "-c", f'printf %s "$SETTINGS" > {SETTINGS_FILE} && exec "$@"', "sh"]
 LONGEST_STOP = Duration.seconds(120)  # Fargate waits no longer between SIGTERM and SIGKILL
-PUBLISHED, DECISIONS = "published", "decisions"  # in the data bucket
+PUBLISHED = "published"  # in the data bucket, as the next
+DECISIONS = "decisions"
 
 
 class Task(Construct):
@@ -192,7 +193,8 @@ def service_of(scope: Construct, name: str, *, task: Task, base: Foundation, **o
 
 def program_variables(base: Foundation) -> dict[str, str]:
     """Returns what every program of ours is told: settings, zone, and where what is published and decisions lie."""
-    environment, data = base.environment_, f"s3://{base.data.bucket_name}"
+    environment = base.environment_
+    data = f"s3://{base.data.bucket_name}"
     return {
         "TZ": environment.nightly.time_zone,
         "PRICING_CONFIG": SETTINGS_FILE,

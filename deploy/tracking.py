@@ -93,7 +93,8 @@ class Tracking(Stack):
         return targets
 
     def _way_in(self) -> tuple[elbv2.ApplicationLoadBalancer, elbv2.ApplicationListener]:
-        base, environment = self._base, self._base.environment_
+        base = self._base
+        environment = base.environment_
         balancer = elbv2.ApplicationLoadBalancer(
             self,
             "Balancer",
@@ -186,7 +187,8 @@ class Tracking(Stack):
         return [too_much, *managed]
 
     def _database(self) -> rds.DatabaseInstance:
-        base, environment = self._base, self._base.environment_
+        base = self._base
+        environment = base.environment_
         part = environment.tracking
         engine = rds.DatabaseInstanceEngine.postgres(version=rds.PostgresEngineVersion.of("17.6", "17"))
         name = f"pricing-{environment.name}"
@@ -232,24 +234,10 @@ class Tracking(Stack):
 
         Its own program brings tables and users up to date (`deploy/mlflow_server.py`).
         """
-        base, environment = self._base, self._base.environment_
+        base = self._base
+        environment = base.environment_
         task = Task(self, "Mlflow", family="mlflow", size=environment.tracking.size, base=base)
-        setup = task.add(
-            "database",
-            image="mlflow",
-            command=["python", "/app/database_setup.py"],
-            variables={
-                "PGHOST": self.database.db_instance_endpoint_address,
-                "PGPORT": str(DATABASE_PORT),
-                "PGSSLMODE": "require",
-            },
-            secrets={
-                "PGUSER": ecs.Secret.from_secrets_manager(self._master(), "username"),
-                "PGPASSWORD": ecs.Secret.from_secrets_manager(self._master(), "password"),
-                **{f"PASSWORD_{role.upper()}": secret for role, secret in self.passwords.items()},
-            },
-            essential=False,
-        )
+        setup = self._add_setup(task)
         hosts = (f"mlflow.{environment.private_domain}:*", environment.mlflow_domain, "localhost:*", "127.0.0.1:*")
         server = task.add(
             "mlflow",
@@ -289,6 +277,25 @@ class Tracking(Stack):
             ),
             # A first start on an empty database takes a minute.
             health_check_grace_period=Duration.minutes(5) if environment.network.people else None,
+        )
+
+    def _add_setup(self, task: Task) -> ecs.ContainerDefinition:
+        """Adds the container that makes databases and roles."""
+        return task.add(
+            "database",
+            image="mlflow",
+            command=["python", "/app/database_setup.py"],
+            variables={
+                "PGHOST": self.database.db_instance_endpoint_address,
+                "PGPORT": str(DATABASE_PORT),
+                "PGSSLMODE": "require",
+            },
+            secrets={
+                "PGUSER": ecs.Secret.from_secrets_manager(self._master(), "username"),
+                "PGPASSWORD": ecs.Secret.from_secrets_manager(self._master(), "password"),
+                **{f"PASSWORD_{role.upper()}": secret for role, secret in self.passwords.items()},
+            },
+            essential=False,
         )
 
     def _master(self) -> secretsmanager.ISecret:

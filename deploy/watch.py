@@ -67,9 +67,11 @@ def alarm(scope: Construct, name: str, *, base: Foundation, places: Places) -> c
     else:
         measured = metric(row["of"])
     if "below" in row:
-        limit, operator = row["below"], cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD
+        limit = row["below"]
+        operator = cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD
     else:
-        limit, operator = row["above"], cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
+        limit = row["above"]
+        operator = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
     made = cloudwatch.Alarm(
         scope,
         "".join(part.capitalize() for part in name.split("-")),
@@ -146,7 +148,8 @@ class Watch(Stack):
 
     def _failed_jobs(self) -> None:
         """Tells the topic of tasks of jobs that ended with a code other than 0, or never began."""
-        name, field = self._base.environment_.name, events.EventField.from_path
+        name = self._base.environment_.name
+        field = events.EventField.from_path
         ended_badly = {"containers": {"exitCode": [{"anything-but": 0}]}}
         events.Rule(
             self,

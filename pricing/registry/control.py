@@ -58,7 +58,8 @@ class ControlRecord:
     def __init__(self, url: str, *, model: str, store: ObjectStore) -> None:
         """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes nothing in it."""
         self._ledger = Ledger(url, _TABLE, ControlEntry)
-        self._model, self._store = model, store
+        self._model = model
+        self._store = store
 
     def entries(self, *, after: int = 0) -> list[ControlEntry]:
         """Every entry behind that of sequence `after`, oldest first; none where the table was never made."""

@@ -225,7 +225,8 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
     for words, before in (("the champion's price", moves.champion), ("the price charged last", moves.charged)):
         sizes = moves.sizes(before)
         if len(sizes):
-            median, most = float(np.median(sizes)), beyond_most(sizes)
+            median = float(np.median(sizes))
+            most = beyond_most(sizes)
             measured += [(median, limits.median), (most, limits.p95)]
             described.append(f"from {words} median {median:.4g}, 95th percentile {most:.4g}")
     if not measured:
