@@ -35,7 +35,7 @@ FLAGS = dict.fromkeys(
 
 
 def new_app(outdir: str | None = None) -> App:
-    """Makes an app without stacks, whose templates go to `outdir`, or where `cdk` says."""
+    """Makes an app without stacks, whose templates go to `outdir`, or where `cdk` wants them."""
     return App(context=FLAGS, outdir=outdir, analytics_reporting=False, tree_metadata=False)
 
 
@@ -92,7 +92,7 @@ def build(app: App, environment: Environment, *, repository: str = "") -> None:
 
 
 def main() -> int:
-    """Synthesises to `cdk.out`, or where `cdk` says; returns the exit code."""
+    """Synthesises to `cdk.out`, or where `cdk` wants them; returns the exit code."""
     try:
         assembly = make(new_app(), os.environ).synth()
     except DeploymentError as error:

@@ -28,7 +28,7 @@ Domain = Annotated[str, Field(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
 
 
 class DeploymentError(ValueError):
-    """An environment that cannot be deployed; says where, what was expected and what was found."""
+    """An environment that cannot be deployed: where, what was expected and what was found."""
 
 
 class Part(BaseModel):
@@ -119,11 +119,11 @@ class NightlyPart(Part):
 
 
 class WatchPart(Part):
-    """Alarms, and who is told."""
+    """Alarms, and who gets them."""
 
     log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]  # that logs are kept
     emails: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = []  # beside whatever subscribes to the topic
-    budget_usd: Annotated[float, Field(gt=0, le=1e7)]  # a month, of which 80 % spent, or all of it forecast, is told
+    budget_usd: Annotated[float, Field(gt=0, le=1e7)]  # a month, of which 80 % spent, or all of it forecast, is mailed
     without: list[str] = []  # alarms of `alarms.yaml` that this environment does without
     guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operating.md"  # with which an alarm's description ends
 

@@ -21,7 +21,7 @@ from deploy.workers import add_workers
 
 CONTAINER = "job"
 EVERYTHING = (*READ, *WRITE, *DELETE)
-# The job that a task runs where nobody says otherwise; etl, tune, retrain, refresh go by `train`, monitor by `nightly`,
+# The job that a task runs where no other is named; etl, tune, retrain, refresh go by `train`, monitor by `nightly`,
 # and what a person decides by `promote`.
 KINDS = ("train", "nightly", "promote")
 PUBLISHER = Size(cpu=256, memory=1024)
@@ -106,7 +106,7 @@ class Jobs(Stack):
     def _grant(self, task: Task) -> None:
         """Publishing: the service reads there, and jobs alone write."""
         base = self._base
-        task.allow(["sns:Publish"], [base.topic.topic_arn])  # every job that fails says so
+        task.allow(["sns:Publish"], [base.topic.topic_arn])  # a job that fails sends an alert
         task.allow_objects(base.data, EVERYTHING, prefix=f"{PUBLISHED}/")
         task.use_key("s3", "sns")
 

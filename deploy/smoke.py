@@ -111,7 +111,7 @@ def _price_faults(
     if WITHOUT_MODEL.intersection(answer["reasons"]) and not by_rule:
         yield f"{name}: by {answer['source']}, {', '.join(answer['reasons'])}"
     if answer["model_version"] != version:
-        yield f"{name}: version {answer['model_version']}, readiness said {version}"
+        yield f"{name}: version {answer['model_version']}, /health/ready names {version}"
     low, high = answer["price_range"]
     if not low * (1 - EDGE) <= price <= high * (1 + EDGE):
         yield f"{name}: {price:g} lies outside its range {low:g} to {high:g}"

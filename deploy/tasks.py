@@ -77,8 +77,8 @@ class Task(Construct):
         A secret is a whole one of Secrets Manager, or a field of it.
 
         Its image is one of the environment's repositories: serving, mlflow, jobs by the tag that the environment names,
-        or another with its own, as `collector:TAG`. A folder that it `writes` to is a VOLUME of its image, which says
-        whose it is.
+        or another with its own, as `collector:TAG`. A folder that it `writes` to is a VOLUME of its image, which sets
+        its owner.
         """
         parameters = ecs.LinuxParameters(self, f"{name.capitalize()}Linux", init_process_enabled=True)
         parameters.drop_capabilities(ecs.Capability.ALL)
@@ -192,7 +192,7 @@ def service_of(scope: Construct, name: str, *, task: Task, base: Foundation, **o
 
 
 def program_variables(base: Foundation) -> dict[str, str]:
-    """Returns what every program of ours is told: settings, zone, and where what is published and decisions lie."""
+    """Returns the variables of every program of ours: settings, zone, and where what is published and decisions lie."""
     environment = base.environment_
     data = f"s3://{base.data.bucket_name}"
     return {

@@ -22,7 +22,7 @@ from deploy.tasks import Task, asks, service_of
 
 # Less than the 60 s after which the proxy ends a silent connection, so that it never ends one in use.
 IDLE_SECONDS = 55
-DRAIN = Duration.seconds(20)  # after which a task that the load balancer has left is told to end
+DRAIN = Duration.seconds(20)  # after which a task that the load balancer has left must end
 PEOPLE_PRIORITY = 20  # of the rule by which people reach MLflow
 # Rules of AWS that the firewall has beside its own. That of common attacks is not among them: it refuses bodies above
 # 8 KiB, and a batch of requests is larger.

@@ -44,7 +44,7 @@ def alarm_name(environment: Environment, name: str) -> str:
 
 
 def alarm(scope: Construct, name: str, *, base: Foundation, places: Places) -> cloudwatch.Alarm:
-    """Makes an alarm of the table, which tells the topic when it goes off and when it is over."""
+    """Makes an alarm of the table, which notifies the topic when it goes off and when it is over."""
     row = TABLE[name]
     environment = base.environment_
     period = Duration.minutes(row.get("minutes", 5))

@@ -1,4 +1,4 @@
-"""Dask for sales in partitions: a scheduler that jobs find by name, and as many workers as the environment says."""
+"""Dask for sales in partitions: a scheduler that jobs find by name, and as many workers as the environment wants."""
 
 from collections.abc import Callable, Sequence
 

@@ -217,7 +217,7 @@ def _listed(header: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _belongs(name: str, parts: Sequence[str]) -> bool:
-    """Tells that a file is one of these parts, or lies below one."""
+    """True where a file is one of these parts, or lies below one."""
     path, _, _ = name.partition(".")
     return f"{path}/".startswith(tuple(f"{part}/" for part in parts))
 

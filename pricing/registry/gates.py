@@ -28,7 +28,7 @@ HOLDS_ONLY = "holds_only"
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of one gate. One without either limit only says something."""
+    """The result of one gate. One without either limit informs, and always passes."""
 
     name: str
     figure: float | None  # None where nothing was measured
@@ -115,7 +115,7 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
 
 
 def _all_sold_out(figures: Mapping[str, Any]) -> bool:
-    """Tells that no row can judge the forecast of demand."""
+    """True where no row can judge the forecast of demand."""
     censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
     return 0.0 < rows + left_out <= censored
 
@@ -133,7 +133,7 @@ def _with_sampling_error(figures: Mapping[str, Any], limits: GatesConfig) -> flo
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    """Says whether prices may rest on the elasticities, of which `share` of the units have one; never fails."""
+    """Shows whether prices may rest on the elasticities, of which `share` of the units have one; never fails."""
     words = "share of units whose elasticity is identified"
     if not holds_only and share >= limits.identified:
         return Verdict("identified", share, words, low=limits.identified)
@@ -244,7 +244,7 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
 def comparable(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], *, settings: tuple[DemandConfig, DemandConfig]
 ) -> bool:
-    """Tells that two backtests scored the same periods of the same data, so that their figures compare.
+    """True where two backtests scored the same periods of the same data, so that their figures compare.
 
     Each has `data` with the panel's `fingerprint`; equal cutoffs do not imply equal scored periods.
     """

@@ -72,7 +72,7 @@ def shown_elasticities(demand: DemandTable, rows: Ints, *, holds_only: bool) -> 
 
     `elasticity_low` and `_high` are the ends of the 80 % interval. `grade` is one of `grades.GRADES`, `moves` and
     `prices` count price moves and distinct prices that it was learnt from, `doubts` names what speaks against it
-    (`grades.FLAGS`, joined by commas), `why` says why the price stays where it does (`grades.why_held`). A row of −1 is
+    (`grades.FLAGS`, joined by commas), `why` is why the price stays where it does (`grades.why_held`). A row of −1 is
     a product that the model does not know.
     """
     known = rows >= 0

@@ -107,7 +107,7 @@ class Registry:
                 input_example=example(header),
                 pip_requirements=[f"{name}=={installed(name)}" for name in _SERVING_PACKAGES],
             )
-            with suppress(MlflowException):  # it is there already, or the next call says what is wrong
+            with suppress(MlflowException):  # it is there already, or the next call raises what is wrong
                 self._client.create_registered_model(self.model_name, description=_ABOUT)
             created = self._client.create_model_version(
                 self.model_name,

@@ -188,7 +188,7 @@ def note_manual_change(turn: Turn[AuditEntry], aliases: Mapping[str, str], *, wh
     found = aliases.get(CHAMPION)
     if recorded == found:
         return None
-    _log.warning("champion is %s, the record says %s: it was moved by hand", _name(found), _name(recorded))
+    _log.warning("champion is %s, the record has %s: it was moved by hand", _name(found), _name(recorded))
     return turn.append(
         AuditEntry(
             at=at,

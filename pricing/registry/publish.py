@@ -87,7 +87,7 @@ def publish(
 
 
 def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
-    """Tells that serving tasks find the champion that the alias names."""
+    """True where serving tasks find the champion that the alias names."""
     pointer = _pointer(store, registry.model_name)
     return (
         pointer is not None

@@ -156,7 +156,7 @@ def put_version(store: ObjectStore, version: PublishedVersion, *, model: str, fo
 
 
 def whole(store: ObjectStore, version: PublishedVersion, *, model: str) -> bool:
-    """Tells that the store lists every file of a version, and has its header."""
+    """True where the store lists every file of a version, and has its header."""
     prefix = _prefix(model, version)
     try:
         names = _served(store.get(prefix + files.HEADER) or b"", version)
