@@ -196,23 +196,20 @@ class Registry:
         The versions of its partitions stay where they are: `content` fetches one.
 
         Raises:
-            RegistryError: The version is unknown, its files are gone, or something is in the way.
+            RegistryError: The version is unknown, or its files are gone.
+            VersionError: Something is in the way.
         """
-        to = Path(to)
+        folder = Path(to)
         entry = self.find(reference)
-        with self._translated_errors():
-            to.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".pricing-", dir=to.parent) as scratch:
-                whole = Path(scratch) / ARTIFACT
-                whole.mkdir()
-                repository = self._files(entry.number)
-                listed = repository.list_artifacts()
-                if not listed:
-                    raise RegistryError(f"registry {self.uri}: the files of version {entry.number} are gone")
-                for artifact in listed:
-                    if artifact.path != files.PARTS:
-                        repository.download_artifacts(artifact.path, dst_path=str(whole))
-                return whole.replace(to)
+        with self._translated_errors(), files.appearing(folder) as partial:
+            repository = self._files(entry.number)
+            listed = repository.list_artifacts()
+            if not listed:
+                raise RegistryError(f"registry {self.uri}: the files of version {entry.number} are gone")
+            for artifact in listed:
+                if artifact.path != files.PARTS:
+                    repository.download_artifacts(artifact.path, dst_path=str(partial))
+        return folder
 
     def content(self, number: str, name: str) -> bytes:
         """The content of one file of a version; RegistryError where it is not there."""
