@@ -27,7 +27,7 @@ from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, meanings
 from pricing.decision.switches import Review, Switch, Unfreeze
 from pricing.errors import ConflictError, DeliveryError, RequestError
 from pricing.registry.control import refuse_unseen
-from pricing.registry.version import shown_elasticities
+from pricing.registry.knowledge import shown_elasticities
 
 PRICES_TRIED = 25  # of a curve
 WIDE = 0.35  # how far from list price a curve reaches, a fraction

@@ -35,7 +35,7 @@ FLAGS = dict.fromkeys(
 
 
 def new_app(outdir: str | None = None) -> App:
-    """Makes an app without stacks, whose templates go to `outdir`, or where `cdk` says."""
+    """Makes an app without stacks, whose templates go to `outdir`, or where `cdk` wants them."""
     return App(context=FLAGS, outdir=outdir, analytics_reporting=False, tree_metadata=False)
 
 
@@ -49,7 +49,8 @@ def make(app: App, variables: Mapping[str, str]) -> App:
         DeploymentError: There is no such environment, or one cannot be used.
     """
     environments = read_environments(images=variables.get("IMAGES", ""))
-    wanted, repository = variables.get("ENV", ""), variables.get("REPOSITORY", "")
+    wanted = variables.get("ENV", "")
+    repository = variables.get("REPOSITORY", "")
     if wanted and wanted not in environments:
         raise DeploymentError(f"ENV={wanted}: no such environment; there are {', '.join(environments)}")
     for name, environment in environments.items():
@@ -91,7 +92,7 @@ def build(app: App, environment: Environment, *, repository: str = "") -> None:
 
 
 def main() -> int:
-    """Synthesises to `cdk.out`, or where `cdk` says; returns the exit code."""
+    """Synthesises to `cdk.out`, or where `cdk` wants them; returns the exit code."""
     try:
         assembly = make(new_app(), os.environ).synth()
     except DeploymentError as error:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from aws_cdk import CfnOutput, Duration, Stack
-from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from constructs import Construct
 
@@ -12,7 +11,7 @@ from deploy.foundation import READ, WRITE, Foundation
 from deploy.network import CONSOLE_PORT
 from deploy.tasks import ENTRY, HOME, PUBLISHED, Task, asks, program_variables, service_of
 from deploy.tracking import Tracking
-from deploy.watch import Places
+from deploy.watch import Place, Places
 
 PORT = 8091  # of the console, on the task's loopback, behind the proxy
 PRIORITY = 30  # of the rule by which managers reach it
@@ -24,47 +23,35 @@ class Console(Stack):
     """The console's service: it reads what is published, and writes the control record, its mirror and price files.
 
     Raises:
-        DeploymentError: The settings have a proxy name persons: this load balancer passes on what anybody says there.
+        DeploymentError: The settings have a proxy name people: this load balancer passes on what anybody claims there.
     """
 
     def __init__(self, scope: Construct, name: str, *, base: Foundation, tracking: Tracking, **options: Any) -> None:
         super().__init__(scope, name, **options)
-        environment, network = base.environment_, base.network
+        environment = base.environment_
         if environment.settings.get("console", {}).get("trusted_proxy"):
-            raise DeploymentError(f"{environment.name}.settings.console.trusted_proxy: on AWS keys alone name persons")
+            raise DeploymentError(f"{environment.name}.settings.console.trusted_proxy: on AWS keys alone name people")
         service = service_of(
             self,
             "Service",
             task=self._task(base, tracking),
             base=base,
             desired_count=1,
-            security_groups=[network.console],
+            security_groups=[base.network.console],
             min_healthy_percent=100,
             max_healthy_percent=200,
             health_check_grace_period=Duration.seconds(120),
         )
-        targets = elbv2.ApplicationTargetGroup(
+        tracking.put_behind(
             self,
-            "Targets",
-            vpc=network.vpc,
+            service,
+            host=environment.console_domain,
             port=CONSOLE_PORT,
-            protocol=elbv2.ApplicationProtocol.HTTP,
-            target_type=elbv2.TargetType.IP,
-            deregistration_delay=Duration.seconds(20),
+            priority=PRIORITY,
             health_check=elbv2.HealthCheck(path="/health/live", interval=Duration.seconds(15)),
         )
-        rule = elbv2.ApplicationListenerRule(
-            self,
-            "Rule",
-            listener=tracking.listener,
-            priority=PRIORITY,
-            conditions=[elbv2.ListenerCondition.host_headers([environment.console_domain])],
-            action=elbv2.ListenerAction.forward([targets]),
-        )
-        service.attach_to_application_target_group(targets)
-        service.node.add_dependency(rule)
         figures = {"ClusterName": base.cluster.cluster_name, "ServiceName": service.service_name}
-        self.places: Places = {"console": ("ECS/ContainerInsights", figures)}
+        self.places: Places = {"console": Place("ECS/ContainerInsights", figures)}
         CfnOutput(self, "ServiceName", value=service.service_name)
 
     def _task(self, base: Foundation, tracking: Tracking) -> Task:
@@ -83,16 +70,22 @@ class Console(Stack):
                 "PGSSLMODE": "require",
             },
             secrets={
-                "PGPASSWORD": ecs.Secret.from_secrets_manager(tracking.passwords["pricing"]),
-                "PRICING_API_KEYS": ecs.Secret.from_secrets_manager(base.api_keys),
-                "PRICING_CONSOLE_SECRET": ecs.Secret.from_secrets_manager(sessions),
+                "PGPASSWORD": tracking.passwords["pricing"],
+                "PRICING_API_KEYS": base.api_keys,
+                "PRICING_CONSOLE_SECRET": sessions,
             },
             writes=("/tmp", HOME),
             health_check=asks(f"http://127.0.0.1:{PORT}/health/live"),
             stop_timeout=STOP,
         )
-        behind = {"CONSOLE": f"127.0.0.1:{PORT}", "CONSOLE_PORT": str(CONSOLE_PORT), "SERVING_1": "127.0.0.1:1"}
-        task.add_proxy(program, port=CONSOLE_PORT, stop=STOP, **behind)  # no service is in this task
+        task.add_proxy(
+            program,
+            port=CONSOLE_PORT,
+            stop=STOP,
+            CONSOLE=f"127.0.0.1:{PORT}",
+            CONSOLE_PORT=str(CONSOLE_PORT),
+            SERVING_1="127.0.0.1:1",  # no service is in this task
+        )
         task.allow_objects(base.data, READ, prefix=f"{PUBLISHED}/")
         for place in ("control", "price_files/"):  # and no version, which jobs alone write
             prefix = f"{PUBLISHED}/{base.environment_.model}/{place}"

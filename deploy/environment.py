@@ -28,7 +28,7 @@ Domain = Annotated[str, Field(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
 
 
 class DeploymentError(ValueError):
-    """An environment that cannot be deployed; says where, what was expected and what was found."""
+    """An environment that cannot be deployed: where, what was expected and what was found."""
 
 
 class Part(BaseModel):
@@ -119,11 +119,11 @@ class NightlyPart(Part):
 
 
 class WatchPart(Part):
-    """Alarms, and who is told."""
+    """Alarms, and who gets them."""
 
     log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]  # that logs are kept
     emails: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = []  # beside whatever subscribes to the topic
-    budget_usd: Annotated[float, Field(gt=0, le=1e7)]  # a month, of which 80 % spent, or all of it forecast, is told
+    budget_usd: Annotated[float, Field(gt=0, le=1e7)]  # a month, of which 80 % spent, or all of it forecast, is mailed
     without: list[str] = []  # alarms of `alarms.yaml` that this environment does without
     guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operator/operating.md"  # with which an alarm's description ends
 
@@ -204,12 +204,13 @@ def read_environments(path: Path = FILE, *, images: str = "") -> dict[str, Envir
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise DeploymentError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(content, dict) or not content or not all(isinstance(one, dict) for one in content.values()):
+    if not isinstance(content, dict) or not content or not all(isinstance(given, dict) for given in content.values()):
         raise DeploymentError(f"{path}: expected a mapping of environments")
-    given = dict(word.partition("=")[::2] for word in images.split())
-    environments = {name: _environment(name, one, images=given, path=path) for name, one in content.items()}
-    if len({one.qualifier for one in environments.values()}) < len(environments):
-        found = ", ".join(f"{name}: {one.qualifier}" for name, one in environments.items())
+    others = dict(word.partition("=")[::2] for word in images.split())
+    environments = {name: _environment(name, given, images=others, path=path) for name, given in content.items()}
+    qualifiers = {name: environment.qualifier for name, environment in environments.items()}
+    if len(set(qualifiers.values())) < len(qualifiers):
+        found = ", ".join(f"{name}: {qualifier}" for name, qualifier in qualifiers.items())
         raise DeploymentError(f"{path}: expected a qualifier of its own for each environment; found {found}")
     return environments
 

@@ -64,7 +64,7 @@ class Foundation(Stack):
             )
             for image in ("serving", "mlflow", "jobs", "collector")
         }
-        self.topic = self._topic()  # told of alarms and alerts
+        self.topic = self._topic()  # for alarms and alerts
         # Where monitoring asks for jobs.
         self.bus = events.EventBus(self, "Bus", event_bus_name=f"pricing-{environment.name}")
         self.cluster = ecs.Cluster(
@@ -88,7 +88,7 @@ class Foundation(Stack):
         self._tell()
 
     def log_group(self, scope: Construct, part: str, *, name: str | None = None) -> logs.LogGroup:
-        """Makes the log group of a part, which keeps its lines as long as the environment says."""
+        """Makes the log group of a part, which keeps its lines as long as the environment wants."""
         group = logs.LogGroup(
             scope,
             f"{part.capitalize()}Log",

@@ -21,7 +21,7 @@ from deploy.workers import add_workers
 
 CONTAINER = "job"
 EVERYTHING = (*READ, *WRITE, *DELETE)
-# The job that a task runs where nobody says otherwise; etl, tune, retrain, refresh go by `train`, monitor by `nightly`,
+# The job that a task runs where no other is named; etl, tune, retrain, refresh go by `train`, monitor by `nightly`,
 # and what a person decides by `promote`.
 KINDS = ("train", "nightly", "promote")
 PUBLISHER = Size(cpu=256, memory=1024)
@@ -32,7 +32,8 @@ class Jobs(Stack):
 
     def __init__(self, scope: Construct, name: str, *, base: Foundation, tracking: Tracking, **options: Any) -> None:
         super().__init__(scope, name, **options)
-        self._base, self._tracking = base, tracking
+        self._base = base
+        self._tracking = tracking
         environment = base.environment_
         self._log = base.log_group(self, "jobs")
         self._secrets = {
@@ -46,7 +47,7 @@ class Jobs(Stack):
         }
         publisher = self._task("publish", PUBLISHER, ["--every", "10"])
         self._grant(publisher)
-        # It mends what a job could not publish, and publishes what persons did by hand.
+        # It mends what a job could not publish, and publishes what people did by hand.
         service_of(
             self,
             "Publisher",
@@ -72,7 +73,8 @@ class Jobs(Stack):
         self._on_event("retrain", options=("reason",))
 
     def _task(self, kind: str, size: Size, options: Sequence[str] = (), *, command: Sequence[str] = ()) -> Task:
-        base, tracking = self._base, self._tracking
+        base = self._base
+        tracking = self._tracking
         task = Task(self, kind.capitalize(), family=kind, size=size, base=base, log=self._log)
         task.add(
             CONTAINER,
@@ -89,10 +91,10 @@ class Jobs(Stack):
                 "PGSSLMODE": "require",
             },
             secrets={
-                "PGPASSWORD": ecs.Secret.from_secrets_manager(tracking.passwords["pricing"]),
+                "PGPASSWORD": tracking.passwords["pricing"],
                 "MLFLOW_TRACKING_USERNAME": ecs.Secret.from_secrets_manager(tracking.login, "username"),
                 "MLFLOW_TRACKING_PASSWORD": ecs.Secret.from_secrets_manager(tracking.login, "password"),
-                **{name: ecs.Secret.from_secrets_manager(secret) for name, secret in self._secrets.items()},
+                **self._secrets,
             },
             writes=("/tmp", HOME),
         )
@@ -104,7 +106,7 @@ class Jobs(Stack):
     def _grant(self, task: Task) -> None:
         """Publishing: the service reads there, and jobs alone write."""
         base = self._base
-        task.allow(["sns:Publish"], [base.topic.topic_arn])  # every job that fails says so
+        task.allow(["sns:Publish"], [base.topic.topic_arn])  # a job that fails sends an alert
         task.allow_objects(base.data, EVERYTHING, prefix=f"{PUBLISHED}/")
         task.use_key("s3", "sns")
 
@@ -124,7 +126,8 @@ class Jobs(Stack):
             task.allow(["cloudwatch:PutMetricData"], ["*"], StringEquals=namespace)
 
     def _schedule(self) -> None:
-        base, part = self._base, self._base.environment_.nightly
+        base = self._base
+        part = self._base.environment_.nightly
         scheduler.Schedule(
             self,
             "Night",

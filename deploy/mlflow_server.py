@@ -66,7 +66,8 @@ def main(words: Sequence[str]) -> None:
     Raises:
         SystemExit: The password is too short.
     """
-    database, password = os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD")
+    database = os.environ["MLFLOW_BACKEND_STORE_URI"]
+    password = os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD")
     if password is not None and len(password) < SHORTEST:
         raise SystemExit(f"MLFLOW_AUTH_ADMIN_PASSWORD: expected {SHORTEST} characters or more, found {len(password)}")
     subprocess.run(["mlflow", "db", "upgrade", database], check=True)

@@ -65,7 +65,8 @@ class Pipeline(Stack):
                 f"REPOSITORY={repository}: expected OWNER@ID/NAME@ID, which `gh api repos/OWNER/NAME --jq "
                 "'\"\\(.owner.login)@\\(.owner.id)/\\(.name)@\\(.id)\"'` prints"
             )
-        self._environment, self._repository = environment, repository
+        self._environment = environment
+        self._repository = repository
         self._pricing = f"pricing-{environment.name}"
         self._may_deploy(self._role("Deploy", gates=[environment.name]))
         self._may_promote(self._role("Promote", gates=[environment.name, f"{environment.name}-check"]))
@@ -91,9 +92,8 @@ class Pipeline(Stack):
         serving = [self._arn("cloudformation", f"stack/{self._pricing}-serving/*")]
         _allow(role, ["ecr:GetAuthorizationToken"], ["*"])  # knows no resource to name
         _allow(role, PUSH, [self._arn("ecr", f"repository/{self._pricing}/*")])
-        _allow(
-            role, ["sts:AssumeRole"], [self._arn("iam", f"role/{self._cdk(one)}", region="") for one in BOOTSTRAPPED]
-        )
+        bootstrapped = [self._arn("iam", f"role/{self._cdk(name)}", region="") for name in BOOTSTRAPPED]
+        _allow(role, ["sts:AssumeRole"], bootstrapped)
         _allow(role, ["cloudformation:CancelUpdateStack", "cloudformation:DescribeStacks"], serving)
         _allow(role, ["ecs:DescribeServices"], [self._arn("ecs", f"service/{self._pricing}/*")])
         # CDK lets its role change every stack of the account, with the rights that a stack was last deployed with.

@@ -17,14 +17,13 @@ from deploy.foundation import READ, WRITE, Foundation
 from deploy.network import PROXY_PORT
 from deploy.tasks import DECISIONS, ENTRY, HOME, PUBLISHED, Task, asks, program_variables, service_of
 from deploy.tracking import Tracking
-from deploy.watch import FOLDER, ROLLBACK, Places, alarm, alarm_name
+from deploy.watch import FOLDER, ROLLBACK, Place, Places, alarm, alarm_name
 
 PORT = 8081  # of the service, on the task's loopback, behind the proxy
 KEY = "METRICS_KEY"  # the variable with the collector's key, in both containers
 COLLECTOR = "collector:v0.43.3"  # of public.ecr.aws/aws-observability/aws-otel-collector
 PRIORITY = 10  # of the rule by which callers reach it
 STOP = Duration.seconds(30)  # for open requests and the log's last segment
-DRAIN_SECONDS = 20  # after which a task that the load balancer has left is told to end
 # With the collector's key beside those that a person keeps.
 COMMAND = ["sh", "-c", f'export PRICING_API_KEYS="$PRICING_API_KEYS;collector ${KEY} admin"; exec python -m serving']
 
@@ -34,33 +33,8 @@ class Serving(Stack):
 
     def __init__(self, scope: Construct, name: str, *, base: Foundation, tracking: Tracking, **options: Any) -> None:
         super().__init__(scope, name, **options)
-        self._base, environment = base, base.environment_
-        self._targets = elbv2.ApplicationTargetGroup(
-            self,
-            "Targets",
-            vpc=base.network.vpc,
-            port=PROXY_PORT,
-            protocol=elbv2.ApplicationProtocol.HTTP,
-            target_type=elbv2.TargetType.IP,
-            deregistration_delay=Duration.seconds(DRAIN_SECONDS),
-            load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
-            health_check=elbv2.HealthCheck(
-                path="/health/ready",  # a golden request was priced
-                healthy_http_codes="200",
-                interval=Duration.seconds(5),
-                timeout=Duration.seconds(4),
-                healthy_threshold_count=2,
-                unhealthy_threshold_count=2,
-            ),
-        )
-        rule = elbv2.ApplicationListenerRule(
-            self,
-            "Rule",
-            listener=tracking.listener,
-            priority=PRIORITY,
-            conditions=[elbv2.ListenerCondition.host_headers([environment.domain])],
-            action=elbv2.ListenerAction.forward([self._targets]),
-        )
+        self._base = base
+        environment = base.environment_
         # No number of tasks, which would reset at each deployment what load has called for.
         self._service = service_of(
             self,
@@ -72,38 +46,52 @@ class Serving(Stack):
             max_healthy_percent=200,
             availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.ENABLED,
             deployment_alarms=ecs.DeploymentAlarmConfig(
-                alarm_names=[alarm_name(environment, one) for one in ROLLBACK],
+                alarm_names=[alarm_name(environment, name) for name in ROLLBACK],
                 behavior=ecs.AlarmBehavior.ROLLBACK_ON_ALARM,
             ),
             health_check_grace_period=Duration.seconds(120),  # the first version is fetched meanwhile
         )
-        self._service.attach_to_application_target_group(self._targets)
+        self._targets = tracking.put_behind(
+            self,
+            self._service,
+            host=environment.domain,
+            port=PROXY_PORT,
+            priority=PRIORITY,
+            load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
+            health_check=elbv2.HealthCheck(
+                path="/health/ready",  # a golden request was priced
+                healthy_http_codes="200",
+                interval=Duration.seconds(5),
+                timeout=Duration.seconds(4),
+                healthy_threshold_count=2,
+                unhealthy_threshold_count=2,
+            ),
+        )
         balancer = {"LoadBalancer": tracking.balancer.load_balancer_full_name}
         service = {"ClusterName": base.cluster.cluster_name, "ServiceName": self._service.service_name}
         self.places: Places = {
-            "balancer": ("AWS/ApplicationELB", balancer),
-            "targets": ("AWS/ApplicationELB", {**balancer, "TargetGroup": self._targets.target_group_full_name}),
-            "service": ("ECS/ContainerInsights", service),
+            "balancer": Place("AWS/ApplicationELB", balancer),
+            "targets": Place("AWS/ApplicationELB", {**balancer, "TargetGroup": self._targets.target_group_full_name}),
+            "service": Place("ECS/ContainerInsights", service),
         }
-        alarms = [alarm(self, one, base=base, places=self.places) for one in ROLLBACK]
-        self._service.node.add_dependency(rule, *alarms)
+        for row in ROLLBACK:
+            self._service.node.add_dependency(alarm(self, row, base=base, places=self.places))
         self._scale()
         CfnOutput(self, "ServiceName", value=self._service.service_name)
 
     def _task(self) -> Task:
         """The task: it reads what is published and puts decisions, without MLflow or the database."""
-        base, environment = self._base, self._base.environment_
+        base = self._base
+        environment = base.environment_
         task = Task(self, "Task", family="serving", size=environment.serving.size, base=base)
-        key = ecs.Secret.from_secrets_manager(
-            base.password(self, "MetricsKey", "key by which the collector reads the service's figures")
-        )
+        key = base.password(self, "MetricsKey", "key by which the collector reads the service's figures")
         service = task.add(
             "serving",
             image="serving",
             entry_point=ENTRY,
             command=COMMAND,
             variables={**program_variables(base), "HOST": "127.0.0.1", "PORT": str(PORT)},
-            secrets={"PRICING_API_KEYS": ecs.Secret.from_secrets_manager(base.api_keys), KEY: key},
+            secrets={"PRICING_API_KEYS": base.api_keys, KEY: key},
             writes=("/tmp", HOME),
             health_check=asks(f"http://127.0.0.1:{PORT}/health/live"),
             stop_timeout=STOP,
@@ -127,15 +115,9 @@ class Serving(Stack):
         return task
 
     def _scale(self) -> None:
-        """Lets the number of tasks follow load: CPU as ECS measures it every 20 s, and a burst at once to the peak.
-
-        Fewer tasks come only ten minutes after the last change, so that a second wave meets what the first one called.
-        """
-        part, cluster = self._base.environment_.serving, self._base.cluster.cluster_name
-        # Which ECS measures only where it is asked to.
-        self._service.node.default_child.add_property_override(
-            "Monitoring.MetricConfigurations", [{"MetricNames": ["CPUUtilization"], "ResolutionSeconds": 20}]
-        )
+        """Lets the number of tasks follow load."""
+        part = self._base.environment_.serving
+        cluster = self._base.cluster.cluster_name
         tasks = autoscaling.ScalableTarget(
             self,
             "Tasks",
@@ -144,6 +126,18 @@ class Serving(Stack):
             scalable_dimension="ecs:service:DesiredCount",
             min_capacity=part.least,
             max_capacity=part.most,
+        )
+        self._follow_cpu(tasks)
+        self._meet_bursts(tasks)
+
+    def _follow_cpu(self, tasks: autoscaling.ScalableTarget) -> None:
+        """Keeps the CPU, as ECS measures it every 20 s, at its share.
+
+        Fewer tasks come only ten minutes after the last change, so that a second wave meets what the first one called.
+        """
+        # Which ECS measures only where it is asked to.
+        self._service.node.default_child.add_property_override(
+            "Monitoring.MetricConfigurations", [{"MetricNames": ["CPUUtilization"], "ResolutionSeconds": 20}]
         )
         policy = autoscaling.CfnScalingPolicy
         policy(
@@ -161,6 +155,10 @@ class Serving(Stack):
                 scale_in_cooldown=600,
             ),
         )
+
+    def _meet_bursts(self, tasks: autoscaling.ScalableTarget) -> None:
+        """Calls the tasks of the peak at once where requests come in a burst."""
+        part = self._base.environment_.serving
         to_the_peak = autoscaling.StepScalingAction(
             self,
             "ToThePeak",

@@ -28,7 +28,8 @@ class Service:
     """A running service, which may ask for no key."""
 
     def __init__(self, url: str, *, key: str | None) -> None:
-        self._url, self._key = url.rstrip("/"), key
+        self._url = url.rstrip("/")
+        self._key = key
 
     def ask(self, path: str, body: Any = None, *, with_key: bool = True) -> tuple[int, Any]:
         """Sends GET, or POST where there is a body; returns status (0: a fault of the network) and parsed answer."""
@@ -37,9 +38,8 @@ class Service:
             headers["X-API-Key"] = self._key
         data = None if body is None else json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(self._url + path, data, headers), timeout=TIMEOUT
-            ) as response:
+            request = urllib.request.Request(self._url + path, data, headers)
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, error.reason
@@ -88,7 +88,8 @@ def _ready(service: Service, *, version: str | None, by_rule: bool, until: float
 
 def request_of(product: Mapping[str, Any]) -> dict[str, Any]:
     """The request for a price of a product as /products describes it."""
-    stock, price = product.get("stock"), product.get("price")
+    stock = product.get("stock")
+    price = product.get("price")
     return {
         "product_id": product["product_id"],
         "current_stock": None if stock is None else max(0, math.floor(stock)),
@@ -110,7 +111,7 @@ def _price_faults(
     if WITHOUT_MODEL.intersection(answer["reasons"]) and not by_rule:
         yield f"{name}: by {answer['source']}, {', '.join(answer['reasons'])}"
     if answer["model_version"] != version:
-        yield f"{name}: version {answer['model_version']}, readiness said {version}"
+        yield f"{name}: version {answer['model_version']}, /health/ready names {version}"
     low, high = answer["price_range"]
     if not low * (1 - EDGE) <= price <= high * (1 + EDGE):
         yield f"{name}: {price:g} lies outside its range {low:g} to {high:g}"
@@ -128,15 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--wait", type=float, default=60, metavar="S", help="seconds to become ready (default 60)")
     options = parser.parse_args(argv)
     key = os.environ.get("PRICING_SMOKE_KEY") or None
-    found = list(
-        faults(
-            Service(options.url, key=key),
-            version=options.version,
-            by_rule=options.by_rule,
-            keyed=key is not None,
-            wait=options.wait,
-        )
-    )
+    service = Service(options.url, key=key)
+    promised = {"version": options.version, "by_rule": options.by_rule}
+    found = list(faults(service, keyed=key is not None, wait=options.wait, **promised))
     print("\n".join(found) or f"{options.url} prices as promised")
     return 1 if found else 0
 

@@ -9,6 +9,7 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from deploy.environment import Environment
@@ -20,7 +21,8 @@ SETTINGS_FILE = "/tmp/settings.yaml"
 # Writes the settings' file before whatever the command is, also one that `aws ecs run-task` puts in its place.
 ENTRY = ["sh", "-c", f'printf %s "$SETTINGS" > {SETTINGS_FILE} && exec "$@"', "sh"]
 LONGEST_STOP = Duration.seconds(120)  # Fargate waits no longer between SIGTERM and SIGKILL
-PUBLISHED, DECISIONS = "published", "decisions"  # in the data bucket
+PUBLISHED = "published"  # in the data bucket, as the next
+DECISIONS = "decisions"
 
 
 class Task(Construct):
@@ -41,7 +43,7 @@ class Task(Construct):
         log: logs.ILogGroup | None = None,
     ) -> None:
         super().__init__(scope, name)
-        self._base, environment = base, base.environment_
+        self._base = base
         self._decrypts = False
         self.log = log or base.log_group(self, family)
         ecs_tasks = iam.ServicePrincipal("ecs-tasks.amazonaws.com")
@@ -49,7 +51,7 @@ class Task(Construct):
         self.definition = ecs.FargateTaskDefinition(
             self,
             "Definition",
-            family=f"pricing-{environment.name}-{family}",
+            family=f"pricing-{base.environment_.name}-{family}",
             cpu=size.cpu,
             memory_limit_mib=size.memory,
             ephemeral_storage_gib=size.disk,
@@ -66,15 +68,17 @@ class Task(Construct):
         *,
         image: str,
         variables: Mapping[str, str] | None = None,
-        secrets: Mapping[str, ecs.Secret] | None = None,
+        secrets: Mapping[str, secretsmanager.ISecret | ecs.Secret] | None = None,
         writes: Sequence[str] = (),
         **options: Any,
     ) -> ecs.ContainerDefinition:
         """Adds a container; `options` of ecs.ContainerDefinition go over what is usual here.
 
+        A secret is a whole one of Secrets Manager, or a field of it.
+
         Its image is one of the environment's repositories: serving, mlflow, jobs by the tag that the environment names,
-        or another with its own, as `collector:TAG`. A folder that it `writes` to is a VOLUME of its image, which says
-        whose it is.
+        or another with its own, as `collector:TAG`. A folder that it `writes` to is a VOLUME of its image, which sets
+        its owner.
         """
         parameters = ecs.LinuxParameters(self, f"{name.capitalize()}Linux", init_process_enabled=True)
         parameters.drop_capabilities(ecs.Capability.ALL)
@@ -87,7 +91,10 @@ class Task(Construct):
                 self._base.repositories[repository], tag or getattr(self._base.environment_.images, image)
             ),
             environment=dict(variables or {}),
-            secrets=dict(secrets or {}),
+            secrets={
+                variable: secret if isinstance(secret, ecs.Secret) else ecs.Secret.from_secrets_manager(secret)
+                for variable, secret in (secrets or {}).items()
+            },
             user="10001:10001",  # of every image
             readonly_root_filesystem=True,
             linux_parameters=parameters,
@@ -185,8 +192,9 @@ def service_of(scope: Construct, name: str, *, task: Task, base: Foundation, **o
 
 
 def program_variables(base: Foundation) -> dict[str, str]:
-    """Returns what every program of ours is told: settings, zone, and where what is published and decisions lie."""
-    environment, data = base.environment_, f"s3://{base.data.bucket_name}"
+    """Returns the variables of every program of ours: settings, zone, and where what is published and decisions lie."""
+    environment = base.environment_
+    data = f"s3://{base.data.bucket_name}"
     return {
         "TZ": environment.nightly.time_zone,
         "PRICING_CONFIG": SETTINGS_FILE,

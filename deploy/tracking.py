@@ -22,6 +22,7 @@ from deploy.tasks import Task, asks, service_of
 
 # Less than the 60 s after which the proxy ends a silent connection, so that it never ends one in use.
 IDLE_SECONDS = 55
+DRAIN = Duration.seconds(20)  # after which a task that the load balancer has left must end
 PEOPLE_PRIORITY = 20  # of the rule by which people reach MLflow
 # Rules of AWS that the firewall has beside its own. That of common attacks is not among them: it refuses bodies above
 # 8 KiB, and a batch of requests is larger.
@@ -62,8 +63,38 @@ class Tracking(Stack):
         """The address of a role's database for SQLAlchemy, without the password, which libpq takes from PGPASSWORD."""
         return f"postgresql://{role}@{self.database.db_instance_endpoint_address}:{DATABASE_PORT}/{role}"
 
+    def put_behind(
+        self, scope: Construct, service: ecs.FargateService, *, host: str, port: int, priority: int, **options: Any
+    ) -> elbv2.ApplicationTargetGroup:
+        """Lets the load balancer pass on what comes for a host name to a service, which then waits for that rule.
+
+        `priority` is that of the rule, `port` that of the tasks, `options` those of elbv2.ApplicationTargetGroup.
+        """
+        targets = elbv2.ApplicationTargetGroup(
+            scope,
+            "Targets",
+            vpc=self._base.network.vpc,
+            port=port,
+            protocol=elbv2.ApplicationProtocol.HTTP,
+            target_type=elbv2.TargetType.IP,
+            deregistration_delay=DRAIN,
+            **options,
+        )
+        rule = elbv2.ApplicationListenerRule(
+            scope,
+            "Rule",
+            listener=self.listener,
+            priority=priority,
+            conditions=[elbv2.ListenerCondition.host_headers([host])],
+            action=elbv2.ListenerAction.forward([targets]),
+        )
+        service.attach_to_application_target_group(targets)
+        service.node.add_dependency(rule)
+        return targets
+
     def _way_in(self) -> tuple[elbv2.ApplicationLoadBalancer, elbv2.ApplicationListener]:
-        base, environment = self._base, self._base.environment_
+        base = self._base
+        environment = base.environment_
         balancer = elbv2.ApplicationLoadBalancer(
             self,
             "Balancer",
@@ -94,49 +125,25 @@ class Tracking(Stack):
 
     def _firewall(self) -> None:
         """Blocks addresses that send too much, that are known for attacks, and requests that are one."""
-        environment = self._base.environment_
-        limit = {
-            "AggregateKeyType": "IP",
-            "Limit": environment.serving.requests_per_address,
-            "EvaluationWindowSec": 300,
-        }
-        rules = [
-            {
-                "Name": "rate",
-                "Priority": 0,
-                "Action": {"Block": {"CustomResponse": {"ResponseCode": 429}}},
-                "Statement": {"RateBasedStatement": limit},
-                "VisibilityConfig": _visible("rate"),
-            },
-            *(
-                {
-                    "Name": managed,
-                    "Priority": place,
-                    "OverrideAction": {"None": {}},
-                    "Statement": {"ManagedRuleGroupStatement": {"Name": managed, "VendorName": "AWS"}},
-                    "VisibilityConfig": _visible(managed),
-                }
-                for place, managed in enumerate(MANAGED, start=1)
-            ),
-        ]
+        name = f"pricing-{self._base.environment_.name}"
         acl = waf.CfnWebACL(
             self,
             "Firewall",
-            name=f"pricing-{environment.name}",
+            name=name,
             scope="REGIONAL",
             default_action=waf.CfnWebACL.DefaultActionProperty(allow={}),
             visibility_config=waf.CfnWebACL.VisibilityConfigProperty(
                 cloud_watch_metrics_enabled=True,
-                metric_name=f"pricing-{environment.name}",
+                metric_name=name,
                 sampled_requests_enabled=True,
             ),
         )
-        acl.add_property_override("Rules", rules)
+        acl.add_property_override("Rules", self._firewall_rules())
         waf.CfnWebACLAssociation(
             self, "Association", resource_arn=self.balancer.load_balancer_arn, web_acl_arn=acl.attr_arn
         )
         # AWS demands the beginning of the name.
-        group = self._base.log_group(self, "firewall", name=f"aws-waf-logs-pricing-{environment.name}")
+        group = self._base.log_group(self, "firewall", name=f"aws-waf-logs-{name}")
         kept = {
             "Behavior": "KEEP",
             "Requirement": "MEETS_ANY",
@@ -154,8 +161,34 @@ class Tracking(Stack):
             logging_filter={"DefaultBehavior": "DROP", "Filters": [kept]},
         )
 
+    def _firewall_rules(self) -> list[dict[str, Any]]:
+        rate = {
+            "AggregateKeyType": "IP",
+            "Limit": self._base.environment_.serving.requests_per_address,
+            "EvaluationWindowSec": 300,
+        }
+        too_much = {
+            "Name": "rate",
+            "Priority": 0,
+            "Action": {"Block": {"CustomResponse": {"ResponseCode": 429}}},
+            "Statement": {"RateBasedStatement": rate},
+            "VisibilityConfig": _visible("rate"),
+        }
+        managed = [
+            {
+                "Name": name,
+                "Priority": place,
+                "OverrideAction": {"None": {}},
+                "Statement": {"ManagedRuleGroupStatement": {"Name": name, "VendorName": "AWS"}},
+                "VisibilityConfig": _visible(name),
+            }
+            for place, name in enumerate(MANAGED, start=1)
+        ]
+        return [too_much, *managed]
+
     def _database(self) -> rds.DatabaseInstance:
-        base, environment = self._base, self._base.environment_
+        base = self._base
+        environment = base.environment_
         part = environment.tracking
         engine = rds.DatabaseInstanceEngine.postgres(version=rds.PostgresEngineVersion.of("17.6", "17"))
         name = f"pricing-{environment.name}"
@@ -201,27 +234,10 @@ class Tracking(Stack):
 
         Its own program brings tables and users up to date (`deploy/mlflow_server.py`).
         """
-        base, environment = self._base, self._base.environment_
+        base = self._base
+        environment = base.environment_
         task = Task(self, "Mlflow", family="mlflow", size=environment.tracking.size, base=base)
-        setup = task.add(
-            "database",
-            image="mlflow",
-            command=["python", "/app/database_setup.py"],
-            variables={
-                "PGHOST": self.database.db_instance_endpoint_address,
-                "PGPORT": str(DATABASE_PORT),
-                "PGSSLMODE": "require",
-            },
-            secrets={
-                "PGUSER": ecs.Secret.from_secrets_manager(self._master(), "username"),
-                "PGPASSWORD": ecs.Secret.from_secrets_manager(self._master(), "password"),
-                **{
-                    f"PASSWORD_{role.upper()}": ecs.Secret.from_secrets_manager(secret)
-                    for role, secret in self.passwords.items()
-                },
-            },
-            essential=False,
-        )
+        setup = self._add_setup(task)
         hosts = (f"mlflow.{environment.private_domain}:*", environment.mlflow_domain, "localhost:*", "127.0.0.1:*")
         server = task.add(
             "mlflow",
@@ -233,7 +249,7 @@ class Tracking(Stack):
                 "PGSSLMODE": "require",
             },
             secrets={
-                "PGPASSWORD": ecs.Secret.from_secrets_manager(self.passwords["mlflow"]),
+                "PGPASSWORD": self.passwords["mlflow"],
                 "MLFLOW_AUTH_ADMIN_PASSWORD": ecs.Secret.from_secrets_manager(self.login, "password"),
             },
             writes=("/tmp", "/var/lib/mlflow"),
@@ -263,6 +279,25 @@ class Tracking(Stack):
             health_check_grace_period=Duration.minutes(5) if environment.network.people else None,
         )
 
+    def _add_setup(self, task: Task) -> ecs.ContainerDefinition:
+        """Adds the container that makes databases and roles."""
+        return task.add(
+            "database",
+            image="mlflow",
+            command=["python", "/app/database_setup.py"],
+            variables={
+                "PGHOST": self.database.db_instance_endpoint_address,
+                "PGPORT": str(DATABASE_PORT),
+                "PGSSLMODE": "require",
+            },
+            secrets={
+                "PGUSER": ecs.Secret.from_secrets_manager(self._master(), "username"),
+                "PGPASSWORD": ecs.Secret.from_secrets_manager(self._master(), "password"),
+                **{f"PASSWORD_{role.upper()}": secret for role, secret in self.passwords.items()},
+            },
+            essential=False,
+        )
+
     def _master(self) -> secretsmanager.ISecret:
         if self.database.secret is None:  # the types allow it; RDS makes it with the credentials that it is given
             raise ValueError("the database has no secret of its master")
@@ -281,7 +316,7 @@ class Tracking(Stack):
             port=MLFLOW_PORT,
             protocol=elbv2.ApplicationProtocol.HTTP,
             targets=[self.service],
-            deregistration_delay=Duration.seconds(20),
+            deregistration_delay=DRAIN,
             health_check=elbv2.HealthCheck(path="/health", interval=Duration.seconds(15)),
         )
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from aws_cdk import Duration, Fn, Stack
@@ -26,7 +26,16 @@ MISSING = {
     "missing": cloudwatch.TreatMissingData.MISSING,
     "notBreaching": cloudwatch.TreatMissingData.NOT_BREACHING,
 }
-Places = dict[str, tuple[str, dict[str, str]]]  # by their word in the table: namespace and dimensions
+
+
+class Place(NamedTuple):
+    """Where CloudWatch has figures of something: a namespace, and the dimensions there."""
+
+    namespace: str
+    dimensions: dict[str, str]
+
+
+Places = dict[str, Place]  # by their word in the table
 
 
 def alarm_name(environment: Environment, name: str) -> str:
@@ -35,46 +44,48 @@ def alarm_name(environment: Environment, name: str) -> str:
 
 
 def alarm(scope: Construct, name: str, *, base: Foundation, places: Places) -> cloudwatch.Alarm:
-    """Makes an alarm of the table, which tells the topic when it goes off and when it is over."""
-    row, environment = TABLE[name], base.environment_
-    statistic, period = row.get("statistic", "Maximum"), Duration.minutes(row.get("minutes", 5))
+    """Makes an alarm of the table, which notifies the topic when it goes off and when it is over."""
+    row = TABLE[name]
+    environment = base.environment_
+    period = Duration.minutes(row.get("minutes", 5))
 
     def metric(words: str) -> cloudwatch.Metric:
         place, figure, *labels = words.split()
-        namespace, dimensions = places[place]
         return cloudwatch.Metric(
-            namespace=namespace,
+            namespace=places[place].namespace,
             metric_name=figure,
-            dimensions_map={**dimensions, **dict(label.split("=") for label in labels)},
-            statistic=statistic,
+            dimensions_map={**places[place].dimensions, **dict(label.split("=") for label in labels)},
+            statistic=row.get("statistic", "Maximum"),
             period=period,
         )
 
-    below = row.get("below")
-    limit = row.get("above") if below is None else below
-    one = cloudwatch.Alarm(
+    if "expression" in row:
+        figures = {key: metric(words) for key, words in row["of"].items()}
+        measured: cloudwatch.IMetric = cloudwatch.MathExpression(
+            expression=row["expression"], using_metrics=figures, period=period, label=name
+        )
+    else:
+        measured = metric(row["of"])
+    if "below" in row:
+        limit = row["below"]
+        operator = cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD
+    else:
+        limit = row["above"]
+        operator = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
+    made = cloudwatch.Alarm(
         scope,
         "".join(part.capitalize() for part in name.split("-")),
         alarm_name=alarm_name(environment, name),
         alarm_description=f"{row['what']}; what to do: {environment.watch.guide}#{name}",
-        metric=metric(row["of"])
-        if "expression" not in row
-        else cloudwatch.MathExpression(
-            expression=row["expression"],
-            using_metrics={key: metric(words) for key, words in row["of"].items()},
-            period=period,
-            label=name,
-        ),
+        metric=measured,
         threshold=environment.serving.most - 1 if limit == "most" else limit,
         evaluation_periods=row["times"],
-        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
-        if below is None
-        else cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+        comparison_operator=operator,
         treat_missing_data=MISSING[row.get("missing", "notBreaching")],
     )
-    one.add_alarm_action(actions.SnsAction(base.topic))
-    one.add_ok_action(actions.SnsAction(base.topic))
-    return one
+    made.add_alarm_action(actions.SnsAction(base.topic))
+    made.add_ok_action(actions.SnsAction(base.topic))
+    return made
 
 
 class Watch(Stack):
@@ -92,25 +103,25 @@ class Watch(Stack):
         **options: Any,
     ) -> None:
         super().__init__(scope, name, **options)
-        self._base, environment = base, base.environment_
+        self._base = base
+        environment = base.environment_
         cluster = {"ClusterName": base.cluster.cluster_name}
         places = {
             **places,
-            "serving": (environment.namespace, {"Service": "serving"}),
-            "model": (environment.namespace, {"Model": environment.model}),
-            "firewall": (
-                "AWS/WAFV2",
-                {"WebACL": f"pricing-{environment.name}", "Rule": "ALL", "Region": self.region},
+            "serving": Place(environment.namespace, {"Service": "serving"}),
+            "model": Place(environment.namespace, {"Model": environment.model}),
+            "firewall": Place(
+                "AWS/WAFV2", {"WebACL": f"pricing-{environment.name}", "Rule": "ALL", "Region": self.region}
             ),
-            "mlflow": ("ECS/ContainerInsights", {**cluster, "ServiceName": tracking.service.service_name}),
-            "database": ("AWS/RDS", {"DBInstanceIdentifier": f"pricing-{environment.name}"}),
-            "queue": ("AWS/SQS", {"QueueName": jobs.undelivered.queue_name}),
+            "mlflow": Place("ECS/ContainerInsights", {**cluster, "ServiceName": tracking.service.service_name}),
+            "database": Place("AWS/RDS", {"DBInstanceIdentifier": f"pricing-{environment.name}"}),
+            "queue": Place("AWS/SQS", {"QueueName": jobs.undelivered.queue_name}),
         }
         unknown = set(environment.watch.without) - set(TABLE)
         if unknown:
             raise DeploymentError(f"{environment.name}.watch.without: no such alarms: {', '.join(sorted(unknown))}")
         for row in TABLE:
-            if row not in ROLLBACK and row not in environment.watch.without:
+            if row not in (*ROLLBACK, *environment.watch.without):
                 alarm(self, row, base=base, places=places)
         self._dashboard(places)
         self._failed_jobs()
@@ -123,9 +134,9 @@ class Watch(Stack):
             "Environment": environment.name,
             "Guide": environment.watch.guide,
             "Model": environment.model,
-            "Balancer": places["balancer"][1]["LoadBalancer"],
-            "Targets": places["targets"][1]["TargetGroup"],
-            "Service": places["service"][1]["ServiceName"],
+            "Balancer": places["balancer"].dimensions["LoadBalancer"],
+            "Targets": places["targets"].dimensions["TargetGroup"],
+            "Service": places["service"].dimensions["ServiceName"],
         }
         text = (FOLDER / "dashboard.json").read_text(encoding="utf-8")
         cloudwatch.CfnDashboard(
@@ -137,7 +148,8 @@ class Watch(Stack):
 
     def _failed_jobs(self) -> None:
         """Tells the topic of tasks of jobs that ended with a code other than 0, or never began."""
-        name, field = self._base.environment_.name, events.EventField.from_path
+        name = self._base.environment_.name
+        field = events.EventField.from_path
         ended_badly = {"containers": {"exitCode": [{"anything-but": 0}]}}
         events.Rule(
             self,

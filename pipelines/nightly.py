@@ -21,7 +21,7 @@ from pricing.errors import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, P
 from pricing.paths import given_database_url, log_url, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.promotion import delete_outdated
+from pricing.registry.retention import delete_outdated
 from pricing.runtime.cli import job, option_words, typed
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 

@@ -39,11 +39,12 @@ from pricing.registry.gates import (
     products_gate,
     state_gates,
 )
+from pricing.registry.knowledge import identified_share
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import AuditEntry, earlier_champion, rejection_gates, rejections, weights_of
 from pricing.registry.publish import champion_is_published
 from pricing.registry.published_store import published_url
-from pricing.registry.version import LoadedVersion, identified_share
+from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import flag, job, next_lines, typed
 from pricing.runtime.mlflow_runs import artifact_place, fingerprint, tracked_run
 from simulation.market import simulated_sales

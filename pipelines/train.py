@@ -32,8 +32,9 @@ from pricing.demand.baselines import sales_rows
 from pricing.errors import HistoryError
 from pricing.paths import log_url, tracking_uri
 from pricing.registry import CHALLENGER
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING, identified_share
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, identified_share, pack
+from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import DAY, job, next_lines
 from pricing.runtime.mlflow_runs import (
     artifact_place,

@@ -1,4 +1,4 @@
-"""Keep objects under keys, in a folder or in an S3 store: published versions and decision logs.
+"""Keep objects under keys, in a folder or in an S3 store: published versions, decision logs, results of partitions.
 
 Every operation may raise SourceError; `get` gives None where there is no such object, `keys` are in order.
 
@@ -7,11 +7,10 @@ boto3 is loaded only for an s3:// address. Region, credentials and AWS_ENDPOINT_
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from pricing.errors import ConfigError, SourceError
@@ -19,8 +18,6 @@ from pricing.fileio import replace_atomically
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+]+:/")  # what begins so is meant as an address; a drive's letter is one character
 _DELETED_AT_ONCE = 1000  # S3's limit
-
-Result = TypeVar("Result")
 
 
 def open_store(where: str) -> "ObjectStore":
@@ -30,10 +27,11 @@ def open_store(where: str) -> "ObjectStore":
         ConfigError: It is another kind of address, or names no bucket.
     """
     parts = urlsplit(where)
-    far = "://" in where or _SCHEME.match(where) is not None
-    if not where.strip() or (far and (parts.scheme != "s3" or not parts.netloc)):
+    is_address = "://" in where or _SCHEME.match(where) is not None
+    names_bucket = parts.scheme == "s3" and parts.netloc != ""
+    if not where.strip() or (is_address and not names_bucket):
         raise ConfigError(f"{where!r}: expected a folder, or an address such as s3://bucket/prefix")
-    return S3Store(parts.netloc, parts.path.strip("/")) if far else FolderStore(Path(where))
+    return S3Store(parts.netloc, parts.path.strip("/")) if is_address else FolderStore(Path(where))
 
 
 class FolderStore:
@@ -44,45 +42,50 @@ class FolderStore:
 
     def put(self, key: str, body: bytes) -> None:
         """Writes a file whole: a reader finds all of it or nothing."""
-        try:
-            with replace_atomically(self._root / key) as draft:
-                draft.write_bytes(body)
-        except OSError as error:
-            raise SourceError(f"{self._root / key}: cannot be written ({error.strerror})") from error
+        path = self._root / key
+        with _file_errors(path, "written"), replace_atomically(path) as draft:
+            draft.write_bytes(body)
 
     def get(self, key: str) -> bytes | None:
         """Reads a file."""
-        try:
-            return (self._root / key).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise SourceError(f"{self._root / key}: cannot be read ({error.strerror})") from error
+        path = self._root / key
+        with _file_errors(path, "read"), suppress(FileNotFoundError):
+            return path.read_bytes()
+        return None
 
     def keys(self, prefix: str = "") -> list[str]:
         """Lists the files; drafts, whose names begin with a dot, are none."""
-        start = self._root / prefix.rpartition("/")[0]
+        folder = self._root / prefix.rpartition("/")[0]
 
         def refuse(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError):
-                raise SourceError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+                raise error
 
-        walk = os.walk(start, onerror=refuse)
-        paths = [Path(at, name) for at, _, names in walk for name in names if not name.startswith(".")]
-        found = (path.relative_to(self._root).as_posix() for path in paths)
-        return sorted(key for key in found if key.startswith(prefix))
+        with _file_errors(folder, "listed"):
+            walk = list(os.walk(folder, onerror=refuse))
+        paths = [Path(below, name) for below, _, names in walk for name in names if not name.startswith(".")]
+        keys = [path.relative_to(self._root).as_posix() for path in paths]
+        return sorted(key for key in keys if key.startswith(prefix))
 
     def delete(self, keys: Sequence[str]) -> None:
         """Deletes files, and the folders that are empty then."""
         for key in keys:
             path = self._root / key
-            try:
+            with _file_errors(path, "deleted"):
                 path.unlink(missing_ok=True)
-            except OSError as error:
-                raise SourceError(f"{path}: cannot be deleted ({error.strerror})") from error
+            own_folders = len(Path(key).parts) - 1
             with suppress(OSError):  # not empty, or a draft is being written there
-                for folder in list(path.parents)[: len(Path(key).parts) - 1]:
+                for folder in list(path.parents)[:own_folders]:
                     folder.rmdir()
+
+
+@contextmanager
+def _file_errors(path: Path, done: str) -> Iterator[None]:
+    """Raises what goes wrong with a file, which was to be `done`, as SourceError."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be {done} ({error.strerror})") from error
 
 
 class S3Store:
@@ -93,65 +96,57 @@ class S3Store:
         from botocore.config import Config  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-        self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._errors = (BotoCoreError, ClientError, ValueError)  # the last for an endpoint that is no address
         patience = Config(
             connect_timeout=3,
             read_timeout=10,
             retries={"max_attempts": 2, "mode": "standard"},
             max_pool_connections=16,
         )
-        self._errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError, ValueError)  # an endpoint of no form
-        self._client: Any = self._asked(lambda: boto3.session.Session().client("s3", config=patience), "")
+        with self._translated_errors(""):
+            self._client: Any = boto3.session.Session().client("s3", config=patience)
 
     def put(self, key: str, body: bytes) -> None:
         """Writes an object."""
-        self._asked(lambda: self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body), key)
+        with self._translated_errors(key):
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body)
 
     def get(self, key: str) -> bytes | None:
         """Fetches an object."""
-        try:
-            return self._asked(
-                lambda: bytes(self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()), key
-            )
-        except FileNotFoundError:
-            return None
+        with self._translated_errors(key):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+            except self._client.exceptions.NoSuchKey:
+                return None
+            return bytes(answer["Body"].read())
 
     def keys(self, prefix: str = "") -> list[str]:
         """Lists the objects, a request for a thousand of them."""
-        pages = self._client.get_paginator("list_objects_v2")
-        asked = pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
-        found = self._asked(lambda: [one["Key"] for page in asked for one in page.get("Contents", ())], prefix)
-        return sorted(key[len(self._prefix) :] for key in found)
+        with self._translated_errors(prefix):
+            pages = self._client.get_paginator("list_objects_v2")
+            asked = pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
+            found = [entry["Key"] for page in asked for entry in page.get("Contents", ())]
+        return sorted(key.removeprefix(self._prefix) for key in found)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects, a thousand a request."""
         for start in range(0, len(keys), _DELETED_AT_ONCE):
-            part = [{"Key": self._prefix + key} for key in keys[start : start + _DELETED_AT_ONCE]]
-            answer = self._asked(partial(self._delete, part), keys[start])
-            if answer.get("Errors"):
-                first = answer["Errors"][0]
-                raise SourceError(f"{self._address(first['Key'])}: cannot be deleted ({first.get('Message')})")
+            wanted = [{"Key": self._prefix + key} for key in keys[start : start + _DELETED_AT_ONCE]]
+            with self._translated_errors(keys[start]):
+                asked = {"Objects": wanted, "Quiet": True}
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete=asked)
+            for fault in answer.get("Errors", ()):
+                raise SourceError(f"s3://{self._bucket}/{fault['Key']}: cannot be deleted ({fault.get('Message')})")
 
-    def _delete(self, part: list[dict[str, str]]) -> Any:
-        return self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": part, "Quiet": True})
-
-    def _asked(self, request: Callable[[], Result], key: str) -> Result:
-        """Makes a request.
-
-        Raises:
-            SourceError: It failed.
-            FileNotFoundError: There is no such object.
-        """
+    @contextmanager
+    def _translated_errors(self, key: str) -> Iterator[None]:
+        """Raises what goes wrong with a request as SourceError, which names the object."""
         try:
-            return request()
+            yield
         except self._errors as error:
-            answer = getattr(error, "response", None) or {}
-            if answer.get("Error", {}).get("Code") == "NoSuchKey":
-                raise FileNotFoundError(key) from error
-            raise SourceError(f"{self._address(key)}: {error}") from error
-
-    def _address(self, key: str) -> str:
-        return f"s3://{self._bucket}/{self._prefix}{key.removeprefix(self._prefix)}"
+            raise SourceError(f"s3://{self._bucket}/{self._prefix}{key}: {error}") from error
 
 
 ObjectStore = FolderStore | S3Store

@@ -26,7 +26,8 @@ from pricing.decision.explanation import Explanation, Quantity, explain
 from pricing.decision.request import PriceRequest
 from pricing.demand import evaluation
 from pricing.demand.baselines import sales_rows
-from pricing.registry.version import LoadedVersion, shown_elasticities
+from pricing.registry.knowledge import shown_elasticities
+from pricing.registry.version import LoadedVersion
 
 # Okabe and Ito's palette: distinct in hue and lightness.
 BLUE, RED, BLACK = "#0072B2", "#D55E00", "#222222"
@@ -218,7 +219,7 @@ class Sensitivity:
     """Price sensitivity of demand. Prices in currency units, units per period."""
 
     # A row per product: its elasticity with its interval and grade, as it is shown everywhere
-    # (`registry.version.shown_elasticities`), today's price, and what it usually sells; where products share
+    # (`registry.knowledge.shown_elasticities`), today's price, and what it usually sells; where products share
     # elasticities, whose and by how many.
     summary: pd.DataFrame
     products: pd.DataFrame  # a row per product and price level: units expected that day, and if such a price was seen

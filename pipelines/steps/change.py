@@ -17,10 +17,11 @@ from pricing.errors import EXIT_REFUSED, RegistryError, VersionError
 from pricing.paths import PARENT_VARIABLE
 from pricing.quoting import escape_markdown
 from pricing.registry.gates import HOLDS_ONLY, Verdict, explained, failed, price_moves_gate
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.price_moves import list_prices, measure_moves, sample_requests
 from pricing.registry.promotion import REJECTED, AuditEntry, move, record_refusal
-from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, circumstances_of
+from pricing.registry.version import LoadedVersion
 from pricing.runtime.invocation import AlertFinding, notice
 from pricing.runtime.mlflow_runs import name_run, set_run_description
 
@@ -75,7 +76,7 @@ def decide(
     """
     model, number = access.registry.model_name, wanted.to_version
     moved, moves = _moves(versions, file, names=(str(number), wanted.from_version or "none"))
-    verdicts = explained([*verdicts, moved], circumstances_of(versions[0]))
+    verdicts = explained([*verdicts, moved], versions[0].circumstances())
     missed = [verdict.name for verdict in failed(verdicts)]
     because = f"fails {', '.join(missed)}" if missed else "passes every gate"
     wanted = replace(

@@ -21,17 +21,16 @@ from pricing.demand.baselines import FLAT_PERIODS, baseline_words
 from pricing.demand.ensemble import CLASSES
 from pricing.demand.grades import GRADES
 from pricing.demand.table import DemandTable
-from pricing.registry.gates import CAUSES, causes
-from pricing.registry.version import (
+from pricing.registry.causes import CAUSES, causes
+from pricing.registry.knowledge import (
     ELASTICITY_DIGITS,
     HOLDS_ONLY_MEANING,
     MEANINGS,
-    LoadedVersion,
-    circumstances_of,
     shares_by_grade,
     shown_competitor,
     shown_elasticities,
 )
+from pricing.registry.version import LoadedVersion
 
 SPAN = 7  # days scored together, as in a monitoring window
 _COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
@@ -158,7 +157,7 @@ def _is_number(value: object) -> bool:
 def model_card(version: LoadedVersion, *, model: str) -> str:
     """Returns the model card of a version of the registered model `model`, in Markdown."""
     figures, facts, demand = version.backtest, version.facts, version.demand
-    grade, around = demand.grade[: len(demand.product_ids)], circumstances_of(version)
+    grade, around = demand.grade[: len(demand.product_ids)], version.circumstances()
     return render(
         "model_card.md.jinja",
         meta=version.meta,

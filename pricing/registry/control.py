@@ -1,4 +1,4 @@
-"""The record of what persons have switched and tried: a table in the platform's database, mirrored in the store.
+"""The record of what people have switched and tried: a table in the platform's database, mirrored in the store.
 
 The table decides and is the audit; `MODEL/control.json` is its mirror, which serving reads. A table that has fewer
 entries than its mirror is taken to be away, never to be empty: a moved or emptied database ends no freeze.
@@ -7,7 +7,7 @@ entries than its mirror is taken to be away, never to be empty: a moved or empti
 import datetime as dt
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -23,13 +23,13 @@ from pricing.registry.database import Ledger, LedgerEntry, Turn, append_only
 from pricing.registry.published_store import control_key
 
 Kind = Literal["switch", "unfreeze", "verdict", "experiment"]
-Said = Switch | Unfreeze | Review
+Word = Switch | Unfreeze | Review  # of a person on prices
 
 _TABLE = append_only(
     "pricing_control", "model", Column("kind", String(20), nullable=False), Column("body", String, nullable=False)
 )
 _KINDS: dict[type, Kind] = {Switch: "switch", Unfreeze: "unfreeze", Review: "verdict", Experiment: "experiment"}
-_BODIES: dict[str, TypeAdapter[Any]] = {kind: TypeAdapter(of) for of, kind in _KINDS.items()}
+_BODIES: dict[str, TypeAdapter[Any]] = {kind: TypeAdapter(model) for model, kind in _KINDS.items()}
 _log = logging.getLogger(__name__)
 
 
@@ -40,10 +40,10 @@ class ControlEntry(LedgerEntry):
     kind: Kind
     body: str
 
-    def read(self) -> Said | Experiment:
+    def read(self) -> Word | Experiment:
         """The body; raises ConfigError where it cannot be understood."""
         try:
-            found: Said | Experiment = _BODIES[self.kind].validate_json(self.body)
+            found: Word | Experiment = _BODIES[self.kind].validate_json(self.body)
         except (KeyError, ValidationError) as error:
             raise ConfigError(f"{self.kind} {self.body[:100]!r}: {' '.join(str(error).split())[:200]}") from error
         return found
@@ -58,7 +58,8 @@ class ControlRecord:
     def __init__(self, url: str, *, model: str, store: ObjectStore) -> None:
         """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes nothing in it."""
         self._ledger = Ledger(url, _TABLE, ControlEntry)
-        self._model, self._store = model, store
+        self._model = model
+        self._store = store
 
     def entries(self, *, after: int = 0) -> list[ControlEntry]:
         """Every entry behind that of sequence `after`, oldest first; none where the table was never made."""
@@ -70,39 +71,41 @@ class ControlRecord:
         self._compare(entries)
         return _in_force(entries, at=at)
 
-    def append(self, *said: Said, seen: int | None = None) -> None:
-        """Writes what a person said, all of it or nothing.
+    def append(self, *words: Word, seen: int | None = None) -> None:
+        """Writes what a person decided, all of it or nothing.
 
-        Raises ConflictError where something was said on one of these products since `seen`, the last entry that the
+        Raises ConflictError where an entry on one of these products has come since `seen`, the last entry that the
         person knew; it names each such product, who and what.
         """
         with self._turn() as turn:
             if seen is not None:
-                refuse_unseen(turn.entries(after=seen), {product for one in said for product in products_of(one)})
-            for one in said:
-                body = one.model_dump_json(exclude_defaults=True)
-                turn.append(ControlEntry(at=utc_stamp(one.at), who=one.by, kind=_KINDS[type(one)], body=body))
+                refuse_unseen(turn.entries(after=seen), {product for word in words for product in products_of(word)})
+            for word in words:
+                body = word.model_dump_json(exclude_defaults=True)
+                turn.append(ControlEntry(at=utc_stamp(word.at), who=word.by, kind=_KINDS[type(word)], body=body))
 
     def append_experiment(
         self, name: str, change: Callable[[Experiments], Experiments], *, who: str, at: dt.datetime
     ) -> Experiment:
         """Changes the experiment of a name inside a transaction, as `change` allows; writes and returns it."""
         with self._turn() as turn:
-            one = change(_in_force(turn.entries()).experiments).find(name)
-            body = _BODIES["experiment"].dump_json(one).decode()
+            changed = change(_in_force(turn.entries()).experiments).find(name)
+            body = _BODIES["experiment"].dump_json(changed).decode()
             turn.append(ControlEntry(at=utc_stamp(at), who=who, kind="experiment", body=body))
-        return one
+        return changed
 
     def mirror(self, *, now: dt.datetime) -> Control:
         """Puts what is in force into the store, where it is not there yet, and returns it; raises SourceError."""
-        key, entries = control_key(self._model), self.entries()
-        content, control = self._store.get(key), _mirrored(entries, now=now)
+        key = control_key(self._model)
+        content = self._store.get(key)
+        entries = self.entries()
+        control = _mirrored(entries, now=now)
         if (content is None and not entries) or content == control.to_json():
             return control  # and nobody waits for a lock
         with self._turn() as turn:  # so that what is put last is the newest
             control = _mirrored(turn.entries(), now=now)
             self._store.put(key, control.to_json())
-        return _said(control)
+        return _with_warnings(control)
 
     @contextmanager
     def _turn(self) -> Iterator[Turn[ControlEntry]]:
@@ -112,10 +115,12 @@ class ControlRecord:
 
     def _compare(self, entries: Sequence[ControlEntry]) -> None:
         """Refuses a table with fewer entries than its mirror has; one that is damaged is written anew."""
-        mirrored, key = 0, control_key(self._model)
+        key = control_key(self._model)
+        mirrored = 0
         try:
             content = self._store.get(key)
-            mirrored = 0 if content is None else parse_control(content).sequence
+            if content is not None:
+                mirrored = parse_control(content).sequence
         except SourceError as error:
             _log.warning("%s: %s is not compared with it", error, self._ledger.where)
         if len(entries) < mirrored:
@@ -127,7 +132,7 @@ class ControlRecord:
 
 
 def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime | None = None) -> Control:
-    """Tells a job what is in force: by the table, or, while that is away, by its mirror.
+    """What is in force for a job: by the table, or, while that is away, by its mirror.
 
     Raises RegistryError where both are away, SourceError where the mirror cannot be read.
     """
@@ -139,11 +144,12 @@ def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime |
             raise
         _log.warning("%s; what was published last is taken to be in force", error)
         control = parse_control(content)
-        control = control if at is None else replace(control, switches=control.switches.at(at))
-    return _said(control)
+        if at is not None:
+            control = replace(control, switches=control.switches.at(at))
+    return _with_warnings(control)
 
 
-def _said(control: Control) -> Control:
+def _with_warnings(control: Control) -> Control:
     for line in control.unread:
         _log.warning("%s", line)
     return control
@@ -154,7 +160,7 @@ class Heard:
     """What entries of the record leave in force; it reads on where it left off."""
 
     sequence: int = 0  # of the last entry
-    words: dict[str, Switch | Unfreeze | Review] = field(default_factory=dict)  # product → the last one on it
+    words: dict[str, Word] = field(default_factory=dict)  # product → the last one on it
     experiments: dict[str, Experiment] = field(default_factory=dict)  # name → the last of it
     approved: dict[str, float] = field(default_factory=dict)  # product → the price approved last
     unread: list[str] = field(default_factory=list)  # what could not be understood and is passed over, a line each
@@ -169,8 +175,8 @@ class Heard:
             except ConfigError as error:
                 self.unread.append(f"entry {entry.sequence} of pricing_control is passed over: {error}")
 
-    def take(self, body: Switch | Unfreeze | Review | Experiment) -> None:
-        """Takes in what one entry says."""
+    def take(self, body: Word | Experiment) -> None:
+        """Takes in the body of an entry."""
         if isinstance(body, Experiment):
             self.experiments[body.name] = body
         elif isinstance(body, Review):
@@ -184,8 +190,8 @@ class Heard:
 
     def switches(self, *, at: dt.datetime | None = None) -> Switches:
         """The switches that have not ended by a moment, and the prices approved last."""
-        known = Switches((one for one in self._switches.values() if isinstance(one, Switch)), self.approved)
-        return known if at is None else known.at(at)
+        switches = Switches((last for last in self._switches.values() if isinstance(last, Switch)), self.approved)
+        return switches if at is None else switches.at(at)
 
     def control(self, *, at: dt.datetime | None = None) -> Control:
         """What is in force at a moment, as one document."""
@@ -204,24 +210,27 @@ def _mirrored(entries: Sequence[ControlEntry], *, now: dt.datetime) -> Control:
     """The part that serving needs: without experiments that are over, each of which names all its products."""
     control = _in_force(entries, at=now)
     # By UTC's day, which may be one ahead of the shop's, by which whoever prices looks once more.
-    under_way = tuple(one for one in control.experiments.every if now.date() <= one.end)
+    under_way = tuple(experiment for experiment in control.experiments.every if now.date() <= experiment.end)
     return replace(control, experiments=Experiments(under_way))
 
 
-def products_of(said: Said | Experiment) -> Collection[str]:
-    """The products that a person's word names one by one."""
-    if isinstance(said, Review):
-        return said.prices.keys()
-    return {said.name} if isinstance(said, Switch | Unfreeze) and said.scope == "product" else ()
+def products_of(body: Word | Experiment) -> Collection[str]:
+    """The products that the body of an entry names one by one."""
+    if isinstance(body, Review):
+        return body.prices.keys()
+    return {body.name} if isinstance(body, Switch | Unfreeze) and body.scope == "product" else ()
 
 
 def refuse_unseen(entries: Sequence[ControlEntry], products: set[str]) -> None:
     """Raises ConflictError where one of these entries is on one of these products."""
     found: dict[str, str] = {}
     for entry in entries:
-        with suppress(ConfigError):  # what nobody can read decides nothing
+        try:
             body = entry.read()
-            word = body.verdict if isinstance(body, Review) else getattr(body, "action", entry.kind)
-            found |= dict.fromkeys(products.intersection(products_of(body)), f"{word} by {entry.who} at {entry.at}")
+        except ConfigError:  # what nobody can read decides nothing
+            continue
+        action = body.verdict if isinstance(body, Review) else getattr(body, "action", entry.kind)
+        named = products.intersection(products_of(body))
+        found |= dict.fromkeys(named, f"{action} by {entry.who} at {entry.at}")
     if found:
         raise ConflictError(found)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,8 +13,12 @@ from pricing.errors import LockError, RegistryError, first_line
 from pricing.fileio import redact_url, with_driver
 
 LOCK_SECONDS = 30  # that a statement waits for another process, such as a promotion
-_CONNECT: dict[str, dict[str, Any]] = {  # as UTF-8: of SQL_ASCII psycopg would make bytes
-    "postgresql": {"connect_timeout": 5, "tcp_user_timeout": LOCK_SECONDS * 1000, "client_encoding": "utf8"},
+_CONNECT: dict[str, dict[str, Any]] = {
+    "postgresql": {
+        "connect_timeout": 5,
+        "tcp_user_timeout": LOCK_SECONDS * 1000,
+        "client_encoding": "utf8",  # of SQL_ASCII psycopg would make bytes
+    },
     "sqlite": {"timeout": LOCK_SECONDS},
 }
 _GUARDS = {  # statements that let a table only grow
@@ -79,21 +83,25 @@ class Turn(Generic[Entry]):
     """The record of one key while this process alone may write to it."""
 
     def __init__(self, connection: sa.Connection, table: sa.Table, kind: type[Entry], key: str) -> None:
-        self._connection, self._table, self._kind, self._key = connection, table, kind, key
+        self._connection = connection
+        self._table = table
+        self._kind = kind
+        self._key = key
+        self._key_column = table.columns[1]  # as `append_only` orders them
 
     def entries(self, *, after: int = 0) -> list[Entry]:
         """Every entry behind that of sequence `after`, oldest first."""
-        _, key, *own = self._table.columns
-        place = self._table.c.sequence
-        query = sa.select(*own).where(key == self._key, place > after).order_by(place)
+        sequence = self._table.c.sequence
+        own = [self._table.c[field.name] for field in fields(self._kind)]
+        query = sa.select(*own).where(self._key_column == self._key, sequence > after).order_by(sequence)
         return [self._kind(**row) for row in self._connection.execute(query).mappings()]
 
     def append(self, entry: Entry) -> Entry:
         """Writes an entry in the next place; it is committed when the turn ends without an error."""
-        key = self._table.columns[1]
-        query = sa.select(sa.func.max(self._table.c.sequence)).where(key == self._key)
-        placed = replace(entry, sequence=(self._connection.execute(query).scalar() or 0) + 1)
-        self._connection.execute(self._table.insert().values(**asdict(placed), **{key.name: self._key}))
+        query = sa.select(sa.func.max(self._table.c.sequence)).where(self._key_column == self._key)
+        last = self._connection.execute(query).scalar() or 0
+        placed = replace(entry, sequence=last + 1)
+        self._connection.execute(self._table.insert().values({**asdict(placed), self._key_column.name: self._key}))
         return placed
 
 
@@ -102,7 +110,8 @@ class Ledger(Generic[Entry]):
 
     def __init__(self, url: str, table: sa.Table, kind: type[Entry]) -> None:
         """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes nothing in it."""
-        self._table, self._kind = table, kind
+        self._table = table
+        self._kind = kind
         self.where = f"{table.name} in {redact_url(url)} (PRICING_DATABASE_URL)"
         with database_errors(self.where):
             self._engine = open_engine(url)

@@ -55,11 +55,11 @@ def write(folder: Path, content: Files, *, header: Mapping[str, Any]) -> None:
         for name, document in content.documents.items():
             (partial / f"{name}.json").write_bytes(_json_bytes(document))
         for number, path in enumerate(content.packed):
-            place = partial / part_name(number)
-            place.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, place)
-        written = sorted(path for path in partial.rglob("*") if path.is_file())
-        listed = {path.relative_to(partial).as_posix(): _sha256(path) for path in written}
+            part = partial / part_name(number)
+            part.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, part)
+
+        listed = {path.relative_to(partial).as_posix(): checksum_of(path) for path in _files_of(partial)}
         complete: dict[str, Any] = plain({**header, "files": listed})
         complete["checksum"] = digest(complete)
         (partial / HEADER).write_bytes(_json_bytes(complete))
@@ -96,12 +96,12 @@ def read(folder: Path, *, parts: Sequence[str], mapped: bool = True) -> Files:
     """
     documents: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
-    for name, checksum in sorted(_names(read_header(folder)).items()):
-        if not name.startswith(tuple(f"{part}{end}" for part in parts for end in "./")):
+    for name, expected in sorted(_listed(read_header(folder)).items()):
+        if not _belongs(name, parts):
             continue
         path = folder / name
         try:
-            if _sha256(path) != checksum:
+            if checksum_of(path) != expected:
                 raise ValueError("its checksum differs")
             if path.suffix == ".json":
                 documents[path.stem] = json.loads(path.read_bytes())
@@ -143,7 +143,7 @@ def parse_header(content: bytes, *, where: str) -> dict[str, Any]:
 
 def served(header: Mapping[str, Any]) -> list[str]:
     """The files that a price needs, in order: all but those that carry the version forward."""
-    return [name for name in sorted(_names(header)) if _part(name) not in LEARNT]
+    return [name for name in sorted(_listed(header)) if not _belongs(name, LEARNT)]
 
 
 def part_name(number: int) -> str:
@@ -155,7 +155,7 @@ def tar(folder: Path) -> bytes:
     """A version's folder as one file; the same folder gives the same bytes."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for path in _files_of(folder):
             entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
             entry.size = path.stat().st_size
             with path.open("rb") as handle:
@@ -166,6 +166,12 @@ def tar(folder: Path) -> bytes:
 def checksum(content: bytes) -> str:
     """The sha256 of a file's content, in hexadecimal, as headers list it."""
     return hashlib.sha256(content).hexdigest()
+
+
+def checksum_of(path: Path) -> str:
+    """The same of a file on the disk, which is not read as a whole."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def untar(content: bytes, folder: Path) -> Path:
@@ -185,7 +191,7 @@ def untar(content: bytes, folder: Path) -> Path:
 def digest(value: Any) -> str:
     """The sha256 of a value's canonical JSON, in hexadecimal."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return checksum(text.encode())
 
 
 def plain(value: Any) -> Any:
@@ -201,17 +207,23 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
-def _names(header: Mapping[str, Any]) -> dict[str, str]:
+def _listed(header: Mapping[str, Any]) -> dict[str, str]:
     """The listed files and their checksums; refuses a name that could lead out of the folder."""
     listed: dict[str, str] = header["files"]
-    strange = next((name for name in sorted(listed) if not _FILE.fullmatch(name)), None)
-    if strange is not None:
-        raise VersionError(f"a version's header lists {strange!r}, which is no file of a version")
+    for name in sorted(listed):
+        if not _FILE.fullmatch(name):
+            raise VersionError(f"a version's header lists {name!r}, which is no file of a version")
     return listed
 
 
-def _part(name: str) -> str:
-    return name.partition("/")[0].partition(".")[0]
+def _belongs(name: str, parts: Sequence[str]) -> bool:
+    """True where a file is one of these parts, or lies below one."""
+    path, _, _ = name.partition(".")
+    return f"{path}/".startswith(tuple(f"{part}/" for part in parts))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _plain_array(array: NDArray[Any]) -> NDArray[Any]:
@@ -222,8 +234,3 @@ def _plain_array(array: NDArray[Any]) -> NDArray[Any]:
 
 def _json_bytes(value: Any) -> bytes:
     return (json.dumps(plain(value), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,24 +11,24 @@ import numpy as np
 from pricing.config_models import DemandConfig, GatesConfig, PriceMovesConfig
 from pricing.demand.baselines import baseline_words
 from pricing.demand.ensemble import CLASSES
-from pricing.demand.grades import LEAST_FORTNIGHTS
+from pricing.registry.causes import Circumstances, causes
 from pricing.registry.files import plain
 from pricing.registry.price_moves import PriceMoves, beyond_most
 
 # How much larger the ratio of two errors may be than its limit within a class of products by volume: it has a third of
-# the rows. For the baseline's also where the difference may be chance.
-NAIVE_ROOM, CHAMPION_ROOM = 0.1, 0.03
+# the rows.
+NAIVE_ROOM = 0.1  # to the baseline's error; also where the difference may be chance
+CHAMPION_ROOM = 0.03  # to the champion's
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "min_history")
 PARITY = 1e-5  # largest relative difference between states carried forward and encoded anew: rounding is 1e-7
-MUCH_SOLD_OUT = 0.2  # share of the rows judged from which they may be what a refusal is about
 _NAMED = 3  # products that a refusal names
 HOLDS_ONLY = "holds_only"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of one gate. One without either limit only says something."""
+    """The result of one gate. One without either limit informs, and always passes."""
 
     name: str
     figure: float | None  # None where nothing was measured
@@ -45,9 +45,11 @@ class Verdict:
     @property
     def needed(self) -> str:
         """The limits as text; empty where there are none."""
-        if self.low == -math.inf:
-            return "" if self.high == math.inf else f"≤ {self.high:g}"
-        return f"≥ {self.low:g}" if self.high == math.inf else f"{self.low:g} to {self.high:g}"
+        if math.isfinite(self.low) and math.isfinite(self.high):
+            return f"{self.low:g} to {self.high:g}"
+        if math.isfinite(self.low):
+            return f"≥ {self.low:g}"
+        return f"≤ {self.high:g}" if math.isfinite(self.high) else ""
 
     @property
     def measured(self) -> str:
@@ -57,71 +59,27 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        said = f"{self.words}: {self.measured}" + (f", needed {self.needed}" if self.needed else "")
-        return said if self.passed or not self.advice else f"{said}; {self.advice}"
+        words = f"{self.words}: {self.measured}"
+        if self.needed:
+            words += f", needed {self.needed}"
+        return words if self.passed or not self.advice else f"{words}; {self.advice}"
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as the record and the report store it."""
         return dict(plain({**vars(self), "passed": self.passed}))
 
 
-@dataclass(frozen=True)
-class Circumstances:
-    """Figures of a version and its sales that may have made a gate refuse it."""
-
-    products: int
-    below_cost: int = 0  # products with a given cost that passes the price charged last, net of tax
-    few_moves: int = 0  # products with price moves in too few fortnights for an elasticity of their own
-    sold_out: float = 0.0  # share of the periods judged, 0…1
-    short: Sequence[str] = ()  # how the history is short, a sentence each
-
-
-def _cost_above_price(found: Circumstances) -> str:
-    words = f"cost above price on {found.below_cost:,} of {found.products:,} products"
-    return words if found.below_cost else ""
-
-
-def _few_price_moves(found: Circumstances) -> str:
-    few = 2 * found.few_moves > found.products
-    words = f"few price moves: {found.few_moves:,} of {found.products:,} products have them in fewer than"
-    return f"{words} {LEAST_FORTNIGHTS} fortnights" if few else ""
-
-
-def _sold_out(found: Circumstances) -> str:
-    if found.sold_out >= 1:
-        return "sold-out rows only: no sale shows what more stock would have sold"
-    return f"{found.sold_out:.0%} of the rows judged sold out" if found.sold_out >= MUCH_SOLD_OUT else ""
-
-
-def _short_history(found: Circumstances) -> str:
-    return "; ".join(sentence.partition(":")[0] for sentence in found.short)
-
-
-# What may be behind the refusal of each gate, and of those that begin so, where the figures show it.
-CAUSES: dict[str, tuple[Callable[[Circumstances], str], ...]] = {
-    "beats_naive": (_short_history, _sold_out),
-    "bias": (_short_history, _sold_out),
-    "coverage": (_short_history, _sold_out),
-    "elasticity_sane": (_few_price_moves, _short_history),
-    "price_moves": (_cost_above_price,),
-}
-
-
-def causes(name: str, found: Circumstances) -> list[str]:
-    """The likely causes of a gate's refusal that the figures show, a sentence each; none where they show none."""
-    tried = next((those for gate, those in CAUSES.items() if name.startswith(gate)), ())
-    return [sentence for cause in tried if (sentence := cause(found))]
-
-
 def explained(verdicts: Sequence[Verdict], found: Circumstances) -> list[Verdict]:
     """The verdicts; those that did not pass also give their likely causes as advice."""
 
-    def told(verdict: Verdict) -> Verdict:
-        known = ", ".join(causes(verdict.name, found))
-        advice = "; ".join(filter(None, (verdict.advice, known and f"likely because: {known}")))
-        return verdict if verdict.passed else replace(verdict, advice=advice)
+    def with_causes(verdict: Verdict) -> Verdict:
+        likely = ", ".join(causes(verdict.name, found))
+        if verdict.passed or not likely:
+            return verdict
+        advice = f"likely because: {likely}"
+        return replace(verdict, advice=f"{verdict.advice}; {advice}" if verdict.advice else advice)
 
-    return [told(verdict) for verdict in verdicts]
+    return [with_causes(verdict) for verdict in verdicts]
 
 
 def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -134,15 +92,15 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
 
     Of a `holds_only` version no price rests on its elasticities, which need not be plausible.
     """
-    bias, elasticity = _number(figures.get("bias")), figures.get("elasticity") or {}
     words = f"error (WAPE) as a multiple of the baseline's ({baseline_words(figures)})"
-    censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
-    all_sold_out = 0.0 < rows + left_out <= censored  # no row can judge the demand forecast
-    ratio = None if all_sold_out else _ratio(figures.get("wape"), figures.get("wape_baseline"))
-    covered, by_volume = "share of actuals in {} % intervals", limits.naive_ratio + NAIVE_ROOM
+    ratio = None if _all_sold_out(figures) else _ratio(figures.get("wape"), figures.get("wape_baseline"))
+    by_volume = limits.naive_ratio + NAIVE_ROOM
+    bias = _number(figures.get("bias"))
+    elasticity = figures.get("elasticity") or {}
+    covered = "share of actuals in {} % intervals"
     return [
         Verdict("beats_naive", ratio, words, high=_with_sampling_error(figures, limits)),
-        *_by_volume("beats_naive", figures, figures, words, key="wape_baseline", limit=by_volume, times=1.0),
+        *_by_volume("beats_naive", figures, figures, words, key="wape_baseline", limit=by_volume),
         Verdict("bias", bias and abs(bias), "absolute bias as a share of units", high=limits.bias),
         Verdict("coverage_80", _number(figures.get("coverage_80")), covered.format(80), *limits.coverage_80),
         Verdict("coverage_95", _number(figures.get("coverage_95")), covered.format(95), *limits.coverage_95),
@@ -156,25 +114,34 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
     ]
 
 
+def _all_sold_out(figures: Mapping[str, Any]) -> bool:
+    """True where no row can judge the forecast of demand."""
+    censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
+    return 0.0 < rows + left_out <= censored
+
+
 def _with_sampling_error(figures: Mapping[str, Any], limits: GatesConfig) -> float:
     """The most that passes: a little more where the confidence interval of the difference includes the limit.
 
     LightGBM alone may forecast as well, but has no price response.
     """
-    low, base = _number((figures.get("against_baseline") or {}).get("wape_low")), _number(figures.get("wape_baseline"))
-    if low is None or base is None or low > (limits.naive_ratio - 1.0) * base:
+    lowest = _number((figures.get("against_baseline") or {}).get("wape_low"))
+    baseline = _number(figures.get("wape_baseline"))
+    if lowest is None or baseline is None or lowest > (limits.naive_ratio - 1.0) * baseline:
         return limits.naive_ratio
     return limits.naive_ratio + NAIVE_ROOM
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    """Says whether prices may rest on the elasticities, of which `share` of the units have one; never fails."""
+    """Shows whether prices may rest on the elasticities, of which `share` of the units have one; never fails."""
     words = "share of units whose elasticity is identified"
     if not holds_only and share >= limits.identified:
         return Verdict("identified", share, words, low=limits.identified)
-    moves = f"prices move all the same: it was not packed as {HOLDS_ONLY}, which only a training decides anew"
-    holds = f"promoted as {HOLDS_ONLY}: it forecasts, and prices stay, but for stock and guardrails"
-    return Verdict("identified", share, f"{words}; {holds if holds_only else moves}")
+    if holds_only:
+        words += f"; promoted as {HOLDS_ONLY}: it forecasts, and prices stay, but for stock and guardrails"
+    else:
+        words += f"; prices move all the same: it was not packed as {HOLDS_ONLY}, which only a training decides anew"
+    return Verdict("identified", share, words)
 
 
 def champion_gates(
@@ -185,19 +152,20 @@ def champion_gates(
     The champion's error counts `decay` times, as much as it errs more in production: refitted it shows no age.
     """
     words = "error (WAPE) as a multiple of the champion's on the same folds"
-    words += f", times {decay:.3g}: so much more it errs in production (monitoring)" if decay > 1 else ""
-    ratio, limit = (
-        _ratio(challenger.get("wape"), champion.get("wape"), times=decay),
-        limits.champion_ratio + CHAMPION_ROOM,
-    )
-    by_volume = _by_volume("against_champion", challenger, champion, words, key="wape", limit=limit, times=decay)
-    return [Verdict("against_champion", ratio, words, high=limits.champion_ratio), *by_volume]
+    if decay > 1:
+        words += f", times {decay:.3g}: so much more it errs in production (monitoring)"
+    ratio = _ratio(challenger.get("wape"), champion.get("wape"), times=decay)
+    by_volume = limits.champion_ratio + CHAMPION_ROOM
+    return [
+        Verdict("against_champion", ratio, words, high=limits.champion_ratio),
+        *_by_volume("against_champion", challenger, champion, words, key="wape", limit=by_volume, times=decay),
+    ]
 
 
 def not_compared_gate() -> Verdict:
     """Refuses nothing: refitted on these folds, a champion with the challenger's settings would be the challenger."""
-    said = "not compared: the champion has the challenger's settings, and refitted on these folds it is the challenger"
-    return Verdict("against_champion", None, said)
+    words = "not compared: the champion has the challenger's settings, and refitted on these folds it is the challenger"
+    return Verdict("against_champion", None, words)
 
 
 def state_gates(*, challenger: str, champion: str | None, parity: float | None) -> list[Verdict]:
@@ -212,8 +180,8 @@ def state_gates(*, challenger: str, champion: str | None, parity: float | None) 
         advice = "carry them forward with `pricing refresh --version N --sales …`, then promote what it registers"
         verdicts.append(Verdict("fresh", float(behind), words, high=0.0, advice=advice))
     if parity is not None:
-        words, advice = "largest difference from states encoded from scratch", "refresh with --rebuild true"
-        verdicts.append(Verdict("parity", _number(parity), words, high=PARITY, advice=advice))
+        words = "largest difference from states encoded from scratch"
+        verdicts.append(Verdict("parity", _number(parity), words, high=PARITY, advice="refresh with --rebuild true"))
     return verdicts
 
 
@@ -223,7 +191,8 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
     `champion` gives units a period of each: unknown ones (NaN) weigh 0; where all weigh 0, all count the same.
     """
     units = {product: 0.0 if math.isnan(amount) else amount for product, amount in champion.items()}
-    units = units if any(units.values()) else dict.fromkeys(units, 1.0)
+    if not any(units.values()):
+        units = dict.fromkeys(units, 1.0)
     unknown = sorted((product for product in units if product not in known), key=lambda product: -units[product])
     share = 1 - math.fsum(units[product] for product in unknown) / math.fsum(units.values())
     advice = f"it lacks {len(unknown)} of {len(units)}: {_some(unknown)}; were the sales complete?"
@@ -251,53 +220,77 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
 
     The figure is the one that is closest to its limit, or furthest beyond it; the words have them all.
     """
-    found: list[tuple[float, float]] = []
-    said = []
+    measured: list[tuple[float, float]] = []  # a figure and its limit
+    described = []
     for words, before in (("the champion's price", moves.champion), ("the price charged last", moves.charged)):
         sizes = moves.sizes(before)
         if len(sizes):
-            median, most = float(np.median(sizes)), beyond_most(sizes)
-            found += [(median, limits.median), (most, limits.p95)]
-            said.append(f"from {words} median {median:.4g}, 95th percentile {most:.4g}")
-    if not found:
+            median = float(np.median(sizes))
+            most = beyond_most(sizes)
+            measured += [(median, limits.median), (most, limits.p95)]
+            described.append(f"from {words} median {median:.4g}, 95th percentile {most:.4g}")
+    if not measured:
         return Verdict("price_moves", None, "no product has a price to compare with")
-    figure, limit = max(found, key=lambda pair: pair[0] / pair[1])
-    words = f"|ln(price after / before)| of {len(set(moves.product_ids))} products ({'; '.join(said)})"
-    names, old, new = moves.product_ids, moves.charged, moves.candidate
-    furthest = ", ".join(f"{names[place]} {old[place]:g} → {new[place]:g}" for place in moves.worst(_NAMED))
+
+    figure, limit = max(measured, key=lambda pair: pair[0] / pair[1])
+    words = f"|ln(price after / before)| of {len(set(moves.product_ids))} products ({'; '.join(described)})"
+    furthest = ", ".join(
+        f"{moves.product_ids[place]} {moves.charged[place]:g} → {moves.candidate[place]:g}"
+        for place in moves.worst(_NAMED)
+    )
     return Verdict("price_moves", figure, words, high=limit, advice=f"furthest: {furthest}")
 
 
 def comparable(
-    one: Mapping[str, Any], other: Mapping[str, Any], *, settings: tuple[DemandConfig, DemandConfig]
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], *, settings: tuple[DemandConfig, DemandConfig]
 ) -> bool:
-    """Tells that two backtests scored the same periods of the same data, so that their figures compare.
+    """True where two backtests scored the same periods of the same data, so that their figures compare.
 
     Each has `data` with the panel's `fingerprint`; equal cutoffs do not imply equal scored periods.
     """
-    if len({demand.horizon for demand in settings}) > 1:
-        return False
-    prints, others = ((backtest.get("data") or {}).get("fingerprint") for backtest in (one, other))
-    cutoffs = [[str(fold.get("cutoff")) for fold in backtest.get("folds") or []] for backtest in (one, other)]
-    return prints is not None and prints == others and cutoffs[0] == cutoffs[1]
+
+    def fingerprint(backtest: Mapping[str, Any]) -> str | None:
+        found: str | None = (backtest.get("data") or {}).get("fingerprint")
+        return found
+
+    def cutoffs(backtest: Mapping[str, Any]) -> list[str]:
+        return [str(fold.get("cutoff")) for fold in backtest.get("folds") or []]
+
+    our_settings, their_settings = settings
+    return (
+        our_settings.horizon == their_settings.horizon
+        and fingerprint(ours) is not None
+        and fingerprint(ours) == fingerprint(theirs)
+        and cutoffs(ours) == cutoffs(theirs)
+    )
 
 
 def _by_volume(
-    name: str, figures: Mapping[str, Any], base: Mapping[str, Any], words: str, *, key: str, limit: float, times: float
+    gate: str,
+    figures: Mapping[str, Any],
+    base: Mapping[str, Any],
+    words: str,
+    *,
+    key: str,
+    limit: float,
+    times: float = 1.0,
 ) -> Iterator[Verdict]:
     """Judges each class of products by volume: its error as a multiple of that which `base` has under `key`."""
-    mine, theirs = (one.get("by_volume") or {} for one in (figures, base))
+    ours = figures.get("by_volume") or {}
+    theirs = base.get("by_volume") or {}
     for volume in CLASSES:
-        if volume in mine or volume in theirs:
-            ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key), times=times)
-            yield Verdict(f"{name}_{volume}", ratio, f"{volume}-volume products: {words}", high=limit)
+        if volume in ours or volume in theirs:
+            errors, base_errors = ours.get(volume) or {}, theirs.get(volume) or {}
+            ratio = _ratio(errors.get("wape"), base_errors.get(key), times=times)
+            yield Verdict(f"{gate}_{volume}", ratio, f"{volume}-volume products: {words}", high=limit)
 
 
 def _ratio(figure: Any, base: Any, *, times: float = 1.0) -> float | None:
-    top, bottom = _number(figure), _number(base)
-    if top is None or bottom is None or (top and not bottom):
+    """One error as a multiple of another; 1 where both are 0, None where one is not known or only the other is 0."""
+    error, base_error = _number(figure), _number(base)
+    if error is None or base_error is None or (error and not base_error):
         return None
-    return top / (bottom * times) if bottom else 1.0
+    return error / (base_error * times) if base_error else 1.0
 
 
 def _number(value: Any) -> float | None:

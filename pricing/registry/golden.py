@@ -18,8 +18,13 @@ TOLERANCE = 1e-4
 PRODUCTS = 6
 TRIES = 5
 FIELDS = (
-    *("recommended_price", "confidence", "expected_units", "expected_margin"),
-    *("source", "strategy", "price_range"),
+    "recommended_price",
+    "confidence",
+    "expected_units",
+    "expected_margin",
+    "source",
+    "strategy",
+    "price_range",
 )
 
 
@@ -29,9 +34,10 @@ def choose_requests(demand: Demand, *, on_sale: Strings, today: dt.date) -> list
     Products that are not `on_sale` are chosen where no other is known.
     """
     sold = np.flatnonzero(np.isin(demand.product_ids, on_sale))
-    sold = sold if len(sold) else np.arange(len(demand.product_ids))
+    if not len(sold):
+        sold = np.arange(len(demand.product_ids))
     rows = np.unique(sold[np.linspace(0, len(sold) - 1, num=PRODUCTS).astype(int)])
-    category, weekdays = str(demand.categories[0]), get_args(Weekday)
+    weekdays = get_args(Weekday)
     known = [
         PriceRequest(
             product_id=str(demand.product_ids[row]),
@@ -42,11 +48,13 @@ def choose_requests(demand: Demand, *, on_sale: Strings, today: dt.date) -> list
         for place, row in enumerate(rows)
     ]
     stranger = {"current_stock": 20.0, "day_of_week": weekdays[today.weekday()], "list_price": 10.0, "unit_cost": 6.0}
+    category = str(demand.categories[0])
     unknown: list[dict[str, Any]] = [{"category": category}, {"category": category, "comp_price": 9.5}, {}]
-    return known + [
-        PriceRequest.model_validate({"product_id": f"golden-stranger-{place}", **stranger, **more})
-        for place, more in enumerate(unknown)
+    strangers = [
+        PriceRequest.model_validate({"product_id": f"golden-stranger-{place}", **stranger, **own})
+        for place, own in enumerate(unknown)
     ]
+    return known + strangers
 
 
 def record(prices: Pricer, demand: Demand, *, on_sale: Strings, today: dt.date) -> dict[str, Any]:
@@ -54,7 +62,7 @@ def record(prices: Pricer, demand: Demand, *, on_sale: Strings, today: dt.date) 
     cases = [
         {
             "request": request.model_dump(mode="json", exclude_none=True),
-            "decision": decision.model_dump(mode="json", include={*FIELDS}),
+            "decision": decision.model_dump(mode="json", include=set(FIELDS)),
         }
         for request in choose_requests(demand, on_sale=on_sale, today=today)
         for decision in prices.price([request], today=today)
@@ -77,22 +85,26 @@ def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> tuple
         raise VersionError(f"{where}: its golden requests cannot be read ({first_line(error)}); train again") from error
     if not cases:
         raise VersionError(f"{where}: carries no golden request: nothing shows that it prices as it did; train again")
+    return tuple(_checked(prices, request, expected, today=today, where=where) for request, expected in cases)
+
+
+def _checked(
+    prices: Pricer, request: PriceRequest, expected: Mapping[str, Any], *, today: dt.date, where: str
+) -> float:
+    """Milliseconds of a request's fastest answer; raises VersionError where it is not the one that was recorded."""
     latencies = []
-    for request, expected in cases:
-        tries = []
-        for _ in range(TRIES):
-            start = time.perf_counter()
-            (decision,) = prices.price([request], today=today)
-            tries.append((time.perf_counter() - start) * 1000)
-        latencies.append(min(tries))
-        found = decision.model_dump(mode="json")
-        for field in FIELDS:
-            if not _same(found[field], expected.get(field)):
-                raise VersionError(
-                    f"{where}: the golden request for {request.product_id} answers {field} {found[field]!r} where "
-                    f"{expected.get(field)!r} was recorded; this library does not price as the one that packed it"
-                )
-    return tuple(latencies)
+    for _ in range(TRIES):
+        start = time.perf_counter()
+        (decision,) = prices.price([request], today=today)
+        latencies.append((time.perf_counter() - start) * 1000)
+    found = decision.model_dump(mode="json")
+    for field in FIELDS:
+        if not _same(found[field], expected.get(field)):
+            raise VersionError(
+                f"{where}: the golden request for {request.product_id} answers {field} {found[field]!r} where "
+                f"{expected.get(field)!r} was recorded; this library does not price as the one that packed it"
+            )
+    return min(latencies)
 
 
 def _same(found: Any, expected: Any) -> bool:

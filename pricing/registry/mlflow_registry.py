@@ -28,8 +28,17 @@ _ABOUT = (
     "(`pricing promote`); `previous` is the last champion with other weights, to which `rollback` goes."
 )
 _TAGGED = (
-    *("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library", "checksum"),
-    *("identified", "holds_only"),  # how much it knows of elasticities
+    "kind",
+    "parent",
+    "weights",
+    "backtest",
+    "state_date",
+    "products",
+    "contract",
+    "library",
+    "checksum",
+    "identified",  # the share of units whose elasticity is known
+    "holds_only",
 )
 _MOST_VERSIONS = 100_000  # that are listed, some two hundred years of nights; MLflow takes twice as many
 
@@ -78,7 +87,8 @@ class Registry:
         """
         if mlflow.active_run() is None or Path(folder).name != ARTIFACT:
             raise RegistryError(f"a version is logged under a run, from a folder {ARTIFACT}; found {folder}")
-        header, package = files.read_header(Path(folder)), Path(pricing.__file__).parent
+        header = files.read_header(Path(folder))
+        package = Path(pricing.__file__).parent
         own = {name: str(header[name]).lower() for name in _TAGGED if header.get(name) is not None}
         with self._translated_errors(), warnings.catch_warnings():
             # MLflow asks for type hints to infer a schema from; ours is given, and its own classes lack them too.
@@ -97,7 +107,7 @@ class Registry:
                 input_example=example(header),
                 pip_requirements=[f"{name}=={installed(name)}" for name in _SERVING_PACKAGES],
             )
-            with suppress(MlflowException):  # it is there already, or the next call says what is wrong
+            with suppress(MlflowException):  # it is there already, or the next call raises what is wrong
                 self._client.create_registered_model(self.model_name, description=_ABOUT)
             created = self._client.create_model_version(
                 self.model_name,
@@ -169,13 +179,14 @@ class Registry:
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
             entry = self._client.get_model_version(self.model_name, number)
-            place = self._client.get_model_version_download_uri
-            where, source = place(entry.name, entry.version), str(entry.source)
-            alike = self._client.search_model_versions(f"run_id = '{entry.run_id}'")  # a copy may have another source
-            shared = [place(one.name, one.version) for one in alike].count(where) > 1
+            copies = self._client.search_model_versions(f"run_id = '{entry.run_id}'")  # it, and any of another source
+            place_of = self._client.get_model_version_download_uri
+            place = place_of(self.model_name, number)
+            shared = [place_of(copy.name, copy.version) for copy in copies].count(place) > 1
             if not shared:
-                get_artifact_repository(where, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
+                get_artifact_repository(place, tracking_uri=self.uri).delete_artifacts()  # type: ignore[no-untyped-call]
             self._client.delete_model_version(self.model_name, number)
+            source = str(entry.source)
             if not shared and source.startswith("models:/m-"):  # the databases do not fill in the entry's `model_id`
                 self._client.delete_logged_model(source.removeprefix("models:/"))
 
@@ -185,21 +196,20 @@ class Registry:
         The versions of its partitions stay where they are: `content` fetches one.
 
         Raises:
-            RegistryError: The version is unknown, its files are gone, or something is in the way.
+            RegistryError: The version is unknown, or its files are gone.
+            VersionError: Something is in the way.
         """
-        to, entry = Path(to), self.find(reference)
-        with self._translated_errors():
-            to.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".pricing-", dir=to.parent) as scratch:
-                whole, store = Path(scratch) / ARTIFACT, self._files(entry.number)
-                whole.mkdir()
-                listed = store.list_artifacts()
-                if not listed:
-                    raise RegistryError(f"registry {self.uri}: the files of version {entry.number} are gone")
-                for each in listed:
-                    if each.path != files.PARTS:
-                        store.download_artifacts(each.path, dst_path=str(whole))
-                return whole.replace(to)
+        folder = Path(to)
+        entry = self.find(reference)
+        with self._translated_errors(), files.appearing(folder) as partial:
+            repository = self._files(entry.number)
+            listed = repository.list_artifacts()
+            if not listed:
+                raise RegistryError(f"registry {self.uri}: the files of version {entry.number} are gone")
+            for artifact in listed:
+                if artifact.path != files.PARTS:
+                    repository.download_artifacts(artifact.path, dst_path=str(partial))
+        return folder
 
     def content(self, number: str, name: str) -> bytes:
         """The content of one file of a version; RegistryError where it is not there."""

@@ -2,10 +2,12 @@
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 
 from pricing.arrays import Floats, Strings
 from pricing.data.features import FULL_PROMO_CUT
@@ -52,12 +54,8 @@ class PriceMoves:
 
     def sizes(self, before: Floats) -> Floats:
         """(product,) each product's largest move from the prices before, where both are known."""
-        logs = self.moved(before)
-        known = np.isfinite(logs)
-        _, product = np.unique(np.array(self.product_ids)[known], return_inverse=True)
-        found = np.zeros(int(product.max(initial=-1)) + 1)
-        np.maximum.at(found, product, logs[known])
-        return found
+        sizes = pd.Series(self.moved(before)).groupby(np.array(self.product_ids)).max()
+        return sizes.dropna().to_numpy()
 
     def worst(self, count: int) -> list[int]:
         """The places of the requests whose prices would move furthest, the furthest first."""
@@ -69,11 +67,13 @@ class PriceMoves:
         """The prices that would move furthest, as a Markdown table."""
         lines = ["| product | last charged | regular | champion | candidate | factor |", "|---|---|---|---|---|---|"]
         for place in self.worst(count):
-            columns = (self.charged, self.regular, self.champion, self.candidate)
-            prices = ["–" if np.isnan(values[place]) else f"{values[place]:g}" for values in columns]
-            before = self.charged[place] if np.isnan(self.champion[place]) else self.champion[place]
-            name, factor = escape_markdown(self.product_ids[place]), f"× {self.candidate[place] / before:.3g}"
-            lines.append(f"| {' | '.join([name, *prices, factor])} |")
+            charged, regular, champion, candidate = (
+                float(prices[place]) for prices in (self.charged, self.regular, self.champion, self.candidate)
+            )
+            factor = candidate / (charged if math.isnan(champion) else champion)
+            prices = ["–" if math.isnan(price) else f"{price:g}" for price in (charged, regular, champion, candidate)]
+            cells = [escape_markdown(self.product_ids[place]), *prices, f"× {factor:.3g}"]
+            lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
 
@@ -82,9 +82,8 @@ def measure_moves(
 ) -> PriceMoves:
     """Prices the requests by the candidate and, where there is one, the champion; `listed` are their `list_prices`."""
 
-    def priced(pricer: Pricer | None) -> Floats:
-        decided = pricer.price(requests, today=today) if pricer is not None else ()
-        return np.array([decision.recommended_price for decision in decided] or [np.nan] * len(requests), np.float64)
+    def priced(pricer: Pricer) -> Floats:
+        return np.array([decision.recommended_price for decision in pricer.price(requests, today=today)], np.float64)
 
     charged = np.array([request.current_price or np.nan for request in requests], np.float64)
     cut = 1 - charged / listed
@@ -92,28 +91,29 @@ def measure_moves(
         product_ids=tuple(request.product_id for request in requests),
         charged=charged,
         regular=np.where((cut >= FULL_PROMO_CUT) & (cut <= DEEPEST_CUT), listed, charged),
-        champion=priced(champion),
+        champion=np.full(len(requests), np.nan) if champion is None else priced(champion),
         candidate=priced(candidate),
     )
 
 
 def last_charged(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
     """(product,) the price charged last, by the champion first: newer sales may be at fault; NaN without any."""
-    return _first_known(
-        product_ids, (champion, "last_price"), (champion, "price"), (candidate, "last_price"), (candidate, "price")
-    )
+    known = [facts for facts in (champion, candidate) if facts is not None]
+    return _first_known(product_ids, [(facts, prices) for facts in known for prices in (facts.last_price, facts.price)])
 
 
 def list_prices(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
-    """(product,) the list price, by the champion where it has one; NaN where nothing tells."""
-    return _first_known(product_ids, (champion, "list_price"), (candidate, "list_price"))
+    """(product,) the list price, by the champion where it has one; NaN where neither has one."""
+    known = [facts for facts in (champion, candidate) if facts is not None]
+    return _first_known(product_ids, [(facts, facts.list_price) for facts in known])
 
 
-def _first_known(product_ids: Strings, *words: tuple[ProductFacts | None, str]) -> Floats:
+def _first_known(product_ids: Strings, sources: Sequence[tuple[ProductFacts, Floats]]) -> Floats:
+    """(product,) its price in the first of the sources, (product of the facts,) each, that has one; NaN without any."""
     found: dict[str, float] = {}
-    for facts, name in words:
-        told = zip(facts.product_ids.tolist(), getattr(facts, name).tolist(), strict=True) if facts is not None else ()
-        found = {product: price for product, price in told if not math.isnan(price)} | found
+    for facts, prices in reversed(sources):
+        of_source = zip(facts.product_ids.tolist(), prices.tolist(), strict=True)
+        found |= {product: price for product, price in of_source if not math.isnan(price)}
     return np.array([found.get(product, np.nan) for product in product_ids.tolist()])
 
 
@@ -122,9 +122,8 @@ def sample_requests(
 ) -> list[PriceRequest]:
     """Plain requests for at most `size` products on sale at the price charged last: for all, or within categories."""
     charged = last_charged(candidate.product_ids, candidate, champion)
-    units = np.nan_to_num(candidate.typical_units)
     known = np.isfinite(charged)
-    on_sale = known & (units > 0)
+    on_sale = known & (np.nan_to_num(candidate.typical_units) > 0)
     rows = _stratified(np.flatnonzero(on_sale if on_sale.any() else known), candidate.categories, size=size)
     weekday = get_args(Weekday)[day.weekday()]
     return [

@@ -1,6 +1,5 @@
-"""The append-only record of what was in production, by whom and why; to change the champion, and what may go."""
+"""Change the champion, under an append-only record of what was in production, by whom and why."""
 
-import datetime as dt
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +32,6 @@ _RECORD = append_only(
     Column("gates", JSON, nullable=False),
 )
 REJECTED = "not_rejected"  # the gate that a rejected version fails
-MOST = 30  # versions deleted at once: a month of nights, so that a long history goes within days and no night lasts
 _log = logging.getLogger(__name__)
 
 
@@ -67,9 +65,14 @@ class Audit(Ledger[AuditEntry]):
         super().__init__(url, _RECORD, AuditEntry)
 
 
+def done(entries: Sequence[AuditEntry]) -> list[AuditEntry]:
+    """The entries that changed the champion."""
+    return [entry for entry in entries if entry.outcome == "done"]
+
+
 def champion_of(entries: Sequence[AuditEntry]) -> str | None:
-    """The champion after the last entry with outcome "done"."""
-    return next((entry.to_version for entry in reversed(entries) if entry.outcome == "done"), None)
+    """The champion after the last entry that changed it."""
+    return next((entry.to_version for entry in reversed(done(entries))), None)
 
 
 def rejections(entries: Sequence[AuditEntry], versions: Mapping[str, str]) -> dict[str, AuditEntry]:
@@ -78,22 +81,21 @@ def rejections(entries: Sequence[AuditEntry], versions: Mapping[str, str]) -> di
     A rollback rejects the version that it leaves, until that is champion again; where it goes to other weights, every
     version that shares those that it leaves. `versions` are number → weights.
     """
-    hashes: dict[str | None, str | None] = {entry.to_version: entry.weights for entry in entries if entry.weights}
-    hashes.update(versions)
-    numbers: dict[str, AuditEntry] = {}
-    weights: dict[str, AuditEntry] = {}
-    for entry in entries:
-        if entry.outcome != "done":
-            continue
-        left, reached = hashes.get(entry.from_version), hashes.get(entry.to_version)
+    weights: dict[str | None, str | None] = {entry.to_version: entry.weights for entry in entries if entry.weights}
+    weights.update(versions)
+    by_number: dict[str, AuditEntry] = {}
+    by_weights: dict[str, AuditEntry] = {}
+    for entry in done(entries):
+        left = weights.get(entry.from_version)
+        reached = weights.get(entry.to_version)
         if entry.action == "rollback" and entry.from_version is not None:
-            numbers[entry.from_version] = entry
+            by_number[entry.from_version] = entry
             if left is not None and left != reached:
-                weights[left] = entry
-        numbers.pop(entry.to_version or "", None)
-        weights.pop(reached or "", None)
-    shared = {number: weights[one] for number, one in versions.items() if one in weights}
-    return {**shared, **numbers}
+                by_weights[left] = entry
+        by_number.pop(entry.to_version or "", None)
+        by_weights.pop(reached or "", None)
+    sharing = {number: by_weights[its] for number, its in versions.items() if its in by_weights}
+    return sharing | by_number
 
 
 def move(registry: "Registry", audit: Audit, wanted: AuditEntry) -> AuditEntry:
@@ -104,24 +106,19 @@ def move(registry: "Registry", audit: Audit, wanted: AuditEntry) -> AuditEntry:
             champion (recorded as lost). The aliases are then as they were.
     """
     target = registry.find(wanted.to_version or "")
-    before: dict[str, str] | None = None
+    before: dict[str, str] | None = None  # the aliases, from when one may have changed
     try:
         with audit.turn(registry.identity()) as turn:
             aliases = registry.aliases()
             note_manual_change(turn, aliases, who=wanted.who, at=wanted.at)
             champion = aliases.get(CHAMPION)
             lost = champion != wanted.from_version
+            outcome: Outcome = "lost" if lost else "done"
             # Recorded first: where that fails, no alias must have changed.
-            asked = replace(wanted, weights=target.weights, from_version=champion)
-            entry = turn.append(replace(asked, outcome="lost" if lost else "done"))
+            entry = turn.append(replace(wanted, weights=target.weights, from_version=champion, outcome=outcome))
             if not lost:
                 before = aliases
-                # Champion last, since publishing follows it: everything else is in place by then.
-                previous = earlier_champion(turn.entries(), weights_of(registry), weights=target.weights)
-                if previous is not None:
-                    registry.set_alias(PREVIOUS, previous)
-                registry.set_alias(CHAMPION, target.number)
-                _drop_rejected_challenger(registry, turn)
+                _point_to(target, registry, turn)
     except BaseException:
         if before is not None:
             _restore(registry, before)
@@ -134,6 +131,19 @@ def move(registry: "Registry", audit: Audit, wanted: AuditEntry) -> AuditEntry:
     return entry
 
 
+def _point_to(target: "RegisteredVersion", registry: "Registry", turn: Turn[AuditEntry]) -> None:
+    """Moves the aliases; the champion's last but for the challenger's, since publishing follows it."""
+    previous = earlier_champion(turn.entries(), weights_of(registry), weights=target.weights)
+    if previous is not None:
+        registry.set_alias(PREVIOUS, previous)
+    registry.set_alias(CHAMPION, target.number)
+    try:
+        if registry.aliases().get(CHALLENGER) in rejections(turn.entries(), weights_of(registry)):
+            registry.remove_alias(CHALLENGER)
+    except RegistryError as error:  # a registry that is away now holds nothing up
+        _log.warning("the alias %s stays: %s", CHALLENGER, error)
+
+
 def weights_of(registry: "Registry") -> dict[str, str]:
     """Number → weights of every version that exists."""
     return {version.number: version.weights for version in registry.versions()}
@@ -141,8 +151,8 @@ def weights_of(registry: "Registry") -> dict[str, str]:
 
 def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str], *, weights: str) -> str | None:
     """The last champion of the record with other weights that is still in `versions`, number → weights; or None."""
-    done = [entry.to_version for entry in entries if entry.outcome == "done" and entry.to_version in versions]
-    return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
+    champions = [entry.to_version for entry in reversed(done(entries)) if entry.to_version is not None]
+    return next((number for number in champions if versions.get(number, weights) != weights), None)
 
 
 def rejected(registry: "Registry", audit: Audit, version: "RegisteredVersion") -> AuditEntry | None:
@@ -152,9 +162,10 @@ def rejected(registry: "Registry", audit: Audit, version: "RegisteredVersion") -
 
 def rejection_gates(registry: "Registry", audit: Audit, version: "RegisteredVersion") -> list[Verdict]:
     """The gate that a rejected version fails; none for others."""
-    found = rejected(registry, audit, version)
-    words = "rollbacks that left it, or its weights"
-    return [] if found is None else [Verdict(REJECTED, 1.0, words, high=0.0, advice=found.words())]
+    rejection = rejected(registry, audit, version)
+    if rejection is None:
+        return []
+    return [Verdict(REJECTED, 1.0, "rollbacks that left it, or its weights", high=0.0, advice=rejection.words())]
 
 
 def record_refusal(registry: "Registry", audit: Audit, wanted: AuditEntry) -> AuditEntry:
@@ -173,10 +184,11 @@ def record_manual_change(registry: "Registry", audit: Audit, *, who: str, at: st
 
 def note_manual_change(turn: Turn[AuditEntry], aliases: Mapping[str, str], *, who: str, at: str) -> AuditEntry | None:
     """Compares the champion with the record, and records and returns a change that was made by hand."""
-    recorded, found = champion_of(turn.entries()), aliases.get(CHAMPION)
+    recorded = champion_of(turn.entries())
+    found = aliases.get(CHAMPION)
     if recorded == found:
         return None
-    _log.warning("champion is %s, the record says %s: it was moved by hand", _name(found), _name(recorded))
+    _log.warning("champion is %s, the record has %s: it was moved by hand", _name(found), _name(recorded))
     return turn.append(
         AuditEntry(
             at=at,
@@ -187,63 +199,6 @@ def note_manual_change(turn: Turn[AuditEntry], aliases: Mapping[str, str], *, wh
             to_version=found,
         )
     )
-
-
-def outdated(
-    versions: Sequence["RegisteredVersion"], entries: Sequence[AuditEntry], *, before: dt.datetime
-) -> list["RegisteredVersion"]:
-    """Returns the copies that nothing needs: refreshed before a time, and neither of these.
-
-    - a version that an alias names;
-    - the newest copy of its weights;
-    - the copy with which its weights were last champion, according to the record: what a rollback goes to.
-
-    What was trained always stays. `versions` are all, and they and the record's `entries` are oldest first.
-    """
-    newest = {version.weights: version.number for version in versions}
-    number_weights = {version.number: version.weights for version in versions}
-    last_champion = {
-        number_weights[entry.to_version]: entry.to_version
-        for entry in entries
-        if entry.outcome == "done" and entry.to_version in number_weights
-    }
-    needed = {*newest.values(), *last_champion.values()}
-    return [
-        version
-        for version in versions
-        if version.tags.get("kind") == "refresh"
-        and version.created_ms < before.timestamp() * 1000
-        and not version.aliases
-        and version.number not in needed
-    ]
-
-
-def delete_outdated(registry: "Registry", record: Audit, *, before: dt.datetime) -> list[str]:
-    """Deletes the oldest MOST versions that `outdated` names, and returns their numbers.
-
-    Each goes under the record's lock, so that nothing is promoted meanwhile; others wait for one deletion at most. One
-    that cannot be deleted is logged, and tried again the next time.
-    """
-    gone: list[str] = []
-    for version in outdated(registry.versions(), [], before=before)[:MOST]:  # what the record says is asked below
-        with record.turn(registry.identity()) as turn:
-            if version not in outdated(registry.versions(), turn.entries(), before=before):
-                continue
-            try:
-                registry.delete(version.number)
-                gone.append(version.number)
-            except RegistryError as error:
-                _log.warning("version %s is not deleted: %s", version.number, error)
-    return gone
-
-
-def _drop_rejected_challenger(registry: "Registry", turn: Turn[AuditEntry]) -> None:
-    """Takes the alias challenger from a version that the record rejects; a registry that is away holds nothing up."""
-    try:
-        if registry.aliases().get(CHALLENGER) in rejections(turn.entries(), weights_of(registry)):
-            registry.remove_alias(CHALLENGER)
-    except RegistryError as error:
-        _log.warning("the alias %s stays: %s", CHALLENGER, error)
 
 
 def _restore(registry: "Registry", before: Mapping[str, str]) -> None:

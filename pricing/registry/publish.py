@@ -56,7 +56,7 @@ def publish(
         registry: Has the aliases and the versions.
         audit: Has the record of promotions.
         store: Where they are published.
-        control: Reads what persons have tried.
+        control: Reads what people have tried.
         now: The moment, in the shop's time zone: an experiment that is over by its day names no version any more.
         who: The person or job, for the record.
         alone: Publishes the champion alone and deletes nothing, as an image is baked with it.
@@ -70,9 +70,10 @@ def publish(
         tried = None if alone else control().experiments.challenger(now.date())
         return _ready(registry, store, champion=registry.aliases().get(CHAMPION), challenger=tried)
 
-    wanted, current = ready(), _pointer(store, registry.model_name)  # so that nobody waits while versions are fetched
+    wanted = ready()  # so that nobody waits while versions are fetched
+    current = _pointer(store, registry.model_name)
     recorded = champion_of(audit.entries(registry.identity()))
-    if wanted is not None and recorded == wanted.champion.number and _same(current, wanted):
+    if wanted is not None and recorded == wanted.champion.number and _serves(current, wanted):
         return current
     with audit.turn(registry.identity()) as turn:
         note_manual_change(turn, registry.aliases(), who=who, at=utc_stamp(now))
@@ -86,7 +87,7 @@ def publish(
 
 
 def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
-    """Tells that serving tasks find the champion that the alias names."""
+    """True where serving tasks find the champion that the alias names."""
     pointer = _pointer(store, registry.model_name)
     return (
         pointer is not None
@@ -97,12 +98,12 @@ def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
 
 def _ready(registry: "Registry", store: ObjectStore, *, champion: str | None, challenger: str | None) -> Pointer | None:
     """Puts the versions into the store, and returns a pointer to them, of no sequence yet; None without a champion."""
-    known = {version.number: version for version in registry.versions()}
+    checksums = {version.number: version.checksum for version in registry.versions()}
 
     def put(number: str) -> PublishedVersion:
-        if number not in known or not known[number].checksum:
+        if not checksums.get(number):
             raise RegistryError(f"{registry.model_name} has no version {number} with a checksum of its files")
-        return _put(registry, store, PublishedVersion(number, known[number].checksum))
+        return _put(registry, store, PublishedVersion(number, checksums[number]))
 
     if champion is None:
         return None
@@ -137,17 +138,19 @@ def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime) -> Pointer:
     with each change also where the last pointer, or the record of promotions, is lost.
     """
     current = _pointer(store, ready.model)
-    if current is not None and _same(current, ready):
+    if current is not None and _serves(current, ready):
         return current
-    last = 0 if current is None else current.sequence
-    pointer = replace(ready, sequence=max(int(now.timestamp()), last + 1))
+    sequence = int(now.timestamp())
+    if current is not None:
+        sequence = max(sequence, current.sequence + 1)
+    pointer = replace(ready, sequence=sequence)
     store.put(pointer_key(ready.model), pointer.to_json())
     _log.info("version %s is published as champion, sequence %d", pointer.champion.number, pointer.sequence)
     return pointer
 
 
-def _same(current: Pointer | None, ready: Pointer) -> bool:
-    return current is not None and current.served == ready.served
+def _serves(current: Pointer | None, wanted: Pointer) -> bool:
+    return current is not None and current.served == wanted.served
 
 
 def _pointer(store: ObjectStore, model: str) -> Pointer | None:
@@ -165,14 +168,15 @@ def _pointer(store: ObjectStore, model: str) -> Pointer | None:
 def _delete_unused(store: ObjectStore, pointer: Pointer) -> None:
     """Deletes versions of this model that nothing names, found by listing its prefix; the newest others stay."""
     prefix = versions_prefix(pointer.model)
-    folders: dict[str, list[str]] = {}
+    used = {version.folder for version in pointer.served}
+    unused: dict[str, list[str]] = {}  # folder → keys
     try:
         for key in store.keys(prefix):
-            folders.setdefault(key.removeprefix(prefix).partition("/")[0], []).append(key)
-        used = {version.folder for version in pointer.served}
-        others = [name for name in folders if _FOLDER.fullmatch(name) and name not in used]
-        others.sort(key=lambda name: int(name.partition("-")[0]), reverse=True)
-        for name in others[KEPT:]:  # the header first: a version that lacks it is not whole
-            store.delete(sorted(folders[name], key=lambda key: not key.endswith(f"/{files.HEADER}")))
+            folder, _, _ = key.removeprefix(prefix).partition("/")
+            if _FOLDER.fullmatch(folder) and folder not in used:
+                unused.setdefault(folder, []).append(key)
+        newest_first = sorted(unused, key=lambda folder: int(folder.partition("-")[0]), reverse=True)
+        for folder in newest_first[KEPT:]:  # the header first: a version that lacks it is not whole
+            store.delete(sorted(unused[folder], key=lambda key: not key.endswith(f"/{files.HEADER}")))
     except PricingError as error:  # what is published is published
         _log.warning("versions that nothing names stay in the store: %s", error)

@@ -1,7 +1,7 @@
 """The store that jobs publish to and serving tasks read: a pointer, and verified versions. No MLflow, no database.
 
 Below a store's address lie, for each registered model: `MODEL/champion.json`, the pointer; `MODEL/control.json`, what
-persons have switched and tried (`pricing.decision.switches`); `MODEL/prices/`, the newest table of `pricing price`;
+people have switched and tried (`pricing.decision.switches`); `MODEL/prices/`, the newest table of `pricing price`;
 `MODEL/versions/NUMBER-CHECKSUM/`, the files of a version that a price needs. A version's files never change, so that a
 pointer, written last, switches everything at once. What reads or writes the store raises SourceError when it does not
 answer.
@@ -156,7 +156,7 @@ def put_version(store: ObjectStore, version: PublishedVersion, *, model: str, fo
 
 
 def whole(store: ObjectStore, version: PublishedVersion, *, model: str) -> bool:
-    """Tells that the store lists every file of a version, and has its header."""
+    """True where the store lists every file of a version, and has its header."""
     prefix = _prefix(model, version)
     try:
         names = _served(store.get(prefix + files.HEADER) or b"", version)

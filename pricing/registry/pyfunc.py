@@ -16,7 +16,7 @@ from mlflow.types.schema import AnyType
 from pricing.config_models import ServingConfig
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, request_fields
-from pricing.decision.switches import NO_CONTROL, parse_control
+from pricing.decision.switches import NO_CONTROL, Control, parse_control
 from pricing.errors import RequestError
 from pricing.objects import open_store
 from pricing.registry import version
@@ -24,6 +24,17 @@ from pricing.registry.published_store import control_key, published_url
 
 ARTIFACT = "version"
 _NUMBER = AnyType()  # type: ignore[no-untyped-call]
+_NUMBERS = (
+    "comp_price",
+    "comp_price_age",
+    "current_price",
+    "unit_cost",
+    "list_price",
+    "current_stock",
+    "tax_rate",
+)
+_FLAGS = ("is_promo", "strict")
+_TEXTS = ("date", "day_of_week", "strategy", "category", "next_delivery")
 
 
 class PricingModel(PythonModel):
@@ -43,7 +54,7 @@ class PricingModel(PythonModel):
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Prices every row, heeding what persons have switched and tried where that is published to this machine.
+        """Prices every row, heeding what people have switched and tried where that is published to this machine.
 
         Args:
             context: Unused.
@@ -57,13 +68,19 @@ class PricingModel(PythonModel):
         today = dt.date.fromisoformat(params["today"]) if params and params.get("today") else dt.date.today()
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict(orient="records")
         requests = [_request(row, place) for place, row in enumerate(rows)]
-        content = open_store(published_url()).get(control_key(self._model)) if self._model else None
-        control = NO_CONTROL if content is None else parse_control(content)
-        switches = control.switches.at(dt.datetime.now(dt.UTC))
+        control = self._control()
         detailed = self._pricer.price_detailed(
-            requests, today=today, experiments=control.experiments, switches=switches
+            requests,
+            today=today,
+            experiments=control.experiments,
+            switches=control.switches.at(dt.datetime.now(dt.UTC)),
         )
-        return pd.DataFrame([each.decision.model_dump(mode="json") for each in detailed])
+        return pd.DataFrame([answer.decision.model_dump(mode="json") for answer in detailed])
+
+    def _control(self) -> Control:
+        """What people have switched and tried, where that is published to this machine."""
+        content = open_store(published_url()).get(control_key(self._model)) if self._model else None
+        return NO_CONTROL if content is None else parse_control(content)
 
 
 def signature() -> ModelSignature:
@@ -71,21 +88,17 @@ def signature() -> ModelSignature:
 
     Numbers are of any type: MLflow would refuse whole numbers where doubles are declared.
     """
-    optional: dict[str, str | AnyType] = {
-        **dict.fromkeys(("comp_price", "comp_price_age", "current_price", "unit_cost", "list_price"), _NUMBER),
-        **dict.fromkeys(("current_stock", "tax_rate"), _NUMBER),
-        **dict.fromkeys(("is_promo", "strict"), "boolean"),
-        **dict.fromkeys(("date", "day_of_week", "strategy", "category", "next_delivery"), "string"),
-    }
     inputs: list[ColSpec | TensorSpec] = [ColSpec("string", "product_id")]
-    inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
+    inputs += [ColSpec(_NUMBER, name, required=False) for name in _NUMBERS]
+    inputs += [ColSpec("boolean", name, required=False) for name in _FLAGS]
+    inputs += [ColSpec("string", name, required=False) for name in _TEXTS]
     return ModelSignature(inputs=Schema(inputs), params=ParamSchema([ParamSpec("today", "string", "")]))
 
 
 def example(header: Mapping[str, Any]) -> pd.DataFrame:
     """The input example: a golden request of a version's header, always with a competitor's price."""
     request = header["golden"]["cases"][0]["request"]
-    return pd.DataFrame([{"comp_price": 21.5, **{name: request[name] for name in request if name != "comp_price"}}])
+    return pd.DataFrame([{**request, "comp_price": 21.5}])
 
 
 def _registered(folder: Path) -> tuple[str, str]:

@@ -13,19 +13,30 @@ from pricing.demand.table import DemandTable
 from pricing.errors import HistoryError
 
 _PRODUCTS = ("product_ids", "parent_ids", "category", "own")  # (product,) columns of a table
-_ROWS = (
-    *("levels", "reference", "list_price", "unit", "size", "elasticity", "elasticity_sd", "weekend", "promotion"),
-    *("rival", "rival_usual", "grade"),
+_ROWS = (  # (row,) columns: products, then categories
+    "levels",
+    "reference",
+    "list_price",
+    "unit",
+    "size",
+    "elasticity",
+    "elasticity_sd",
+    "weekend",
+    "promotion",
+    "rival",
+    "rival_usual",
+    "grade",
 )
 
 
 def unite_tables(parts: Sequence[DemandTable], *, like: DemandTable) -> DemandTable:
-    """Return the table of all parts' products, by id; rows of categories, and what is common, are those of `like`."""
+    """Returns the table of all parts' products, by id; rows of categories, and what is common, are those of `like`."""
     order = _by_id(parts)
     columns = _joined(parts, _PRODUCTS, order)
     for name in _ROWS:
-        own = np.concatenate([getattr(part, name)[: len(part.product_ids)] for part in parts])[order]
-        columns[name] = np.concatenate([own, getattr(like, name)[len(like.product_ids) :]])
+        products = np.concatenate([getattr(part, name)[: len(part.product_ids)] for part in parts])[order]
+        categories = getattr(like, name)[len(like.product_ids) :]
+        columns[name] = np.concatenate([products, categories])
     competitor = parts[0].competitor
     if competitor is not None:  # as in all others: it is estimated of whole shops and of partitions
         competitor = replace(competitor, **_joined([part.competitor for part in parts], vars(competitor), order))
@@ -35,14 +46,16 @@ def unite_tables(parts: Sequence[DemandTable], *, like: DemandTable) -> DemandTa
 
 
 def unite_facts(parts: Sequence[ProductFacts]) -> ProductFacts:
-    """Return the facts of all parts' products, by id; no plans, which are the shop's."""
+    """Returns the facts of all parts' products, by id; no plans, which are the shop's."""
     return replace(parts[0], **_joined(parts, parts[0].columns(), _by_id(parts)))
 
 
 def _by_id(parts: Sequence[DemandTable] | Sequence[ProductFacts]) -> NDArray[np.intp]:
+    """The order of all parts' products by id; HistoryError where one is in two parts."""
     ids = np.concatenate([part.product_ids for part in parts])
     order = np.argsort(ids, kind="stable")
-    twice = ids[order][1:][ids[order][1:] == ids[order][:-1]]
+    ordered = ids[order]
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if twice.size:
         raise HistoryError(
             f"{str(twice[0])!r} is in two partitions, as its parent_id changed: partition the whole history, and train"

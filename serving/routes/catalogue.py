@@ -10,7 +10,8 @@ from flask import request
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from pricing.registry.version import LoadedVersion, ShownCompetitor, shown_competitor, shown_elasticities
+from pricing.registry.knowledge import ShownCompetitor, shown_competitor, shown_elasticities
+from pricing.registry.version import LoadedVersion
 from serving.api import Endpoint, Service, encode
 from serving.follower import Served
 from serving.problems import refused

@@ -10,7 +10,7 @@ from pricing.decision.explanation import Driver, Explanation, explain, unit_digi
 from pricing.decision.reasons import meanings
 from pricing.decision.request import Decision, Money, PriceRequest, Simulation, Spread, Text
 from pricing.errors import RequestError
-from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
+from pricing.registry.knowledge import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, Service, body_of
 from serving.follower import VERSION_ERRORS, Served
 from serving.problems import from_request_error

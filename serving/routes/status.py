@@ -9,7 +9,8 @@ from typing import Any, Literal
 from flask import Response, request
 from pydantic import BaseModel, Field
 
-from pricing.registry.version import LoadedVersion, shares_by_grade
+from pricing.registry.knowledge import shares_by_grade
+from pricing.registry.version import LoadedVersion
 from serving.api import Endpoint, Service, response
 from serving.follower import VERSION_ERRORS, FollowerState, Following
 from serving.metrics import CONTENT_TYPE

@@ -17,19 +17,23 @@ from tests.kit.versions import shared_version
 KEY = "00112233445566778899aabbccddeeff"
 SERVICE = {"PRICING_KEYS": "required", "PRICING_API_KEYS": f"smoke {KEY} price,explain"}
 Reply = tuple[int, Any]
+Answer = Callable[[str, dict[str, str], dict[str, Any]], Reply]  # to path, headers and body
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRICING_SMOKE_KEY", KEY)
 
 
 @pytest.mark.slow
 def test_the_real_service_passes_and_another_version_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home, port = tmp_path / "home", free_port()
     publish(str(home / "published"), shared_version(), version="7")
     environment = {**SERVICE, "PRICING_HOME": str(home), "PORT": str(port)}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     url = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("PRICING_SMOKE_KEY", KEY)
-
     with running(
         python("serving"), ready=f"{url}/health/live", log=tmp_path / "log", environment=environment, folder=tmp_path
     ):
@@ -53,7 +57,7 @@ def good(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
     return 200, {**decision, "model_version": "7"}
 
 
-def priced(**changes: Any) -> Callable[[str, dict[str, str], dict[str, Any]], Reply]:
+def priced(**changes: Any) -> Answer:
     def reply(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
         status, answer = good(path, headers, body)
         return (status, {**answer, **changes}) if "recommended_price" in answer else (status, answer)
@@ -62,7 +66,7 @@ def priced(**changes: Any) -> Callable[[str, dict[str, str], dict[str, Any]], Re
 
 
 @contextmanager
-def service(reply: Callable[[str, dict[str, str], dict[str, Any]], Reply]) -> Iterator[str]:
+def service(reply: Answer) -> Iterator[str]:
     def answer(handler: Handler) -> None:
         asked = handler.api.asked[-1]
         key = {"X-API-Key": handler.headers.get("X-API-Key", "")}
@@ -104,20 +108,17 @@ def starting(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
         (failing, [], "A: status 500"),
         (priced(recommended_price=0), [], "A: status 200"),
         (priced(source="rule", reasons=["no_model"]), [], "A: by rule, no_model"),
-        (priced(model_version="6"), [], "A: version 6, readiness said 7"),
+        (priced(model_version="6"), [], "A: version 6, /health/ready names 7"),
         (priced(recommended_price=11.5), [], "A: 11.5 lies outside its range 10 to 11"),
         (priced(recommended_price=14, price_range=[13, 15]), [], "A: 14 instead of 10 is a move beyond the limit"),
     ],
 )
 def test_a_broken_promise_fails_and_is_named(
-    reply: Callable[[str, dict[str, str], dict[str, Any]], Reply],
+    reply: Answer,
     options: list[str],
     complaint: str,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("PRICING_SMOKE_KEY", KEY)
-
     with service(reply) as url:
         code = smoke.main([url, "--wait", "0", *options])
 
@@ -126,20 +127,12 @@ def test_a_broken_promise_fails_and_is_named(
 
 
 @pytest.mark.parametrize("reply", [priced(source="override", recommended_price=14, price_range=[14, 14]), good])
-def test_a_persons_price_may_move_as_far_as_it_likes(
-    reply: Callable[[str, dict[str, str], dict[str, Any]], Reply], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PRICING_SMOKE_KEY", KEY)
-
+def test_a_persons_price_may_move_as_far_as_it_likes(reply: Answer) -> None:
     with service(reply) as url:
         assert smoke.main([url, "--wait", "0"]) == 0
 
 
-def test_before_the_first_promotion_prices_by_rule_will_do(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PRICING_SMOKE_KEY", KEY)
-
+def test_before_the_first_promotion_prices_by_rule_will_do(capsys: pytest.CaptureFixture[str]) -> None:
     def by_rule(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
         if path == "/products":
             return 200, {"products": []}

@@ -21,7 +21,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches
 from pricing.errors import RequestError
-from pricing.registry.version import MEANINGS
+from pricing.registry.knowledge import MEANINGS
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 from tests.kit.serving import REQUEST, ServingApp, open_app
 from tests.kit.versions import loaded_version, shared_version, with_feast

@@ -11,7 +11,7 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.demand.competitor import SPREAD, CompetitorEffects, _shrunk
 from pricing.demand.model import DemandModel, add_products
-from pricing.registry.version import shown_competitor
+from pricing.registry.knowledge import shown_competitor
 from tests.kit.competitor import OWN, PRODUCTS, drawn_panel, estimate, sales
 from tests.kit.versions import make_demand, shared_panel
 

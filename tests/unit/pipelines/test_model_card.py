@@ -9,7 +9,7 @@ from pipelines.steps.evaluation import model_card
 from pricing.arrays import Ints
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
-from pricing.registry.version import shown_elasticities
+from pricing.registry.knowledge import shown_elasticities
 from tests.kit.versions import FIGURES, loaded_version, with_feast
 
 

@@ -6,12 +6,11 @@ import pytest
 
 from pricing.config import load_config
 from pricing.config_models import DemandConfig, GatesConfig
+from pricing.registry.causes import Circumstances, causes
 from pricing.registry.gates import (
-    Circumstances,
     Verdict,
     anchors_gate,
     baseline_gates,
-    causes,
     champion_gates,
     comparable,
     explained,

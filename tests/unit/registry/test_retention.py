@@ -7,7 +7,8 @@ import pytest
 
 from pricing.errors import RegistryError
 from pricing.registry.mlflow_registry import RegisteredVersion
-from pricing.registry.promotion import AuditEntry, Outcome, delete_outdated, outdated
+from pricing.registry.promotion import AuditEntry, Outcome
+from pricing.registry.retention import delete_outdated, outdated
 from tests.kit.promotions import asked
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)

@@ -209,7 +209,7 @@ def test_what_is_no_plain_array_is_refused_by_name(copy: Path, save: Callable[[B
     content = io.BytesIO()
     save(content)
     (copy / ARRAY).write_bytes(content.getvalue())
-    rewrite(copy, files={**header(copy)["files"], ARRAY: files._sha256(copy / ARRAY)})
+    rewrite(copy, files={**header(copy)["files"], ARRAY: files.checksum_of(copy / ARRAY)})
 
     with pytest.raises(VersionError, match=ARRAY):
         load(copy)
@@ -231,7 +231,7 @@ def test_parts_that_this_library_does_not_know_are_refused_by_name(copy: Path, m
     known = json.loads((copy / "table.json").read_text())
     del known[missing]
     (copy / "table.json").write_text(json.dumps(known))
-    rewrite(copy, files={**header(copy)["files"], "table.json": files._sha256(copy / "table.json")})
+    rewrite(copy, files={**header(copy)["files"], "table.json": files.checksum_of(copy / "table.json")})
 
     with pytest.raises(VersionError, match=missing):
         load(copy)
@@ -252,7 +252,7 @@ def test_an_array_that_is_missing_or_holds_something_else_is_refused_by_name(cop
         del listed[f"{name}.npy"]
     else:
         np.save(path, np.array(["1"]))
-        listed[f"{name}.npy"] = files._sha256(path)
+        listed[f"{name}.npy"] = files.checksum_of(path)
     rewrite(copy, files=listed)
 
     with pytest.raises(VersionError, match=name.partition("/")[2]):

@@ -11,7 +11,8 @@ from pipelines.steps.parts import identified_of
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.grades import GRADES, LEAST_FORTNIGHTS, PRIOR_ONLY, TESTED
-from pricing.registry.version import LoadedVersion, circumstances_of, identified_share, shares_by_grade
+from pricing.registry.knowledge import identified_share, shares_by_grade
+from pricing.registry.version import LoadedVersion
 from tests.kit.versions import loaded_version, make_demand, make_version, shared_panel
 
 TODAY = dt.date(2023, 8, 1)
@@ -54,7 +55,7 @@ def test_what_may_be_behind_a_refusal_is_counted_net_of_tax_and_by_the_figures_o
     figures = {**version.backtest, "censored": 30, "rows": 80, "left_out": 20, "history": ["short"]}
     demand = replace(version.demand, evidence=evidence)
 
-    found = circumstances_of(replace(version, facts=facts, demand=demand, backtest=figures))
+    found = replace(version, facts=facts, demand=demand, backtest=figures).circumstances()
 
     assert (found.products, found.below_cost, found.few_moves) == (size, 2, 2 * LEAST_FORTNIGHTS)
     assert (found.sold_out, found.short) == (0.3, ["short"])
