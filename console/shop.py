@@ -126,14 +126,14 @@ class Shop:
                 _log.warning("%s", line)
             return self._heard
 
-    def say(self, *words: Switch | Unfreeze | Review, seen: int) -> None:
+    def write(self, *decisions: Switch | Unfreeze | Review, seen: int) -> None:
         """Writes what a person said, and has it in force.
 
         Raises:
             ConflictError: Somebody else said something on one of these products after entry `seen`.
             RegistryError: It could not be written, or is written and not published.
         """
-        self.record.append(*words, seen=seen)
+        self.record.append(*decisions, seen=seen)
         self.hear()
         try:
             self.record.mirror(now=dt.datetime.now(dt.UTC))
