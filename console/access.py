@@ -24,6 +24,7 @@ from pricing.runtime.api_keys import ApiKey, find_key, is_local_name, is_loopbac
 HOURS = 12  # that a session lasts
 FORM_LIMIT = 200_000  # bytes of a form
 FILE_LIMIT = 32_000_000  # bytes of a price file that is read back
+PUBLIC = ("static", "stylesheet")  # endpoints of files that are no secret, and may be kept by browsers
 _SENDERS = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
 page = Blueprint("access", __name__)
 
@@ -126,7 +127,7 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
 
 def _ask() -> Response | None:
     """Lets a request pass, sends who must log in to the login, or aborts."""
-    if request.endpoint in ("static", "alive"):
+    if request.endpoint in (*PUBLIC, "alive"):
         return None
     login = request.endpoint == "access.log_in"
     g.person = None if login else _access().person()

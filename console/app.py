@@ -14,13 +14,13 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from console import words
-from console.access import Access, guard, own_address
+from console.access import PUBLIC, Access, guard, own_address
 from console.pages import portfolio, price_file, product, today, what_if
 from console.shop import Shop
 from pricing.config import read_config_file
 from pricing.errors import ConfigError, ConflictError, PricingError
 from pricing.fileio import redact_text
-from pricing.paths import pricing_home
+from pricing.paths import page_css, pricing_home
 from pricing.runtime.cli import job
 
 HEADERS = {
@@ -52,11 +52,15 @@ def create_app(shop: Shop, access: Access) -> Flask:
     def alive() -> str:
         return "ok"
 
+    @app.get("/page.css")
+    def stylesheet() -> Response:
+        return Response(page_css(), mimetype="text/css")
+
     @app.after_request
     def protect(response: Response) -> Response:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
-        if request.endpoint == "static":
+        if request.endpoint in PUBLIC:
             response.headers["Cache-Control"] = "public, max-age=3600"
         return response
 

@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import pricing
 from pricing.decision.reasons import GUARDRAILS, REASONS
+from pricing.paths import page_css
 from serving.api import JSON, Endpoint, response
 from serving.problems import CONTENT_TYPE, ProblemBody
 
@@ -110,7 +111,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 
 def _page() -> tuple[str, str]:
     """The page, and the security policy that lets its own style and script run, and nothing else."""
-    text = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("docs.html").read_text(encoding="utf-8").replace("{page_css}", page_css())
     inside = (text.split(f"<{tag}>")[1].split(f"</{tag}>")[0] for tag in ("style", "script"))
     style, script = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in inside)
     policy = (
