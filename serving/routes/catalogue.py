@@ -158,9 +158,12 @@ def _products(served: Served, category: str | None) -> bytes:
 
 ENDPOINTS = (
     Endpoint(
-        *("GET", "/products", products, Products),
-        query={"category": ({"type": "string"}, "Only products of this category.")},
+        "GET",
+        "/products",
+        products,
+        gives=Products,
+        query={"category": {"schema": {"type": "string"}, "description": "Only products of this category."}},
     ),
-    Endpoint("GET", "/products/{product_id}/elasticity", elasticity, Elasticity, scope="explain"),
-    Endpoint("GET", "/strategies", strategies, Strategies),
+    Endpoint("GET", "/products/{product_id}/elasticity", elasticity, gives=Elasticity, scope="explain"),
+    Endpoint("GET", "/strategies", strategies, gives=Strategies),
 )

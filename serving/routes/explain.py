@@ -140,12 +140,20 @@ def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bo
 
 ENDPOINTS = (
     Endpoint(
-        *("POST", "/explain", explain_price, ExplainAnswer, ExplainRequest),
+        "POST",
+        "/explain",
+        explain_price,
+        gives=ExplainAnswer,
+        takes=ExplainRequest,
         scope="explain",
         example={"request": EXAMPLE},
     ),
     Endpoint(
-        *("POST", "/simulate", simulate, Simulation, SimulateRequest),
+        "POST",
+        "/simulate",
+        simulate,
+        gives=Simulation,
+        takes=SimulateRequest,
         example={"request": EXAMPLE, "prices": [19.99, 24.99], "strategies": ["margin"]},
     ),
 )

@@ -23,7 +23,12 @@ BATCH_LIMIT = 1000  # requests in one POST /get_prices
 EXAMPLE: dict[str, Any] = {"product_id": "SKU12345", "current_stock": 150, "current_price": 22.9}
 EXAMPLE |= {"day_of_week": "Friday", "comp_price": 21.5, "is_promo": True}
 _log = logging.getLogger(__name__)
-_DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "Prices without writing the decision log.")}
+_DRY_RUN = {
+    "dry_run": {
+        "schema": {"type": "boolean", "default": False},
+        "description": "Prices without writing the decision log.",
+    }
+}
 
 
 class PriceRequests(BaseModel, frozen=True, extra="forbid"):
@@ -211,9 +216,21 @@ def _item(sent: object) -> PriceRequest | ProblemError:
 
 
 ENDPOINTS = (
-    Endpoint(*("POST", "/get_price", get_price, Decision, PriceRequest), query=_DRY_RUN, example=EXAMPLE),
     Endpoint(
-        *("POST", "/get_prices", get_prices, Decisions, PriceRequests),
+        "POST",
+        "/get_price",
+        get_price,
+        gives=Decision,
+        takes=PriceRequest,
+        query=_DRY_RUN,
+        example=EXAMPLE,
+    ),
+    Endpoint(
+        "POST",
+        "/get_prices",
+        get_prices,
+        gives=Decisions,
+        takes=PriceRequests,
         query=_DRY_RUN,
         example={"requests": [EXAMPLE, {**EXAMPLE, "strategy": "clearance"}]},
     ),

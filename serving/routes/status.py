@@ -134,8 +134,8 @@ def metrics(service: Service) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/health/live", live, None, scope=None),
-    Endpoint("GET", "/health/ready", ready, Ready, scope=None),
-    Endpoint("GET", "/model", model, ModelInfo),
-    Endpoint("GET", "/metrics", metrics, None, scope="admin", media="text/plain"),
+    Endpoint("GET", "/health/live", live, scope=None),
+    Endpoint("GET", "/health/ready", ready, gives=Ready, scope=None),
+    Endpoint("GET", "/model", model, gives=ModelInfo),
+    Endpoint("GET", "/metrics", metrics, scope="admin", media="text/plain"),
 )
