@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 from flask import Blueprint, abort, render_template
-from numpy.typing import NDArray
 
 from console import charts
 from console.pages.common import current_shop, current_table, line
 from console.shop import Served, Shop
 from console.worklist import BY_HAND, Worklist
+from pricing.arrays import place_in
 from pricing.decision.explanation import explain
 from pricing.decision.reasons import meanings
 from pricing.errors import RequestError
@@ -42,7 +42,7 @@ def show(product: str) -> str:
 
 def _sales(shop: Shop, product: str) -> Any:
     """Charts of prices and of units sold; None without a panel that knows the product."""
-    row = None if shop.panel is None else _place(shop.panel.product_ids, product)
+    row = None if shop.panel is None else place_in(shop.panel.product_ids, product)
     return None if shop.panel is None or row is None else charts.history(shop.panel, row)
 
 
@@ -86,7 +86,7 @@ def _prices_to_try(table: Worklist, row: int) -> list[float]:
 def _elasticity(served: Served, product: str) -> dict[str, Any] | None:
     """A product's elasticity beside its category's; None where the version does not know it."""
     demand = served.version.demand
-    row = _place(demand.product_ids, product)
+    row = place_in(demand.product_ids, product)
     if row is None:
         return None
     columns = shown_elasticities(demand, np.array([row]), holds_only=served.version.holds_only)
@@ -96,9 +96,3 @@ def _elasticity(served: Served, product: str) -> dict[str, Any] | None:
         "own": {name: column[0].item() for name, column in columns.items()},
         "category": {"elasticity": float(mean[0]), "low": float(low[0]), "high": float(high[0])},
     }
-
-
-def _place(among: NDArray[Any], wanted: str) -> int | None:
-    """The place of one of the sorted values; None where it is not among them."""
-    place = int(np.searchsorted(among, wanted))
-    return place if place < len(among) and among[place] == wanted else None
