@@ -78,7 +78,7 @@ def _given(
         abort(400, "expected a price above 0 that somebody could pay")
     until = shop.config.end_of(day)
     if until <= after:
-        abort(400, "that day is past")
+        abort(400, "the end date has passed")
     prices: list[float] = PriceGrid(shop.decision.price_step).nearest(wanted).tolist()
     return prices, until
 
