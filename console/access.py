@@ -1,15 +1,17 @@
-"""Who opens a page, and what they may: by key and session, by a proxy that logs persons in, or on this machine."""
+"""Find out who opens a page and what they may do: by key and session, by a proxy that names people, or on loopback."""
 
 import datetime as dt
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
+from typing import Any
 
-from flask import Flask, abort, g, redirect, request, session, url_for
+from flask import Blueprint, Flask, abort, current_app, g, redirect, render_template, request, session, url_for
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
@@ -20,8 +22,11 @@ from pricing.paths import actor
 from pricing.runtime.api_keys import ApiKey, find_key, is_local_name, is_loopback, read_keys
 
 HOURS = 12  # that a session lasts
-FORM_LIMIT, FILE_LIMIT = 200_000, 32_000_000  # bytes of a form; of a price file that is read back
+FORM_LIMIT = 200_000  # bytes of a form
+FILE_LIMIT = 32_000_000  # bytes of a price file that is read back
+PUBLIC = ("static", "stylesheet")  # endpoints of files that are no secret, and may be kept by browsers
 _SENDERS = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
+page = Blueprint("access", __name__)
 
 
 @dataclass(frozen=True)
@@ -54,32 +59,47 @@ class Access:
             )
 
     def person(self) -> Person | None:
-        """Who the present request is from; None where they must log in first. Aborts with 403 for strangers."""
-        environ = request.environ
+        """The person that the present request is from; None where they must log in first. Aborts for strangers."""
         if self._proxy is not None:
-            if ip_address(environ.get("REMOTE_ADDR") or "0.0.0.0") not in self._proxy:
-                abort(403, "the console is opened through its proxy alone")
-            name, role = environ.get("HTTP_X_FORWARDED_USER", ""), environ.get("HTTP_X_PRICING_ROLE", "look")
-            return Person(name[:200], role == "decide") if name else abort(401, "the proxy names nobody")
+            return self._named_by_proxy(self._proxy)
         if not self.needed:
-            # Under a name of its own another site could have this machine's browser ask here (DNS rebinding).
-            strange = not is_local_name(environ.get("HTTP_HOST", ""))
-            if strange or (self._rule == "local" and any(name in environ for name in _SENDERS)):
-                abort(403, "without keys only this machine is answered: set PRICING_KEYS=required, and give keys")
-            return Person(actor(), decides=True)
-        key = next((one for one in self._keys if _mark(one) == session.get("key")), None)
-        return None if key is None else Person(key.name, "decide" in key.scopes)
+            return self._on_this_machine()
+        key = next((key for key in self._keys if _mark(key) == session.get("key")), None)
+        return None if key is None else Person(key.name, decides="decide" in key.scopes)
 
     def log_in(self, sent: str) -> bool:
         """Begins a session where the key is known."""
-        if (key := find_key(self._keys, sent)) is not None:
-            session.clear()
-            session.permanent, session["key"] = True, _mark(key)
-        return key is not None
+        key = find_key(self._keys, sent)
+        if key is None:
+            return False
+        session.clear()
+        session.permanent = True
+        session["key"] = _mark(key)
+        return True
+
+    @staticmethod
+    def _named_by_proxy(proxy: IPv4Network | IPv6Network) -> Person:
+        """The person that the trusted proxy names; aborts with 403 for other senders, with 401 without a name."""
+        environ = request.environ
+        if ip_address(environ.get("REMOTE_ADDR") or "0.0.0.0") not in proxy:
+            abort(403, "the console is opened through its proxy alone")
+        name = environ.get("HTTP_X_FORWARDED_USER") or abort(401, "the proxy names nobody")
+        return Person(name[:200], decides=environ.get("HTTP_X_PRICING_ROLE") == "decide")
+
+    def _on_this_machine(self) -> Person:
+        """Who runs the console; aborts with 403 for other machines.
+
+        Under a name of its own another site could have this machine's browser ask here (DNS rebinding).
+        """
+        environ = request.environ
+        strange = not is_local_name(environ.get("HTTP_HOST", ""))
+        if strange or (self._rule == "local" and any(name in environ for name in _SENDERS)):
+            abort(403, "without keys only this machine is answered: set PRICING_KEYS=required, and give keys")
+        return Person(actor(), decides=True)
 
 
 def _mark(key: ApiKey) -> str:
-    """What a session keeps of a key, so that it ends with the key: no part of what opens anything."""
+    """The mark that a session keeps of a key, so that it ends with the key; it opens nothing."""
     return f"{key.name}/{hmac.new(key.digest, b'session', 'sha256').hexdigest()[:32]}"
 
 
@@ -100,23 +120,62 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
     )
     app.jinja_env.globals |= {"csrf": csrf_token, "keys_needed": access.needed}
 
-    @app.before_request
-    def ask() -> Response | None:
-        if request.endpoint in ("static", "alive"):
-            return None
-        person = None if request.endpoint == "login" else access.person()
-        if person is None and request.endpoint != "login":
-            return redirect(url_for("login", next=request.full_path if request.method == "GET" else None))
-        g.person = person
-        if request.endpoint == "read_file":  # by then somebody is known
-            request.max_content_length = request.max_form_memory_size = FILE_LIMIT
-        if request.method == "POST":
-            ours, sent = str(session.get("csrf", "")).encode(), request.form.get("csrf", "").encode()
-            if not (ours and hmac.compare_digest(sent, ours)):
-                abort(400, "this form is too old, or not one of ours: open the page again")
-            if person is not None and not person.decides and request.endpoint != "logout":
-                abort(403, f"{person.name} may look, and not decide")
+    app.extensions["access"] = access
+    app.register_blueprint(page)
+    app.before_request(_ask)
+
+
+def _ask() -> Response | None:
+    """Lets a request pass, sends who must log in to the login, or aborts."""
+    if request.endpoint in (*PUBLIC, "alive"):
         return None
+    login = request.endpoint == "access.log_in"
+    g.person = None if login else _access().person()
+    if g.person is None and not login:
+        return redirect(url_for("access.log_in", next=request.full_path if request.method == "GET" else None))
+    if request.endpoint == "price_file.read":  # by then somebody is known
+        request.max_content_length = request.max_form_memory_size = FILE_LIMIT
+    if request.method == "POST":
+        _refuse_forgery()
+        if g.person is not None and not g.person.decides and request.endpoint != "access.log_out":
+            abort(403, f"{g.person.name} may look, and not decide")
+    return None
+
+
+def _refuse_forgery() -> None:
+    """Aborts with 400 where a form does not carry the token of its session."""
+    ours = str(session.get("csrf", "")).encode()
+    sent = request.form.get("csrf", "").encode()
+    if not (ours and hmac.compare_digest(sent, ours)):
+        abort(400, "this form is too old, or not one of ours: open the page again")
+
+
+def _access() -> Access:
+    access: Access = current_app.extensions["access"]
+    return access
+
+
+@page.route("/login", methods=["GET", "POST"])
+def log_in() -> Any:
+    """Asks for a key, begins a session where it is known, and leads to the page that was asked for."""
+    if request.method == "GET":
+        return render_template("plain.html", title="Log in", login=True, text="")
+    if not _access().log_in(request.form.get("key", "")):
+        return render_template("plain.html", title="Log in", login=True, text="This key is not known."), 401
+    return redirect(own_address(request.form.get("next")))
+
+
+@page.post("/logout")
+def log_out() -> Response:
+    """Ends the session."""
+    session.clear()
+    return redirect(url_for("access.log_in"))
+
+
+def own_address(address: str | None) -> str:
+    """The address where it is of a page of ours, else that of the first one."""
+    sound = address is not None and re.fullmatch(r"/(?![/\\])[^\x00-\x20\x7f\\]*", address)
+    return address if address and sound else "/"
 
 
 def csrf_token() -> str:
@@ -125,10 +184,10 @@ def csrf_token() -> str:
 
 
 def _secret(home: Path) -> str:
-    """What sessions are signed with: PRICING_CONSOLE_SECRET, else drawn once and kept in PRICING_HOME."""
-    given, place = os.environ.get("PRICING_CONSOLE_SECRET"), home / "console" / "secret"
-    if given:
+    """The secret that signs sessions: PRICING_CONSOLE_SECRET, else one that is drawn once and kept in PRICING_HOME."""
+    if given := os.environ.get("PRICING_CONSOLE_SECRET"):
         return given
+    place = home / "console" / "secret"
     if not place.is_file():
         with replace_atomically(place) as draft:
             draft.touch(mode=0o600)

@@ -14,13 +14,13 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from console import words
-from console.access import Access, guard
-from console.pages import ours, pages
+from console.access import PUBLIC, Access, guard, own_address
+from console.pages import portfolio, price_file, product, today, what_if
 from console.shop import Shop
 from pricing.config import read_config_file
 from pricing.errors import ConfigError, ConflictError, PricingError
 from pricing.fileio import redact_text
-from pricing.paths import pricing_home
+from pricing.paths import page_css, pricing_home
 from pricing.runtime.cli import job
 
 HEADERS = {
@@ -39,19 +39,28 @@ def create_app(shop: Shop, access: Access) -> Flask:
     """Creates the application around a shop that has been looked at once."""
     app = Flask("console")
     app.url_map.merge_slashes = False  # a product's id may hold two
-    app.extensions["shop"], app.extensions["access"] = shop, access
+    app.extensions["shop"] = shop
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     for name in ("money", "percent", "moment", "sure"):
         app.add_template_filter(getattr(words, name), name)
-    app.jinja_env.globals |= {"words": words, "ours": ours, "shop": shop}
+    app.jinja_env.globals |= {"words": words, "own_address": own_address, "shop": shop}
     guard(app, access, home=shop.home)
-    pages(app, shop)
+    for module in (today, product, what_if, portfolio, price_file):
+        app.register_blueprint(module.page)
+
+    @app.get("/health/live")
+    def alive() -> str:
+        return "ok"
+
+    @app.get("/page.css")
+    def stylesheet() -> Response:
+        return Response(page_css(), mimetype="text/css")
 
     @app.after_request
     def protect(response: Response) -> Response:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
-        if request.endpoint == "static":
+        if request.endpoint in PUBLIC:
             response.headers["Cache-Control"] = "public, max-age=3600"
         return response
 

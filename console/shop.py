@@ -1,4 +1,4 @@
-"""What the pages are made of, as it is now: the price table, the published version, what persons said, the panel."""
+"""Keep what the pages show: the price table, the published version, the decisions of people, panel and monitoring."""
 
 import datetime as dt
 import json
@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,10 @@ class Shop:
 
     def __init__(self, file: ConfigFile, environment: Mapping[str, str], *, home: Path) -> None:
         """Opens the stores and asks them nothing yet; raises PricingError where an address is none."""
-        self.file, self.home = file, home
-        self.model, self.config = file.config.registry.model_name, file.config
+        self.file = file
+        self.home = home
+        self.config = file.config
+        self.model = file.config.registry.model_name
         self.store = open_store(published_url(environment))
         self.record = ControlRecord(database_url(environment), model=self.model, store=self.store)
         self.table: Worklist | None = None
@@ -68,8 +70,9 @@ class Shop:
         self.gains: dict[str, Gain] = {}  # experiment → what it measured so far
         self.trouble: dict[str, str] = {}  # what could not be read, and why
         self._heard = Heard()
-        self._standing: tuple[object, Worklist | None] = None, None
-        self._lock, self._seen = threading.Lock(), dict[str, object]()
+        self._standing: tuple[object, Worklist | None] = None, None  # what it was made of, and itself
+        self._lock = threading.Lock()
+        self._seen: dict[str, object] = {}  # what was read last, by the names of `look`
         self.now = self.config.now
 
     @property
@@ -104,10 +107,14 @@ class Shop:
 
     def look(self) -> None:
         """Reads what is new; what cannot be read stays as it was, and `trouble` says why."""
-        for name, read in (
-            *(("prices", self._read_table), ("version", self._read_version), ("control", self.hear)),
-            *(("panel", self._read_panel), ("monitoring", self._read_monitoring)),
-        ):
+        parts: dict[str, Callable[[], object]] = {
+            "prices": self._read_table,
+            "version": self._read_version,
+            "control": self.hear,
+            "panel": self._read_panel,
+            "monitoring": self._read_monitoring,
+        }
+        for name, read in parts.items():
             try:
                 read()
                 self.trouble.pop(name, None)
@@ -118,7 +125,7 @@ class Shop:
                 self._seen.pop(name, None)  # it is read again
 
     def hear(self) -> Heard:
-        """Reads what persons said since the last time."""
+        """Reads the decisions of people since the last time."""
         with self._lock:
             passed_over = len(self._heard.unread)
             self._heard.hear(self.record.entries(after=self._heard.sequence))
@@ -126,31 +133,32 @@ class Shop:
                 _log.warning("%s", line)
             return self._heard
 
-    def say(self, *words: Switch | Unfreeze | Review, seen: int) -> None:
-        """Writes what a person said, and has it in force.
+    def write(self, *decisions: Switch | Unfreeze | Review, seen: int) -> None:
+        """Writes decisions of a person, and has them in force.
 
         Raises:
-            ConflictError: Somebody else said something on one of these products after entry `seen`.
+            ConflictError: Somebody else decided on one of these products after entry `seen`.
             RegistryError: It could not be written, or is written and not published.
         """
-        self.record.append(*words, seen=seen)
+        self.record.append(*decisions, seen=seen)
         self.hear()
         try:
             self.record.mirror(now=dt.datetime.now(dt.UTC))
         except PricingError as error:
-            said = (
-                f"it is written, and not published, so serving does not know it yet; pricing publish mends it: {error}"
-            )
-            raise RegistryError(said) from error
+            text = "it is written, and not published, so serving does not know it yet; pricing publish mends it"
+            raise RegistryError(f"{text}: {error}") from error
 
     def standing(self) -> Worklist | None:
-        """The table with every person's word."""
-        heard, table = self.hear(), self.table  # one and the same table, whatever comes in meanwhile
+        """The table with the decisions of people; None before there is one."""
+        heard = self.hear()
+        table = self.table  # one and the same, whatever comes in meanwhile
+        if table is None:
+            return None
         with self._lock:
             switches = heard.switches(at=dt.datetime.now(dt.UTC))
-            key = (table and table.key, heard.sequence, len(switches), self.decision)
+            key = (table.key, heard.sequence, len(switches), self.decision)
             if self._standing[0] != key:
-                self._standing = key, table and table.standing(heard, switches, decision=self.decision)
+                self._standing = key, table.standing(heard, switches, decision=self.decision)
             return self._standing[1]
 
     def day(self, table: Worklist) -> dt.date:
@@ -159,22 +167,32 @@ class Shop:
 
     def request(self, table: Worklist, row: int, *, strategy: str | None = None) -> PriceRequest:
         """The request that a row of the table answered."""
-        number = {name: float(table.number[name][row]) for name in ("current_stock", "current_price")}
-        known = {name: None if np.isnan(value) else value for name, value in number.items()}
-        asked = {"product_id": str(table.text["product_id"][row]), "date": str(table.text["date"][row])[:10]}
-        return PriceRequest.model_validate(asked | known | ({"strategy": strategy} if strategy else {}))
+        asked: dict[str, Any] = {
+            "product_id": str(table.text["product_id"][row]),
+            "date": str(table.text["date"][row])[:10],
+        }
+        for name in ("current_stock", "current_price"):
+            value = float(table.number[name][row])
+            asked[name] = None if np.isnan(value) else value
+        if strategy:
+            asked["strategy"] = strategy
+        return PriceRequest.model_validate(asked)
 
     def _changed(self, name: str, what: object) -> bool:
-        """Tells that something is not what was read last; from then on it is."""
+        """Compares something with what was read last, and keeps it as that."""
         changed = self._seen.get(name) != what
         self._seen[name] = what
         return changed
 
     def _read_table(self) -> None:
         keys = self.store.keys(prices_prefix(self.model))
-        if keys and self._changed("prices", keys[-1]) and (content := self.store.get(keys[-1])) is not None:
-            made = dt.datetime.strptime(keys[-1].rpartition("/")[2], PRICES_MADE).replace(tzinfo=dt.UTC)
-            self.table = read_table(content, key=keys[-1], made=made)
+        if not keys or not self._changed("prices", keys[-1]):
+            return
+        newest = keys[-1]
+        content = self.store.get(newest)
+        if content is not None:
+            made = dt.datetime.strptime(newest.rpartition("/")[2], PRICES_MADE).replace(tzinfo=dt.UTC)
+            self.table = read_table(content, key=newest, made=made)
 
     def _read_version(self) -> None:
         content = self.store.get(pointer_key(self.model))
@@ -196,11 +214,12 @@ class Shop:
 
     def _read_panel(self) -> None:
         place = self.home / "panel"
-        if is_panel(place) and self._changed(
-            "panel", ((place / HEADER).stat().st_mtime_ns, len(self._heard.experiments))
-        ):
+        if not is_panel(place):
+            return
+        experiments = self._heard.experiments
+        if self._changed("panel", ((place / HEADER).stat().st_mtime_ns, len(experiments))):
             self.panel = load_panel(place)
-            self.gains = {name: _measured(self.panel, one) for name, one in self._heard.experiments.items()}
+            self.gains = {name: _measured(self.panel, experiment) for name, experiment in experiments.items()}
 
     def _read_monitoring(self) -> None:
         place = self.home / "monitoring" / "latest" / "outcome.json"
@@ -214,6 +233,6 @@ def _measured(panel: Panel, experiment: Experiment) -> Gain:
     others = experiment.in_arm(base)
     treated = [product for product, arm in experiment.products.items() if arm != base]
     if not treated and base == "keep":
-        treated = [one for one in panel.product_ids.tolist() if one not in experiment.products]
+        treated = [product for product in panel.product_ids.tolist() if product not in experiment.products]
     before, after = spans(panel, start=experiment.start, end=experiment.end)
     return profit_gain(panel, treated, others, before=before, after=after, rng=np.random.default_rng(7))

@@ -1,4 +1,4 @@
-"""Say in words what codes and figures mean to a pricing manager."""
+"""Put into words what codes and figures mean to a pricing manager."""
 
 import datetime as dt
 import math
@@ -98,7 +98,7 @@ _SURE = ((0.9, "almost sure"), (0.75, "likely"), (0.6, "more likely than not"), 
 
 
 def why(step: str, bits: int, change: float, kind: str) -> str:
-    """Says in one sentence why a price moves, or stays.
+    """The reason why a price moves, or stays, in one sentence.
 
     `step` is the one that moves it furthest (`explanation.main_step`), `kind` the strategy's.
     """
@@ -111,15 +111,17 @@ def why(step: str, bits: int, change: float, kind: str) -> str:
     return _STEPS.get(step) or _MOVES.get((kind, change > 0), "The strategy asks for it.")
 
 
-def said(word: Switch | Unfreeze | Review, product: str) -> str:
-    """What a person did with a product's price."""
-    price = word.prices.get(product) if isinstance(word, Review) else getattr(word, "price", None)
-    kind = word.verdict if isinstance(word, Review) else getattr(word, "action", "unfreeze")
-    return KIND[kind] + (f" at {money(price)}" if price else "")
+def done(decision: Switch | Unfreeze | Review, product: str) -> str:
+    """The decision of a person on a product's price."""
+    if isinstance(decision, Unfreeze):
+        return KIND["unfreeze"]
+    if isinstance(decision, Review):
+        return f"{KIND[decision.verdict]} at {money(decision.prices[product])}"
+    return KIND[decision.action] + (f" at {money(decision.price)}" if decision.price else "")
 
 
 def state(name: str, beyond: float | None) -> str:
-    """Where a proposal stands; without `decision.approve_beyond` none waits."""
+    """The state of a proposal; without `decision.approve_beyond` none waits."""
     return STATE["automatic" if name == "open" and beyond is None else name]
 
 
@@ -151,7 +153,7 @@ def percent(value: float | None, *, sign: bool = True, digits: int = 1) -> str:
 
 
 def cover(stock: float, units: float, period: str) -> str:
-    """How long the stock lasts."""
+    """The time that the stock lasts."""
     if not math.isfinite(stock):
         return "unknown"
     if stock <= 0:

@@ -17,6 +17,7 @@ from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiment_results import UNKNOWN, Interval, profit_gain, spans
 from pricing.decision.experiments import Experiment
+from pricing.paths import page_css
 
 GAIN_DAYS = 28  # of the newest window, in which pricing's gain is told
 MOST_CATEGORIES = 15
@@ -147,6 +148,8 @@ def page(evaluation: Evaluation, week: Week, *, outcome: PolicyOutcome, done: st
         columns=sorted(columns, key=lambda one: (not one.drifted, -one.value / one.threshold.value)),
         most=max((line.margin for line in week.categories), default=0.0),
         levels={"breach": "problem", "warning": "look", "note": "note"},
+        shades={"breach": "bad", "warning": "look", "note": "soft"},
+        page_css=page_css(),
     )
 
 

@@ -30,6 +30,12 @@ def weekday_of(days: Days) -> Ints:
     return (days.astype("datetime64[D]").astype(np.int64) + 3) % 7
 
 
+def place_in(values: NDArray[Any], wanted: Any) -> int | None:
+    """The place of a value among sorted ones; None where it is not among them."""
+    place = int(np.searchsorted(values, wanted))
+    return place if place < len(values) and values[place] == wanted else None
+
+
 def flatten(whole: Any, *, path: str = "") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Take a dataclass apart: its arrays by path, such as "encoded/state/hidden", and whatever else it holds, for JSON.
 

@@ -25,6 +25,11 @@ ETL_VARIABLE = "PRICING_ETL"  # where etl keeps what it makes: a folder or an s3
 LOG_VARIABLE = "PRICING_DECISIONS_URL"  # where the decision log lies: the same; PRICING_HOME/decisions without it
 
 
+def page_css() -> str:
+    """The style sheet of every page, for the console to serve and for pages that are whole by themselves to hold."""
+    return (CODE / "pricing" / "page.css").read_text(encoding="utf-8")
+
+
 def tracking_uri(environment: Mapping[str, str] = os.environ) -> str:
     """The URI of MLflow's tracking store: MLFLOW_TRACKING_URI, or mlflow.db at the project's root."""
     return environment.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{ROOT / 'mlflow.db'}"

@@ -87,7 +87,10 @@ def main(*, config: str | None, host: str | None, port: str | None) -> int:
         return 2
     _log.info(
         "serving on http://%s:%d (documents: /docs); versions from %s, decisions to %s",
-        *(settings.host, settings.port, redact_url(settings.published), redact_url(settings.decisions_url)),
+        settings.host,
+        settings.port,
+        redact_url(settings.published),
+        redact_url(settings.decisions_url),
     )
     multiprocessing.set_start_method("spawn")  # granian has threads when it starts a failed worker again
     _Server(

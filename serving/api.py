@@ -1,4 +1,4 @@
-"""Endpoint definitions, and what surrounds each view: key, body, headers, request id, errors and counts."""
+"""Define endpoints, and surround each view with what all need: key, body, headers, request id, errors and counts."""
 
 import datetime as dt
 import json
@@ -9,8 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from flask import Flask, Response, request
@@ -33,6 +34,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _HARMLESS = re.compile(r"[\w.:-]{1,100}", re.ASCII)
+_NONE: Mapping[str, Any] = MappingProxyType({})
 View = Callable[..., BaseModel | bytes | Response]  # its first argument is the service, its docstring the summary
 Model = TypeVar("Model", bound=BaseModel)
 Asked = TypeVar("Asked")
@@ -40,7 +42,7 @@ Answer = TypeVar("Answer")
 
 
 class Together(Generic[Asked, Answer]):
-    """Collects the requests of many threads for a function that answers several, in order, where 16 cost as two do."""
+    """Collects the requests of many threads for a function that answers several in order: 16 cost it as much as two."""
 
     def __init__(self, answers: Callable[[Sequence[Asked]], Sequence[Answer]]) -> None:
         self._answers = answers
@@ -83,6 +85,7 @@ class Service:
     metrics: Metrics
     now: Callable[[], dt.datetime]
     together: Together[PriceRequest, bytes | ProblemError] = field(init=False)  # single requests, priced and logged
+    document: bytes = field(init=False)  # the OpenAPI document, as JSON
 
 
 @dataclass(frozen=True)
@@ -92,16 +95,17 @@ class Endpoint:
     method: str
     path: str  # as OpenAPI writes it, such as /products/{product_id}/elasticity
     view: View  # returns a model, JSON already encoded, or a whole response
-    gives: type[BaseModel] | None  # the response's model
-    takes: type[BaseModel] | None = None
-    query: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)  # name → JSON schema, description
+    _: KW_ONLY
+    gives: type[BaseModel] | None = None  # the response's model
+    takes: type[BaseModel] | None = None  # the body's model
+    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameter → schema, description (OpenAPI)
     scope: str | None = "price"  # that an API key must have; None needs no key
     media: str = JSON
     example: Mapping[str, Any] | None = None
 
     @property
     def summary(self) -> str:
-        """Tells what it does, one sentence."""
+        """The first sentence of the view's docstring."""
         return str(self.view.__doc__).partition("\n")[0]
 
     @property
@@ -110,7 +114,7 @@ class Endpoint:
         return re.sub(r"\W+", "_", self.path.replace("{", "").replace("}", "")).strip("_")
 
 
-def register(app: Flask, service: Service, endpoints: list[Endpoint]) -> None:
+def register(app: Flask, service: Service, endpoints: Sequence[Endpoint]) -> None:
     """Adds a URL rule for every endpoint to the application."""
     for endpoint in endpoints:
         rule = re.sub(r"\{(\w+)\}", r"<path:\1>", endpoint.path)
@@ -118,61 +122,60 @@ def register(app: Flask, service: Service, endpoints: list[Endpoint]) -> None:
 
 
 def _surrounded(endpoint: Endpoint, service: Service) -> Callable[..., Response]:
-    """The view with everything around it, in one function, since it is done for every price."""
-    view, authorise, name = endpoint.view, service.authenticator.authorise, endpoint.name
-    known, requests = frozenset(endpoint.query), service.metrics.requests
-    seconds, good = service.metrics.seconds.labels(name), requests.labels(name, "200")
+    """The view with everything around it; what can be looked up once is, since this is done for every price."""
+    name = endpoint.name
+    authorise = service.authenticator.authorise
+    requests = service.metrics.requests
+    succeeded = requests.labels(name, "200")
+    seconds = service.metrics.seconds.labels(name)
 
     def respond(**arguments: str) -> Response:
-        started, environ = time.perf_counter(), request.environ
+        started = time.perf_counter()
+        environ = request.environ
         try:
             authorise(environ, endpoint.scope)
             if environ.get("QUERY_STRING"):
-                _refuse_strays(endpoint, known)
-            if endpoint.takes is not None and environ.get("CONTENT_TYPE") != JSON:
+                _refuse_strays(endpoint)
+            if endpoint.takes is not None:
                 _require_json(environ.get("CONTENT_TYPE"))
-            found = view(service, **arguments)
-            if not isinstance(found, Response):
-                body = found if isinstance(found, bytes) else encode(found)
-                found = Response(body, 200, _headers(environ), JSON)
-            good.inc()
+            found = endpoint.view(service, **arguments)
+            if isinstance(found, BaseModel):
+                found = encode(found)
+            answer = response(found, JSON) if isinstance(found, bytes) else found
+            succeeded.inc()
         except ProblemError as problem:
             point_out(service, [problem])
             requests.labels(name, str(problem.status.value)).inc()
-            found = problem_response(problem)
+            answer = problem_response(problem)
         seconds.observe(time.perf_counter() - started)
-        return found
+        return answer
 
     return respond
 
 
 def point_out(service: Service, problems: Sequence[ProblemError]) -> None:
     """Names ids like those of unknown products, of the first LISTED, to callers that may read products."""
-    unknown, version = [one for one in problems if one.unknown], service.follower.current.champion.version
+    unknown = [problem for problem in problems if problem.unknown]
+    version = service.follower.current.champion.version
     if unknown and version and service.authenticator.may(request.environ, "price"):
-        for one in unknown[:LISTED]:
-            one.near = near_ids(version.facts.product_ids, one.unknown)
+        for problem in unknown[:LISTED]:
+            problem.near = near_ids(version.facts.product_ids, problem.unknown)
 
 
-def _headers(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
-    sent = environ.get("HTTP_X_REQUEST_ID")
-    name = sent if sent and _HARMLESS.fullmatch(sent) else secrets.token_hex(8)
-    return [("X-Request-ID", name), *HEADERS.items()]
-
-
-def response(body: bytes | str, media: str, *, status: int = 200, **headers: str) -> Response:
-    """A whole response with the headers that every one has, and some of its own."""
-    found = Response(body, status, _headers(request.environ), media)
-    for name, value in headers.items():
-        found.headers[name.replace("_", "-")] = value
-    return found
+def response(
+    body: bytes | str, media: str, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] = _NONE
+) -> Response:
+    """A response with the headers that every one has, and some of its own; it bears the request's id or a new one."""
+    sent = request.environ.get("HTTP_X_REQUEST_ID")
+    request_id = sent if sent and _HARMLESS.fullmatch(sent) else secrets.token_hex(8)
+    return Response(body, status, {"X-Request-ID": request_id, **HEADERS, **headers}, media)
 
 
 def problem_response(problem: ProblemError) -> Response:
     """The response of an error."""
-    headers = _headers(request.environ)
-    body = json.dumps(problem.body(headers[0][1]), ensure_ascii=False)
-    return Response(body, problem.status.value, [*headers, *problem.headers.items()], CONTENT_TYPE)
+    answer = response(b"", CONTENT_TYPE, status=problem.status, headers=problem.headers)
+    answer.set_data(json.dumps(problem.body(answer.headers["X-Request-ID"]), ensure_ascii=False))
+    return answer
 
 
 def encode(model: BaseModel) -> bytes:
@@ -205,7 +208,7 @@ def body_of(model: type[Model]) -> Model:
 
 
 def refuse_twice(body: bytes) -> None:
-    """Refuses JSON with a name twice in one object, of which the last would count, without a word."""
+    """Refuses JSON with a name twice in one object, of which JSON readers would silently keep the last."""
 
     def checked(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
@@ -218,14 +221,15 @@ def refuse_twice(body: bytes) -> None:
     json.loads(body, object_pairs_hook=checked, parse_int=str, parse_float=str)
 
 
-def _refuse_strays(endpoint: Endpoint, known: frozenset[str]) -> None:
-    for stray in sorted(set(request.args) - known):
-        raise refused(
-            plain(stray), f"is no query parameter of {endpoint.path}; there are: {', '.join(known) or 'none'}"
-        )
+def _refuse_strays(endpoint: Endpoint) -> None:
+    """Refuses the first query parameter that the endpoint does not know."""
+    strays = sorted(set(request.args) - set(endpoint.query))
+    if strays:
+        known = ", ".join(endpoint.query) or "none"
+        raise refused(plain(strays[0]), f"is no query parameter of {endpoint.path}; there are: {known}")
 
 
 def _require_json(kind: str | None) -> None:
     """Refuses a body that is not sent as JSON: any web page may have its reader's browser send the other types."""
-    if (kind or "").split(";")[0].strip().lower() != JSON:
+    if kind != JSON and (kind or "").split(";")[0].strip().lower() != JSON:
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type is {kind!r}; send application/json")

@@ -3,6 +3,7 @@
 import ctypes
 import datetime as dt
 import gc
+import json
 import logging
 import os
 import signal
@@ -16,11 +17,11 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from pricing.decision_log.write import LogWriter
+from serving import openapi
 from serving.api import Service, Together, problem_response, register, response
 from serving.auth import Authenticator
 from serving.follower import Follower
 from serving.metrics import Metrics, State
-from serving.openapi import endpoints as document_endpoints
 from serving.problems import ProblemError
 from serving.routes import catalogue, explain, pricing, status
 from serving.settings import Settings, read_settings
@@ -47,11 +48,15 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.extensions["pricing"] = service
-    table = [endpoint for module in (pricing, explain, catalogue, status) for endpoint in module.ENDPOINTS]
-    table += document_endpoints(table)
-    register(app, service, table)
-    app.add_url_rule("/", "root", lambda: response(b"", "text/html", status=HTTPStatus.FOUND, Location="docs"))
-    _handle_errors(app, service, paths=sorted({endpoint.path for endpoint in table}))
+    endpoints = [each for module in (pricing, explain, catalogue, status, openapi) for each in module.ENDPOINTS]
+    service.document = json.dumps(openapi.describe(endpoints), ensure_ascii=False).encode()
+    register(app, service, endpoints)
+    _handle_errors(app, service, paths=sorted({endpoint.path for endpoint in endpoints}))
+
+    @app.get("/")
+    def root() -> Response:
+        return response(b"", "text/html", status=HTTPStatus.FOUND, headers={"Location": "docs"})
+
     return app
 
 
@@ -79,21 +84,23 @@ def close_app(app: Flask) -> None:
 
 
 def _handle_errors(app: Flask, service: Service, *, paths: list[str]) -> None:
-    def counted(status: HTTPStatus, detail: str, **headers: str) -> Response:
-        service.metrics.requests.labels(request.endpoint or "unknown", str(status.value)).inc()
-        return problem_response(ProblemError(status, detail, headers=headers))
+    def counted(problem: ProblemError) -> Response:
+        service.metrics.requests.labels(request.endpoint or "unknown", str(problem.status.value)).inc()
+        return problem_response(problem)
 
     @app.errorhandler(HTTPException)
     def translate(error: HTTPException) -> Response:
         status = HTTPStatus(error.code or 500)
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return counted(status, f"the body is larger than {app.config['MAX_CONTENT_LENGTH']} bytes")
+            return counted(ProblemError(status, f"the body is larger than {BODY_LIMIT} bytes"))
         if status == HTTPStatus.NOT_FOUND:
-            return counted(status, f"there is no {request.path[:100]!r}; there are {', '.join(paths)}")
-        allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
-        return counted(status, error.description or status.phrase, **({"Allow": allowed} if allowed else {}))
+            return counted(ProblemError(status, f"there is no {request.path[:100]!r}; there are {', '.join(paths)}"))
+        allowed = sorted(getattr(error, "valid_methods", None) or ())
+        headers = {"Allow": ", ".join(allowed)} if allowed else {}
+        return counted(ProblemError(status, error.description or status.phrase, headers=headers))
 
     @app.errorhandler(Exception)
     def handle_unexpected(error: Exception) -> Response:
         _log.error("unforeseen, in %s", request.endpoint, exc_info=error)
-        return counted(HTTPStatus.INTERNAL_SERVER_ERROR, "something unforeseen went wrong; it is in the log")
+        text = "something unforeseen went wrong; it is in the log"
+        return counted(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, text))

@@ -18,7 +18,9 @@ class Authenticator:
 
     def __init__(self, keys: tuple[ApiKey, ...], *, needed: bool, local: bool) -> None:
         """Takes the keys; `local`: where none is needed, only programs on this machine are answered."""
-        self._keys, self._needed, self._local = keys, needed, local and not needed
+        self._keys = keys
+        self._needed = needed
+        self._local = local and not needed
 
     def authorise(self, environ: Mapping[str, Any], scope: str | None) -> None:
         """Checks that a request (its WSGI environment) has the scope that its route needs; None needs no key.
@@ -32,12 +34,7 @@ class Authenticator:
         if self._needed:
             caller = self._find(environ)
             if caller is None:
-                sent = bool(_sent(environ))
-                if sent:
-                    sender = environ.get("HTTP_X_FORWARDED_FOR") or environ.get("REMOTE_ADDR")
-                    _log.warning("a wrong key from %s for the scope %s", str(sender)[:100], scope)
-                told = "this key is not known" if sent else "a key is needed, as X-API-Key or as Authorization: Bearer"
-                raise ProblemError(HTTPStatus.UNAUTHORIZED, told, headers={"WWW-Authenticate": "Bearer"})
+                raise _unknown(environ, scope)
             if scope not in caller.scopes:
                 raise ProblemError(HTTPStatus.FORBIDDEN, f"the key of {caller.name} does not open the scope {scope}")
 
@@ -52,6 +49,16 @@ class Authenticator:
 
 def _sent(environ: Mapping[str, Any]) -> str:
     return str(environ.get("HTTP_X_API_KEY") or environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer "))
+
+
+def _unknown(environ: Mapping[str, Any], scope: str) -> ProblemError:
+    """The refusal of a request without a key that is known; a wrong one is logged."""
+    problem = "a key is needed, as X-API-Key or as Authorization: Bearer"
+    if _sent(environ):
+        sender = environ.get("HTTP_X_FORWARDED_FOR") or environ.get("REMOTE_ADDR")
+        _log.warning("a wrong key from %s for the scope %s", str(sender)[:100], scope)
+        problem = "this key is not known"
+    return ProblemError(HTTPStatus.UNAUTHORIZED, problem, headers={"WWW-Authenticate": "Bearer"})
 
 
 def _refuse_strangers(environ: Mapping[str, Any]) -> None:

@@ -39,10 +39,19 @@ POLL_SECONDS = 2.0  # between two looks at what is published
 RETRY_SECONDS = 60.0  # after which a version that could not be served is tried again
 FollowerState = Literal["starting", "following", "none", "unreachable", "refused"]
 
-# What a bad version or file makes of the code that reads it and prices by it.
+# All that the code which reads a version and prices by it raises where the version or its file is bad.
 VERSION_ERRORS = (
-    *(PricingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError),
-    *(SyntaxError, TypeError, ValueError),  # RecursionError is a RuntimeError
+    PricingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,  # RecursionError among them
+    SyntaxError,
+    TypeError,
+    ValueError,
 )
 
 _log = logging.getLogger(__name__)
@@ -61,8 +70,9 @@ class Served:
     def price_golden(self) -> float:
         """The price of the version's first golden request, by its pricer with the settings that count."""
         golden = {} if self.version is None else self.version.meta["golden"]
-        request, today = PriceRequest.model_validate(golden["cases"][0]["request"]), golden["today"]
-        return self.pricer.price([request], today=dt.date.fromisoformat(today))[0].recommended_price
+        request = PriceRequest.model_validate(golden["cases"][0]["request"])
+        today = dt.date.fromisoformat(golden["today"])
+        return self.pricer.price([request], today=today)[0].recommended_price
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +81,7 @@ class Current:
 
     champion: Served  # or the rules
     challenger: Served | None = None  # that an experiment tries beside it
-    control: Control = NO_CONTROL  # what persons have switched and tried
+    control: Control = NO_CONTROL  # switches of people, and experiments
     pointer: Pointer | None = None  # what named the versions
 
 
@@ -91,14 +101,19 @@ class Follower:
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         """Loads what was served last, as far as it is whole; otherwise rules answer."""
-        self._settings, self._clock = settings, clock
+        self._settings = settings
+        self._clock = clock
         self._model = settings.config.registry.model_name
+        self._pointer_key = pointer_key(self._model)
+        self._control_key = control_key(self._model)
+        self._store = open_store(settings.published)
         own = settings.home / "serving"
-        self._store, self._own = open_store(settings.published), FolderStore(own)
+        self._own = FolderStore(own)
         self._versions = own / versions_prefix(self._model)
         self._refused: dict[PublishedVersion, tuple[str, float]] = {}  # why, when
-        self._said: dict[str, str] = {}
+        self._reported: dict[str, str] = {}  # subject → the line that is true of it
         self._control: bytes | None = None  # the document that was taken over
+
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         rules = Pricer(None, None, settings.config, version=NO_VERSION)
@@ -106,7 +121,8 @@ class Follower:
         self.current = Current(self.rules)
         self.following = Following(answered_at=clock())
         try:
-            if (content := self._own.get(control_key(self._model))) is not None:
+            content = self._own.get(self._control_key)
+            if content is not None:
                 self.current = replace(self.current, control=parse_control(content))
         except SourceError as error:
             _log.error("%s; no switch is in force until the published one is read", error)
@@ -127,7 +143,7 @@ class Follower:
         now = replace(self.following, detail=None)
         try:
             unknown = self._look_at_control()  # first: a freeze waits for no version, and none answers past one
-            content = self._store.get(pointer_key(self._model))
+            content = self._store.get(self._pointer_key)
             if unknown is not None:
                 now = replace(now, state="refused", detail=unknown)
             elif content is None:
@@ -142,7 +158,7 @@ class Follower:
             now = replace(now, answered_at=self._clock())
         refused = {version.number: why for version, (why, _) in self._refused.items()}
         self.following = replace(now, refused=refused)
-        self._say("state", None if now.state == "following" else f"{now.state}: {now.detail}")
+        self._report("state", None if now.state == "following" else f"{now.state}: {now.detail}")
 
     def _take(self, content: bytes, now: Following) -> Following:
         """Serves what the published pointer names, and keeps it in the own store."""
@@ -152,7 +168,8 @@ class Follower:
             self._use_baked()
             return replace(now, state="refused", detail=str(error))
         self._refused = {version: why for version, why in self._refused.items() if version in pointer.served}
-        now, served = replace(now, champion=pointer.champion.number), self.current.pointer
+        now = replace(now, champion=pointer.champion.number)
+        served = self.current.pointer
         if served is not None and pointer.sequence < served.sequence:
             why = f"sequence {pointer.sequence} of the published pointer is below {served.sequence}, which is served"
             return replace(now, state="refused", detail=why)
@@ -160,8 +177,8 @@ class Follower:
             self._serve(pointer, self._store, self._versions)
         except VersionError as error:
             return replace(now, state="refused", detail=str(error))
-        self._keep(pointer_key(self._model), content)
-        needed = {one.folder for one in pointer.served}
+        self._keep(self._pointer_key, content)
+        needed = {version.folder for version in pointer.served}
         for path in self._versions.glob("*"):
             if path.name not in needed:
                 shutil.rmtree(path, ignore_errors=True)
@@ -172,14 +189,16 @@ class Follower:
 
         Raises VersionError where the champion cannot be served; it also answers for a challenger that cannot.
         """
-        champion, challenger, now = self._opened(pointer.champion, store, versions), None, self.current
+        champion = self._opened(pointer.champion, store, versions)
+        challenger = None
         if pointer.challenger is not None:
             try:
                 challenger = self._opened(pointer.challenger, store, versions)
             except (SourceError, VersionError) as error:
-                self._say("challenger", f"version {pointer.challenger.number} is not tried: {error}")
-        if (pointer, champion, challenger) != (now.pointer, now.champion, now.challenger):
-            self.current = replace(now, champion=champion, challenger=challenger, pointer=pointer)
+                self._report("challenger", f"version {pointer.challenger.number} is not tried: {error}")
+        changed = replace(self.current, champion=champion, challenger=challenger, pointer=pointer)
+        if vars(changed) != vars(self.current):
+            self.current = changed
             beside = f", beside it {challenger.name}" if challenger else ""
             _log.info("version %s answers from now on%s", champion.name, beside)
 
@@ -192,10 +211,10 @@ class Follower:
             own = served.version and PublishedVersion(served.name, served.version.meta["checksum"])
             if own == version:
                 return served
-        folder = versions / version.folder
         why, at = self._refused.get(version, ("", 0.0))
         if why and self._clock() - at < RETRY_SECONDS:
             raise VersionError(why)
+        folder = versions / version.folder
         try:
             served = self._fetched(version, store, folder)
         except SourceError:  # of the store, not of the version: the next look may fetch it
@@ -216,7 +235,7 @@ class Follower:
             try:
                 return self._verified(version, folder)
             except VersionError as error:
-                self._say(version.folder, f"{_line(error)}; it is fetched anew")
+                self._report(version.folder, f"{_line(error)}; it is fetched anew")
                 shutil.rmtree(folder, ignore_errors=True)
         fetch_version(store, version, model=self._model, folder=folder)
         return self._verified(version, folder)
@@ -226,7 +245,8 @@ class Follower:
 
         Raises VersionError, or ConfigError where the user's file contradicts it.
         """
-        loaded, settings = load(folder), self._settings
+        settings = self._settings
+        loaded = load(folder)
         if loaded.meta["checksum"] != version.checksum:
             raise VersionError(f"{folder}: is another version than the pointer names")
         requests = len(loaded.verify())
@@ -251,40 +271,43 @@ class Follower:
 
     def _serve_from(self, store: FolderStore, versions: Path) -> None:
         try:
-            content = store.get(pointer_key(self._model))
+            content = store.get(self._pointer_key)
             if content is not None:
                 self._serve(parse_pointer(content, model=self._model), store, versions)
         except (SourceError, VersionError) as error:
-            self._say(str(versions), f"what lies in {versions.parent} is not served: {error}")
+            self._report(str(versions), f"what lies in {versions.parent} is not served: {error}")
 
     def _look_at_control(self) -> str | None:
-        """Takes over what persons have set; where there is none, or none that can be read, the last known stays.
+        """Takes over the published switches and experiments; where there are none, the last known stay.
 
-        Returns why it is unknown, where it cannot be read and nothing was known before.
+        Returns why they are unknown, where they cannot be read and none were known before.
         """
-        content = self._store.get(control_key(self._model))
+        content = self._store.get(self._control_key)
         if content is None:
             return None
         if content != self._control:
             try:
                 control = parse_control(content)
             except SourceError as error:
-                if self.current.champion is self.rules and self._own.get(control_key(self._model)) is None:
-                    return str(error)
-                self._say("control", f"{error}; what was known before stays in force")
-                known = replace(self.current.control, unread=(str(error),))
-                self.current, self._control = replace(self.current, control=known), None
-                return None
-            if control.unread:  # what cannot be read may be a freeze that was known: it ends only where that is said
-                said = {(one.scope, one.name) for one in control.switches}
-                approved = control.switches.approved or self.current.control.switches.approved
-                kept = (one for one in self.current.control.switches if (one.scope, one.name) not in said)
-                control = replace(control, switches=Switches((*control.switches, *kept), approved))
-            self.current, self._control = replace(self.current, control=control), content
-            words = "; ".join(f"{one.action} of {one.whose} by {one.by}: {one.reason}" for one in control.switches)
+                return self._stay_with_known(error)
+            if control.unread:
+                control = _completed(control, self.current.control)
+            self.current = replace(self.current, control=control)
+            self._control = content
+            words = "; ".join(f"{each.action} of {each.whose} by {each.by}: {each.reason}" for each in control.switches)
             _log.warning("switches in force: %s", words or "none")
-            self._say("control", "; ".join(control.unread) or None)
-        self._keep(control_key(self._model), content)
+            self._report("control", "; ".join(control.unread) or None)
+        self._keep(self._control_key, content)
+        return None
+
+    def _stay_with_known(self, error: SourceError) -> str | None:
+        """Stays with what is in force where the published document cannot be read; returns why, where nothing is."""
+        if self.current.champion is self.rules and self._own.get(self._control_key) is None:
+            return str(error)
+        self._report("control", f"{error}; what was known before stays in force")
+        known = replace(self.current.control, unread=(str(error),))
+        self.current = replace(self.current, control=known)
+        self._control = None
         return None
 
     def _keep(self, key: str, content: bytes) -> None:
@@ -292,23 +315,34 @@ class Follower:
         try:
             if self._own.get(key) != content:
                 self._own.put(key, content)
-            self._say(key, None)
+            self._report(key, None)
         except SourceError as error:
-            self._say(key, f"{error}: a restart while the store is away would not know what is served now")
+            self._report(key, f"{error}: a restart while the store is away would not know what is served now")
 
-    def _say(self, subject: str, line: str | None) -> None:
+    def _report(self, subject: str, line: str | None) -> None:
         """Logs a line about a subject once, until another one is true."""
-        if line is not None and self._said.get(subject) != line:
+        if line is not None and self._reported.get(subject) != line:
             _log.error("%s", redact_text(line))
-        self._said[subject] = line or ""
+        self._reported[subject] = line or ""
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 self.look()
             except VERSION_ERRORS as error:  # the next look may succeed
-                self._say("look", _line(error))
+                self._report("look", _line(error))
             self._stop.wait(POLL_SECONDS)
+
+
+def _completed(control: Control, known: Control) -> Control:
+    """A control of which a part cannot be read, with the switches known before that it does not name.
+
+    That part may be a freeze that was known, which ends only where the control ends it.
+    """
+    named = {(switch.scope, switch.name) for switch in control.switches}
+    kept = (switch for switch in known.switches if (switch.scope, switch.name) not in named)
+    approved = control.switches.approved or known.switches.approved
+    return replace(control, switches=Switches((*control.switches, *kept), approved))
 
 
 def _line(error: BaseException) -> str:

@@ -45,8 +45,9 @@ class Metrics:
     def decided(self, detailed: Sequence[DetailedDecision]) -> None:
         """Counts prices that were given."""
         for answer in detailed:
-            decision, experiment = answer.decision, answer.experiment
-            # A person's word is no answer by rule, which counts what the model could not answer.
+            decision = answer.decision
+            experiment = answer.experiment
+            # A price that a person froze is no answer by rule, which counts what the model could not answer.
             source = "frozen" if "frozen" in decision.reasons else decision.source
             self._given(source, decision.strategy, experiment.label if experiment else "").inc()
             self.confidence.observe(decision.confidence)
@@ -65,16 +66,19 @@ class State(Collector):
     """Gauges that are known when the page is asked for."""
 
     def __init__(self, follower: Follower, log: LogWriter, *, now: Callable[[], dt.datetime]) -> None:
-        self._follower, self._log, self._now = follower, log, now
+        self._follower = follower
+        self._log = log
+        self._now = now
 
     def describe(self) -> Iterable[Metric]:
         """Names nothing in advance."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Tells what is served, how following and the decision log fare, what persons have set."""
-        current, following, log, now = self._follower.current, self._follower.following, self._log.status(), self._now()
-        control, day = current.control, now.date()
+        """Gives what is served, how following and the decision log fare, and the switches in force."""
+        now = self._now()
+        current = self._follower.current
+        following = self._follower.following
         yield _gauge("pricing_workers", "1 for the version that is served.", 1, version=current.champion.name)
         if current.challenger is not None:
             name = current.challenger.name
@@ -84,9 +88,11 @@ class State(Collector):
         silence = now.timestamp() - following.answered_at
         yield _gauge("pricing_published_silence_seconds", "Time since all that is published was followed.", silence)
         if current.champion.version is not None:
-            age = (day - current.champion.version.demand.state_date).days
+            age = (now.date() - current.champion.version.demand.state_date).days
             yield _gauge("pricing_state_age_days", "Days since the last day the model has read.", age)
-        running = sum(one.runs_on(day) for one in control.experiments.every)
+
+        control = current.control
+        running = sum(experiment.runs_on(now.date()) for experiment in control.experiments.every)
         yield _gauge("pricing_experiments", "Experiments under way.", running)
         switches = GaugeMetricFamily("pricing_switches", "Switches in force.", labels=["action"])
         count = Count(switch.action for switch in control.switches.at(now))
@@ -94,6 +100,8 @@ class State(Collector):
             switches.add_metric([action], count[action])
         yield switches
         yield _gauge("pricing_control_unread", "Switches and experiments not understood.", len(control.unread))
+
+        log = self._log.status()
         for name in ("issued", "written", "dropped", "waiting"):
             yield _gauge(f"pricing_log_{name}", f"Decisions (waiting: segments) {name}.", getattr(log, name))
         yield _gauge("pricing_log_failing", "1 while the decision log cannot be written.", log.failure is not None)

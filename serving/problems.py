@@ -16,7 +16,7 @@ from pricing.decision.request import PriceRequest
 from pricing.errors import RequestError, UnknownProductError, nearest
 
 CONTENT_TYPE = "application/problem+json"
-LISTED = 10  # faults of one request that are told
+LISTED = 10  # faults of one request that are listed
 NEAREST = 3  # ids that are named for an unknown one
 _ALIKE = str.maketrans("oil", "011")  # letters that are read for digits
 BESIDE = 25  # ids to either side of a spelling that are compared with it
@@ -51,7 +51,10 @@ class ProblemError(Exception):
         self, status: HTTPStatus, detail: str, *, errors: Sequence[Fault] = (), headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.errors, self.headers = status, detail, list(errors), dict(headers or {})
+        self.status = status
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
         self.unknown = ""  # the id of a product of which nothing is known
         self.near: list[str] = []  # ids that are like it
 
@@ -76,11 +79,11 @@ def from_validation(error: ValidationError, *, model: type[BaseModel]) -> Proble
     ]
     if faults[0]["type"] == "json_invalid":
         return refused("", f"the body is not valid JSON: {faults[0]['ctx']['error']}", status=HTTPStatus.BAD_REQUEST)
-    errors = [_fault(dict(fault), known=model.model_fields) for fault in faults[:LISTED]]
+    errors = [_fault(fault, known=model.model_fields) for fault in faults[:LISTED]]
     if len(faults) > LISTED:
         errors.append(Fault(field="", problem=f"and {len(faults) - LISTED:,} more"))
-    told = "; ".join(f"{fault.field} {fault.problem}".strip() for fault in errors[:3])
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{len(faults):,} problem(s): {told}", errors=errors)
+    first = "; ".join(f"{fault.field} {fault.problem}".strip() for fault in errors[:3])
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{len(faults):,} problem(s): {first}", errors=errors)
 
 
 def refused(
@@ -109,16 +112,19 @@ def near_ids(ids: Strings, wanted: str) -> list[str]:
 
     Only ids that stand beside a spelling of it are compared, so that a million cost no more than a thousand.
     """
-    plain, key = "".join(filter(str.isalnum, wanted)), _key(wanted)
-    spellings = {way(text) for text in (wanted.strip(), plain) for way in (str, str.upper, str.lower, str.title)}
-    places = np.searchsorted(ids, np.array([*spellings, plain.zfill(len(ids[0]))], ids.dtype)).tolist()
-    beside = {one for place in places for one in ids[max(place - BESIDE, 0) : place + BESIDE].tolist()}
-    known = {_key(one): one for one in sorted(beside)}
+    letters = "".join(filter(str.isalnum, wanted))
+    spellings = {way(text) for text in (wanted.strip(), letters) for way in (str, str.upper, str.lower, str.title)}
+    spellings.add(letters.zfill(len(ids[0])))
+    places = np.searchsorted(ids, np.array([*spellings], ids.dtype)).tolist()
+    beside = {other for place in places for other in ids[max(place - BESIDE, 0) : place + BESIDE].tolist()}
+    known = {_key(other): other for other in sorted(beside)}
+
+    key = _key(wanted)
     if key in known:
         return [known[key]]
     begun = sorted((other for other in known if key and other.startswith(key)), key=len)
     close = difflib.get_close_matches(key, known, n=NEAREST)
-    return [known[one] for one in dict.fromkeys((*begun, *close))][:NEAREST]
+    return [known[other] for other in dict.fromkeys((*begun, *close))][:NEAREST]
 
 
 def _key(product_id: str) -> str:
@@ -137,7 +143,8 @@ def show(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _fault(fault: dict[str, Any], *, known: Iterable[str]) -> Fault:
+def _fault(fault: Mapping[str, Any], *, known: Iterable[str]) -> Fault:
+    """A fault that pydantic found, in our words; `known` are the names of the model's fields."""
     location = ".".join(plain(str(part)) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         near = nearest(str(fault["loc"][-1])[:_LONGEST], known)

@@ -41,7 +41,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     home = pricing_home(environment).absolute()
     baked = home / BAKED / "config.yaml"
     file = read_config_file(environment.get("PRICING_CONFIG") or (baked if baked.is_file() else None))
-    config, rule = file.config, environment.get("PRICING_KEYS")
+    config = file.config
+    rule = environment.get("PRICING_KEYS")
     if rule is not None:
         if rule not in ("required", "local", "none"):
             raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")

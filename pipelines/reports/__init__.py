@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from pricing.paths import page_css
 from pricing.quoting import escape_markdown
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ def render(template: str, **context: object) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["md"] = escape_markdown
+    environment.globals["page_css"] = page_css()
     return environment.get_template(template).render(**context)
 
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 from flask import request
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from pricing.arrays import Ints, place_in
 from pricing.registry.knowledge import ShownCompetitor, shown_competitor, shown_elasticities
 from pricing.registry.version import LoadedVersion
 from serving.api import Endpoint, Service, encode
@@ -90,49 +90,49 @@ def elasticity(service: Service, product_id: str) -> Elasticity:
 def strategies(service: Service) -> Strategies:
     """Lists the strategies that a request may name."""
     decision = service.follower.current.champion.settings.config.decision
-    found = [
-        {
-            "name": name,
-            "default": name == decision.strategy,
-            "description": (type(settings).__doc__ or "").strip().partition("\n")[0],
-            "settings": settings.model_dump(exclude_none=True),
-        }
-        for name, settings in decision.strategies.items()
-    ]
-    return Strategies(strategies=found)
+    return Strategies(
+        strategies=[
+            {
+                "name": name,
+                "default": name == decision.strategy,
+                "description": (type(settings).__doc__ or "").strip().partition("\n")[0],
+                "settings": settings.model_dump(exclude_none=True),
+            }
+            for name, settings in decision.strategies.items()
+        ]
+    )
 
 
 def known_elasticity(served: Served, product_id: str) -> Elasticity | None:
     """The elasticity of a product; None where the served version does not know it."""
     if served.version is None:
         return None
-    ids = served.version.demand.product_ids
-    row = int(np.searchsorted(ids, product_id))
-    known = row < len(ids) and ids[row] == product_id
-    return elasticity_of(served.name, served.version, row) if known else None
+    row = place_in(served.version.demand.product_ids, product_id)
+    return None if row is None else elasticity_of(served.name, served.version, row)
 
 
 def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
     """The elasticity of the product in a row of version `name`."""
     known = {name: column[0] for name, column in _known_of(version, np.array([row])).items()}
-    parents, shared_by = version.demand.sharing()
+    demand = version.demand
+    parents, shared_by = demand.sharing()
     siblings = np.flatnonzero(parents == parents[row])
     return Elasticity(
-        product_id=str(version.demand.product_ids[row]),
+        product_id=str(demand.product_ids[row]),
         low=known.pop("elasticity_low"),
         high=known.pop("elasticity_high"),
-        source="model" if version.demand.own[siblings].any() else "category",  # of siblings one long history suffices
+        source="model" if demand.own[siblings].any() else "category",  # of siblings one long history suffices
         parent_id=str(parents[row]) if len(siblings) > 1 else None,
         shared_by=int(shared_by[row]),
         **known,
         list_price=round(float(version.facts.list_price[row]), 4),
-        state_date=version.demand.state_date,
-        competitor=shown_competitor(version.demand, row),
+        state_date=demand.state_date,
+        competitor=shown_competitor(demand, row),
         model_version=name,
     )
 
 
-def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, list[Any]]:
+def _known_of(version: LoadedVersion, rows: Ints) -> dict[str, list[Any]]:
     """The elasticity of each product in `rows` and how well it is known, as columns."""
     columns = shown_elasticities(version.demand, rows, holds_only=version.holds_only)
     return {name: column.tolist() for name, column in columns.items()}
@@ -140,28 +140,32 @@ def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, li
 
 @lru_cache(maxsize=1)
 def _products(served: Served, category: str | None) -> bytes:
-    found = []
-    if served.version is not None:
-        facts = served.version.facts
-        rows = np.arange(len(facts.product_ids)) if category is None else np.flatnonzero(facts.categories == category)
-        names = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "stock")
-        columns = {
-            "product_id": facts.product_ids[rows].tolist(),
-            "category": facts.categories[rows].tolist(),
-            **{name: np.round(getattr(facts, name)[rows].astype(float), 4).tolist() for name in names},
-            "comp_price_date": facts.comp_price_date[rows].tolist(),
-            "cost_assumed": facts.cost_assumed[rows].tolist(),
-            **_known_of(served.version, rows),
-        }
-        found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return encode(Products.model_validate({"products": found}))
+    """The answer of /products, which is asked for again and again, as JSON."""
+    if served.version is None:
+        return encode(Products(products=[]))
+    facts = served.version.facts
+    rows = np.arange(len(facts.product_ids)) if category is None else np.flatnonzero(facts.categories == category)
+    amounts = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "stock")
+    columns = {
+        "product_id": facts.product_ids[rows].tolist(),
+        "category": facts.categories[rows].tolist(),
+        **{name: np.round(getattr(facts, name)[rows].astype(float), 4).tolist() for name in amounts},
+        "comp_price_date": facts.comp_price_date[rows].tolist(),
+        "cost_assumed": facts.cost_assumed[rows].tolist(),
+        **_known_of(served.version, rows),
+    }
+    products = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return encode(Products.model_validate({"products": products}))
 
 
 ENDPOINTS = (
     Endpoint(
-        *("GET", "/products", products, Products),
-        query={"category": ({"type": "string"}, "Only products of this category.")},
+        "GET",
+        "/products",
+        products,
+        gives=Products,
+        query={"category": {"schema": {"type": "string"}, "description": "Only products of this category."}},
     ),
-    Endpoint("GET", "/products/{product_id}/elasticity", elasticity, Elasticity, scope="explain"),
-    Endpoint("GET", "/strategies", strategies, Strategies),
+    Endpoint("GET", "/products/{product_id}/elasticity", elasticity, gives=Elasticity, scope="explain"),
+    Endpoint("GET", "/strategies", strategies, gives=Strategies),
 )

@@ -1,7 +1,7 @@
 """Routes that explain prices and simulate others: /explain and /simulate. Nothing they price is logged."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
@@ -61,7 +61,8 @@ class SimulateRequest(BaseModel, frozen=True, extra="forbid"):
 
 def explain_price(service: Service) -> ExplainAnswer:
     """Explains why a price or demand is what it is, driver by driver."""
-    asked, now = body_of(ExplainRequest), service.now()
+    asked = body_of(ExplainRequest)
+    now = service.now()
     control = service.follower.current.control
 
     def explained(served: Served) -> ExplainAnswer:
@@ -83,7 +84,8 @@ def explain_price(service: Service) -> ExplainAnswer:
 
 def simulate(service: Service) -> Simulation:
     """Simulates prices and strategies: demand, revenue, margin and the risk of running out."""
-    asked, now = body_of(SimulateRequest), service.now()
+    asked = body_of(SimulateRequest)
+    now = service.now()
     control = service.follower.current.control
 
     def simulated(served: Served) -> Simulation:
@@ -113,39 +115,52 @@ def _as_priced(service: Service, asked: PriceRequest, compute: Callable[[Served]
 
 
 def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bool) -> ExplainAnswer:
+    """An explanation as the service gives it, its amounts rounded as people read them."""
     decision = found.decision.decision
-    units, gain = decision.expected_units, decision.expected_gain
-    limits = meanings((), decision.binds, decision.gave_way)
-    shown = {  # as a person reads them
-        "expected_units": round(units, unit_digits(units)),
+    gain = decision.expected_gain
+    rounded = {
+        "expected_units": round(decision.expected_units, unit_digits(decision.expected_units)),
         "expected_margin": round(decision.expected_margin, 2),
-        "expected_gain": gain and Spread(**{key: round(one, 2) for key, one in gain}),
+        "expected_gain": gain and Spread(**{end: round(value, 2) for end, value in gain}),
     }
-    grade = Meaning(code=elasticity.grade, meaning=MEANINGS[elasticity.grade]) if elasticity else None
-    if grade and holds_only:
-        grade.meaning += f"; {HOLDS_ONLY_MEANING}"
+    grade = None
+    if elasticity:
+        meaning = MEANINGS[elasticity.grade] + (f"; {HOLDS_ONLY_MEANING}" if holds_only else "")
+        grade = Meaning(code=elasticity.grade, meaning=meaning)
     return ExplainAnswer(
         of=found.quantity,
-        decision=decision.model_copy(update=shown),
+        decision=decision.model_copy(update=rounded),
         summary=found.summary,
         value=found.value,
         baseline_value=found.baseline_value,
         drivers=list(found.drivers),
-        guardrails=[Meaning(code=name, meaning=meaning) for name, meaning in limits.items()],
-        reasons=[Meaning(code=code, meaning=meaning) for code, meaning in meanings(decision.reasons).items()],
+        guardrails=_meanings((), decision.binds, decision.gave_way),
+        reasons=_meanings(decision.reasons),
         elasticity=elasticity,
         grade=grade,
     )
 
 
+def _meanings(*codes: Iterable[str]) -> list[Meaning]:
+    return [Meaning(code=code, meaning=meaning) for code, meaning in meanings(*codes).items()]
+
+
 ENDPOINTS = (
     Endpoint(
-        *("POST", "/explain", explain_price, ExplainAnswer, ExplainRequest),
+        "POST",
+        "/explain",
+        explain_price,
+        gives=ExplainAnswer,
+        takes=ExplainRequest,
         scope="explain",
         example={"request": EXAMPLE},
     ),
     Endpoint(
-        *("POST", "/simulate", simulate, Simulation, SimulateRequest),
+        "POST",
+        "/simulate",
+        simulate,
+        gives=Simulation,
+        takes=SimulateRequest,
         example={"request": EXAMPLE, "prices": [19.99, 24.99], "strategies": ["margin"]},
     ),
 )

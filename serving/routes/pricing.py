@@ -20,10 +20,21 @@ from serving.follower import Current, Served
 from serving.problems import ProblemBody, ProblemError, from_request_error, from_validation, refused
 
 BATCH_LIMIT = 1000  # requests in one POST /get_prices
-EXAMPLE: dict[str, Any] = {"product_id": "SKU12345", "current_stock": 150, "current_price": 22.9}
-EXAMPLE |= {"day_of_week": "Friday", "comp_price": 21.5, "is_promo": True}
+EXAMPLE: dict[str, Any] = {
+    "product_id": "SKU12345",
+    "current_stock": 150,
+    "current_price": 22.9,
+    "day_of_week": "Friday",
+    "comp_price": 21.5,
+    "is_promo": True,
+}
 _log = logging.getLogger(__name__)
-_DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "Prices without writing the decision log.")}
+_DRY_RUN = {
+    "dry_run": {
+        "schema": {"type": "boolean", "default": False},
+        "description": "Prices without writing the decision log.",
+    }
+}
 
 
 class PriceRequests(BaseModel, frozen=True, extra="forbid"):
@@ -47,7 +58,8 @@ class Decisions(BaseModel):
 
 def get_price(service: Service) -> bytes:
     """Prices one product."""
-    dry, asked = _dry_run(), body_of(PriceRequest)
+    dry = _dry_run()
+    asked = body_of(PriceRequest)
     found = answers(service, [asked], dry=True)[0] if dry else service.together.answer(asked)
     if isinstance(found, ProblemError):
         raise found
@@ -56,40 +68,43 @@ def get_price(service: Service) -> bytes:
 
 def get_prices(service: Service) -> bytes:
     """Prices a batch, in order; a bad item becomes an error in its place."""
-    dry, asked = _dry_run(), _batch(sent_body())
-    priced = iter(answers(service, [one for one in asked if isinstance(one, PriceRequest)], dry=dry))
-    parts = [next(priced) if isinstance(one, PriceRequest) else one for one in asked]
+    dry = _dry_run()
+    items = _batch(sent_body())
+    priced = iter(answers(service, [item for item in items if isinstance(item, PriceRequest)], dry=dry))
+    parts = [next(priced) if isinstance(item, PriceRequest) else item for item in items]
     bad = [part for part in parts if isinstance(part, ProblemError)]
     service.metrics.bad_items.inc(len(bad))
     point_out(service, bad)
-    bodies = (one if isinstance(one, bytes) else json.dumps({"error": one.body()}).encode() for one in parts)
+    bodies = (part if isinstance(part, bytes) else json.dumps({"error": part.body()}).encode() for part in parts)
     return b'{"decisions":[%b]}' % b",".join(bodies)
 
 
 def answers(service: Service, asked: Sequence[PriceRequest], *, dry: bool) -> list[bytes | ProblemError]:
     """Prices, encodes and records requests, in order, each version's in one pass."""
-    at, current = service.now(), service.follower.current
+    at = service.now()
+    current = service.follower.current
     if current.challenger is None:
         return _each(service, current.champion, asked, current, at, dry=dry)
+
+    versions = [version_for(item, at.date(), current=current) for item in asked]
     by_version: dict[Served, list[PriceRequest]] = {}
-    of = [version_for(item, at.date(), current=current) for item in asked]
-    for served, item in zip(of, asked, strict=True):
+    for served, item in zip(versions, asked, strict=True):
         by_version.setdefault(served, []).append(item)
-    found = {one: iter(_each(service, one, items, current, at, dry=dry)) for one, items in by_version.items()}
-    return [next(found[served]) for served in of]
+    found = {served: iter(_each(service, served, items, current, at, dry=dry)) for served, items in by_version.items()}
+    return [next(found[served]) for served in versions]
 
 
 def version_for(asked: PriceRequest, today: dt.date, *, current: Current) -> Served:
-    """Returns the version that an experiment tries on the product on the day that is priced, else the champion."""
+    """The version that an experiment tries on the product on the day that is priced, else the champion."""
     tried = current.challenger
     if tried is None:
         return current.champion
     try:
         day = current.champion.pricer.day_priced(asked, today=today)
-    except RequestError:  # which the champion tells its caller
+    except RequestError:  # the champion raises it again, for the caller
         return current.champion
     assigned = current.control.experiments.of(asked.product_id, day)
-    theirs = assigned is not None and (assigned.arm.kind, assigned.arm.of) == ("challenger", tried.name)
+    theirs = assigned is not None and assigned.arm.kind == "challenger" and assigned.arm.of == tried.name
     return tried if theirs else current.champion
 
 
@@ -111,20 +126,21 @@ def _price(
             answers = _price(service, current.champion, asked, current=current, at=at)
             service.metrics.arm_failures.inc(len(asked))
         return answers
+
     answers = _attempt(served.pricer, asked, current, at)
     if answers is None:
         service.metrics.edge_fallbacks.inc(len(asked))
         answers = None if served.rules is None else _attempt(served.rules, asked, current, at)
     if answers is None:
-        rules, switches = service.follower.rules.pricer, current.control.switches.at(at)
-        answers = rules.price_detailed(asked, today=at.date(), switches=switches)
+        switches = current.control.switches.at(at)
+        answers = service.follower.rules.pricer.price_detailed(asked, today=at.date(), switches=switches)
     return answers
 
 
 def _attempt(
     pricer: Pricer, asked: Sequence[PriceRequest], current: Current, at: dt.datetime
 ) -> list[DetailedDecision] | None:
-    """Prices by a version or its rules; returns None where that fails for a reason that no caller can fix.
+    """Prices by a version or its rules; None where that fails for a reason that no caller can fix.
 
     Raises:
         RequestError: A request cannot be priced as sent; of many, one fails for any reason.
@@ -146,7 +162,7 @@ def _attempt(
 def _each(
     service: Service, served: Served, asked: Sequence[PriceRequest], current: Current, at: dt.datetime, *, dry: bool
 ) -> list[bytes | ProblemError]:
-    """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
+    """Prices, encodes and records requests by one version; what cannot be priced becomes a problem."""
     try:
         answers = _price(service, served, asked, current=current, at=at)
     except RequestError as error:
@@ -155,6 +171,7 @@ def _each(
         middle = len(asked) // 2  # so that a few bad items leave the others priced in few passes
         halves = (asked[:middle], asked[middle:])
         return [answer for half in halves for answer in _each(service, served, half, current, at, dry=dry)]
+
     bodies = [encode(answer.decision) for answer in answers]
     if not dry:
         lines = zip(asked, answers, bodies, strict=True)
@@ -175,9 +192,10 @@ def _batch(body: bytes) -> list[PriceRequest | ProblemError]:
     if len(items) > BATCH_LIMIT:  # before items are validated one by one
         text = f"{len(items)} requests in one batch, and {BATCH_LIMIT} is the most"
         raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
-    if body.count(b":") > 1 + sum(len(one.model_fields_set) for one in items if isinstance(one, PriceRequest)):
+    names = 1 + sum(len(item.model_fields_set) for item in items if isinstance(item, PriceRequest))
+    if body.count(b":") > names:  # as in `body_of`
         refuse_twice(body)
-    return [_item(one) for one in items]
+    return [_item(item) for item in items]
 
 
 def _dry_run() -> bool:
@@ -211,9 +229,21 @@ def _item(sent: object) -> PriceRequest | ProblemError:
 
 
 ENDPOINTS = (
-    Endpoint(*("POST", "/get_price", get_price, Decision, PriceRequest), query=_DRY_RUN, example=EXAMPLE),
     Endpoint(
-        *("POST", "/get_prices", get_prices, Decisions, PriceRequests),
+        "POST",
+        "/get_price",
+        get_price,
+        gives=Decision,
+        takes=PriceRequest,
+        query=_DRY_RUN,
+        example=EXAMPLE,
+    ),
+    Endpoint(
+        "POST",
+        "/get_prices",
+        get_prices,
+        gives=Decisions,
+        takes=PriceRequests,
         query=_DRY_RUN,
         example={"requests": [EXAMPLE, {**EXAMPLE, "strategy": "clearance"}]},
     ),

@@ -27,7 +27,7 @@ class Follow(BaseModel):
 
     @classmethod
     def of(cls, following: Following, *, addresses: bool) -> "Follow":
-        """Converts the state; `addresses` says whether the caller may read addresses and paths."""
+        """Converts the state; with `addresses` for a caller that may read addresses and paths."""
         refused = following.refused if addresses else dict.fromkeys(following.refused, "the service's log says why")
         detail = following.detail if addresses else None
         return cls(state=following.state, champion=following.champion, detail=detail, refused=dict(refused))
@@ -69,29 +69,34 @@ def live(_: Service) -> bytes:
 
 def ready(service: Service) -> Ready:
     """Says that a version is served and prices a golden request; 503 while none does."""
-    served, following = service.follower.current.champion, service.follower.following
+    served = service.follower.current.champion
     try:
         price = 0.0 if served.version is None else served.price_golden()
     except VERSION_ERRORS as error:
         text = f"version {served.name} cannot price ({type(error).__name__})"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text) from error
     if not 0 < price < math.inf:
+        following = service.follower.following
         why = "nothing is published" if following.state == "none" else following.state
         text = f"no published version gives a price ({why}); rules answer meanwhile"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text)
-    return Ready(status="ok", model_version=served.name, following=Follow.of(following, addresses=False))
+    return Ready(
+        status="ok", model_version=served.name, following=Follow.of(service.follower.following, addresses=False)
+    )
 
 
 def model(service: Service) -> ModelInfo:
     """Describes what answers now, and how following goes."""
-    current, now, settings = service.follower.current, service.now(), service.settings
-    served, version = current.champion, current.champion.version
+    current = service.follower.current
+    served = current.champion
+    settings = service.settings
+    now = service.now()
     admin = service.authenticator.may(request.environ, "admin")
     switches = current.control.switches.at(now)
     count = Counter(switch.action for switch in switches)
     return ModelInfo(
         model_version=served.name,
-        **(_described(version, today=now.date(), addresses=admin) if version else {}),
+        **(_described(served.version, today=now.date(), addresses=admin) if served.version else {}),
         following=Follow.of(service.follower.following, addresses=admin),
         switches={
             "freezes": count["freeze"],
@@ -111,9 +116,8 @@ def model(service: Service) -> ModelInfo:
 
 
 def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> dict[str, Any]:
-    """Tells what a version says of itself; where the rows behind it lay only if `addresses`."""
+    """The fields of ModelInfo that a version knows; where its rows lay only with `addresses`."""
     demand = version.demand
-    shares = shares_by_grade(demand, version.facts).items()
     return {
         "products": len(demand.product_ids),
         "state_date": demand.state_date,
@@ -122,7 +126,7 @@ def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> di
         "horizon": demand.horizon,
         "kind": version.meta["kind"],
         "weights": version.weights_hash,
-        "grades": {name: round(share, 4) for name, share in shares},
+        "grades": {grade: round(share, 4) for grade, share in shares_by_grade(demand, version.facts).items()},
         "holds_only": version.holds_only,
         "backtest": {name: figure for name, figure in version.backtest.items() if name != "data"},
         "data": {name: value for name, value in version.meta["data"].items() if addresses or name != "source"},
@@ -135,8 +139,8 @@ def metrics(service: Service) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/health/live", live, None, scope=None),
-    Endpoint("GET", "/health/ready", ready, Ready, scope=None),
-    Endpoint("GET", "/model", model, ModelInfo),
-    Endpoint("GET", "/metrics", metrics, None, scope="admin", media="text/plain"),
+    Endpoint("GET", "/health/live", live, scope=None),
+    Endpoint("GET", "/health/ready", ready, gives=Ready, scope=None),
+    Endpoint("GET", "/model", model, gives=ModelInfo),
+    Endpoint("GET", "/metrics", metrics, scope="admin", media="text/plain"),
 )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from console import price_file, words
+from console import price_files, words
 from console.confirm import SHOWN
 from console.worklist import PAGE, STATES, Pick, Worklist, read_table
 from pricing.config import load_config
@@ -449,12 +449,12 @@ def test_what_an_experiment_measured_stands_on_the_portfolio(tmp_path: Path, wee
 # Price files
 
 
-def console_files(place: Console | Path) -> price_file.PriceFiles:
+def console_files(place: Console | Path) -> price_files.PriceFiles:
     home = place if isinstance(place, Path) else place.home
-    return price_file.PriceFiles(FolderStore(home / "published"), model="pricing")
+    return price_files.PriceFiles(FolderStore(home / "published"), model="pricing")
 
 
-def written(console: Console, visitor: Visitor) -> price_file.PriceFile:
+def written(console: Console, visitor: Visitor) -> price_files.PriceFile:
     visitor.send("/price-file", visitor.see("/price-file"), show="all")
     return console_files(console).newest()[0]
 

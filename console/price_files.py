@@ -5,7 +5,6 @@ import io
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,72 +52,96 @@ class PriceFile:
         frame = pd.DataFrame([{"file": self.name, **row, "decision": "", "note": ""} for row in self.rows])
         return quote_formulas(frame.reindex(columns=list(COLUMNS))).to_csv(index=False).encode()
 
+    def send(self, url: str) -> None:
+        """Sends the approved prices; the other side may see a file twice, by its name.
+
+        Raises:
+            DeliveryError: It was not taken.
+        """
+        prices = [{"product_id": row["product_id"], "price": row["new"], "from": row["from"]} for row in self.approved]
+        post(url, {"file": self.name, "prices": prices}, what="the price file")
+
 
 def changes(table: Worklist, rows: Ints, *, decision: DecisionConfig) -> list[dict[str, Any]]:
     """The rows of a price file: another price than now that may be charged, or one that waits for approval."""
-    found = []
-    for row in rows[(table.charges | table.waits)[rows]].tolist():
-        text = {name: str(values[row]) for name, values in table.text.items()}
-        number = {name: float(values[row]) for name, values in table.number.items()}
-        new, by_hand = number["charged" if table.charges[row] else "proposed_price"], table.state[row] == BY_HAND
-        told: dict[str, Any] = {"reason": _KEPT, "gain": ""}
-        if by_hand and (given := table.switches.of(text["product_id"], category=text["category"])):
-            told["reason"] = given.reason
-        elif new == number["proposed_price"]:
-            told = {"reason": table.why(row, decision), "gain": round(float(table.gain[row]), 2)}
-        known = {"id": text["decision_id"], "product_id": text["product_id"], "name": text["name"]}
-        known["from"] = text["date"][:10]
-        status = "approved" if table.charges[row] else "proposed"
-        found.append({**known, **told, "old": float(table.before[row]), "new": new, "status": status})
-    return found
+    changed = (table.charges | table.waits)[rows]
+    return [_change(table, row, decision) for row in rows[changed].tolist()]
+
+
+def _change(table: Worklist, row: int, decision: DecisionConfig) -> dict[str, Any]:
+    """A row of a price file, by the names of COLUMNS that the file fills in."""
+    charges = bool(table.charges[row])
+    proposed = float(table.number["proposed_price"][row])
+    new = float(table.number["charged"][row]) if charges else proposed
+    product = str(table.text["product_id"][row])
+    switch = table.switches.of(product, category=str(table.text["category"][row]))
+    reason = _KEPT
+    gain: float | str = ""
+    if table.state[row] == BY_HAND and switch:
+        reason = switch.reason
+    elif new == proposed:
+        reason = table.why(row, decision)
+        gain = round(float(table.gain[row]), 2)
+    return {
+        "id": str(table.text["decision_id"][row]),
+        "product_id": product,
+        "name": str(table.text["name"][row]),
+        "from": str(table.text["date"][row])[:10],
+        "reason": reason,
+        "gain": gain,
+        "old": float(table.before[row]),
+        "new": new,
+        "status": "approved" if charges else "proposed",
+    }
 
 
 class PriceFiles:
     """The files of a shop, in the store beside its price table: a console's task may come and go."""
 
     def __init__(self, store: ObjectStore, *, model: str) -> None:
-        self._store, self._prefix = store, f"{model}/price_files/"
+        self._store = store
+        self._prefix = f"{model}/price_files/"
 
     def write(self, rows: list[dict[str, Any]], *, by: str, at: dt.datetime, seen: int) -> PriceFile:
-        """Makes a file, and keeps what it says."""
+        """Makes a file and keeps it."""
         name = f"{at.astimezone(dt.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
-        made = PriceFile(name, at.isoformat(timespec="seconds"), by, rows, seen)
-        self.keep(made)
-        return made
+        file = PriceFile(name, at.isoformat(timespec="seconds"), by, rows, seen)
+        self.keep(file)
+        return file
 
     def keep(self, file: PriceFile) -> None:
         """Writes down what became of a file."""
         self._store.put(f"{self._prefix}{file.name}.json", json.dumps(asdict(file)).encode())
 
     def find(self, name: str) -> PriceFile:
-        """A file by its name; raises SourceError where we never wrote it."""
+        """A file by its name; raises SourceError where it was never written here."""
         content = self._store.get(f"{self._prefix}{name}.json") if _NAME.fullmatch(name) else None
         if content is None:
             raise SourceError("this is no price file that was written here: only such a file is read back")
         return PriceFile(**json.loads(content))
 
     def newest(self) -> list[PriceFile]:
-        """The newest files."""
+        """The newest files, the last one first."""
         names = [key.removeprefix(self._prefix).removesuffix(".json") for key in self._store.keys(self._prefix)]
-        return [self.find(name) for name in names[: -SHOWN - 1 : -1]]
+        return [self.find(name) for name in reversed(names[-SHOWN:])]
 
     def read_back(self, content: bytes) -> tuple[PriceFile, dict[str, tuple[str, str]]]:
         """Reads decisions from a file that a person filled in: product → its word and note.
 
         Raises:
-            SourceError: It is no file that we wrote, or its rows were changed.
+            SourceError: It was not written here, or its rows were changed.
         """
         try:
             frame = unquote_formulas(pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False))
-            names = set(frame["file"]) if len(frame) else {""}
-            sent = frame[["id", "product_id", "new", "decision", "note"]].to_dict(orient="records")
+            names = frame["file"].unique().tolist()
+            filled = frame[["id", "product_id", "new", "decision", "note"]].to_dict(orient="records")
         except (KeyError, ValueError, OSError) as error:
             raise SourceError(f"this is no price file that was written here ({first_line(error)})") from error
-        file = self.find(str(names.pop()) if len(names) == 1 else "")
-        known = {row["id"]: row for row in file.rows}
+        file = self.find(names[0] if len(names) == 1 else "")
+        written = {row["id"]: row for row in file.rows}
         decided: dict[str, tuple[str, str]] = {}
-        for number, row in enumerate(sent, start=2):
-            ours = known.get(row["id"])
+        for number, row in enumerate(filled, start=2):
+            ours = written.get(row["id"])
             if ours is None or ours["product_id"] != row["product_id"] or _differs(row["new"], ours["new"]):
                 raise SourceError(f"line {number}: is no row of this file as it was written; fill in `decision` alone")
             if word := row["decision"].strip().lower():
@@ -126,18 +149,6 @@ class PriceFiles:
                     raise SourceError(f"line {number}: expected approve or reject as the decision, found {word[:40]!r}")
                 decided[row["product_id"]] = word, row["note"].strip()
         return file, decided
-
-
-def send(file: PriceFile, url: str) -> None:
-    """Sends the approved prices; the other side may see a file twice, by its name.
-
-    Raises:
-        DeliveryError: It was not taken.
-    """
-    prices: Sequence[Mapping[str, Any]] = [
-        {"product_id": row["product_id"], "price": row["new"], "from": row["from"]} for row in file.approved
-    ]
-    post(url, {"file": file.name, "prices": prices}, what="the price file")
 
 
 def _differs(text: str, price: float) -> bool:
