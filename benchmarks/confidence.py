@@ -18,7 +18,7 @@ from pricing.decision.request import DetailedDecision
 from simulation.market import Market
 from simulation.policies import expected_share
 from simulation.rollforward import Requests
-from simulation.world import Shelf
+from simulation.shelf import Shelf
 
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10

@@ -7,7 +7,7 @@ from scipy import special
 from pricing.arrays import Floats, Ints
 from simulation.market import Market
 from simulation.rollforward import Requests
-from simulation.world import Shelf
+from simulation.shelf import Shelf
 
 RULE_ELASTICITY = 2.5  # elasticity that the rules assume for every product
 USUAL_DAYS = 28
