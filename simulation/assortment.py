@@ -26,7 +26,9 @@ class Assortment:
 
     category: Ints  # row among the categories
     category_slope: Floats  # (category,) size of a category's elasticities
-    slope: Floats  # size of the elasticity at the first list price
+    # Size of the elasticity at the first list price; for a quadratic curve that of weekdays, in a nest that of the
+    # product's utility, without substitutes and outside option.
+    slope: Floats
     log_volume: Floats  # of usual units a day
     cost: Floats  # unit cost at first
     weekend: Floats  # relative change of the elasticity on weekends

@@ -1,7 +1,10 @@
-"""Incumbents: who priced the history, each by a factor on the list price that is set anew at reviews."""
+"""Incumbents: who priced the history, each by a factor on the list price that is set anew at reviews.
+
+Each has `review`, called once for each day in order, and `label`, which makes prices as labels show them.
+"""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,40 +51,6 @@ class Review(NamedTuple):
 
     due: Bools  # whether the product is reviewed today
     factor: Floats  # price over list price that a review sets
-
-
-class Incumbent(Protocol):
-    """A way to price: when factors on list prices are reviewed, what they become, and how prices are rounded."""
-
-    def __init__(self, world: World, rng: np.random.Generator) -> None: ...
-
-    def review(self, day: int, shelf: Shelf) -> Review:
-        """Review the products; called once for each day in order."""
-        ...
-
-    def label(self, factor: Floats, list_price: Floats) -> Floats:
-        """(product,) prices as labels show them."""
-        ...
-
-
-def incumbent_prices(world: World) -> Prices:
-    """Return the pricing policy of a world's history."""
-    name = world.config.settings.incumbent
-    if name == "list":
-        return lambda day, shelf: world.truth.list_price[day].copy()
-    incumbent = INCUMBENTS[name](world, stream(world.config, "incumbent"))
-    held = np.ones(world.config.total_products)
-
-    def prices(day: int, shelf: Shelf) -> Floats:
-        """Price a day: planned cuts come first, then the factors of the last review; never below cost."""
-        due, factor = incumbent.review(day, shelf)
-        held[due] = factor[due]
-        cut = world.promo_cut[day]
-        planned = world.truth.is_promo[day] | (cut > 0)
-        label = incumbent.label(np.where(planned, 1 - cut, held), world.truth.list_price[day])
-        return np.asarray(np.maximum(label, world.unit_cost[day]))
-
-    return prices
 
 
 class Grocer:
@@ -163,4 +132,28 @@ class Merchandiser:
         return np.where(price >= NINES, ending(price), np.round(price, 2))
 
 
-INCUMBENTS: dict[str, type[Incumbent]] = {"grocer": Grocer, "reviewer": Reviewer, "merchandiser": Merchandiser}
+INCUMBENTS: dict[str, type[Grocer | Reviewer | Merchandiser]] = {
+    "grocer": Grocer,
+    "reviewer": Reviewer,
+    "merchandiser": Merchandiser,
+}
+
+
+def incumbent_prices(world: World) -> Prices:
+    """Return the pricing policy of a world's history."""
+    name = world.config.settings.incumbent
+    if name == "list":
+        return lambda day, shelf: world.truth.list_price[day].copy()
+    incumbent = INCUMBENTS[name](world, stream(world.config, "incumbent"))
+    held = np.ones(world.config.total_products)
+
+    def prices(day: int, shelf: Shelf) -> Floats:
+        """Price a day: planned cuts come first, then the factors of the last review; never below cost."""
+        due, factor = incumbent.review(day, shelf)
+        held[due] = factor[due]
+        cut = world.promo_cut[day]
+        planned = world.truth.is_promo[day] | (cut > 0)
+        label = incumbent.label(np.where(planned, 1 - cut, held), world.truth.list_price[day])
+        return np.asarray(np.maximum(label, world.unit_cost[day]))
+
+    return prices

@@ -1,6 +1,7 @@
 """Purchasing: deliveries and orders, and the seasons at whose ends there are none."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -26,7 +27,6 @@ class Supply:
     """Purchasing of each product: drawn once, independent of the policy."""
 
     delivers: Bools  # (day, product) whether a delivery is due; extends beyond the future, as `span` and `buying` do
-    next_day: Ints  # (day, product) first day after each one on which a delivery is due
     gap: Floats  # (product,) mean days between two deliveries
     # (day, product) days of usual sales that a delivery on that day has to cover: the mean gap; for a season's last
     # delivery the rest of the season, at the sales expected then.
@@ -37,6 +37,11 @@ class Supply:
     order_error: Floats  # (day, product) factor on the order-up-to level
     first_guess: Floats  # (product,) error factor on a new product's expected sales
     weight: float  # weight of a day's sales in the moving average for ordering
+
+    @cached_property
+    def next_day(self) -> Ints:
+        """(day, product) first day after each one on which a delivery is due."""
+        return next_days(self.delivers)[:-BEYOND]
 
     def level(self, shelf: Shelf, *, day: int, span: Floats) -> Floats:
         """(product,) units up to which an order on `day` fills stock for `span` days after the lead time."""
@@ -108,7 +113,6 @@ def draw_supply(config: MarketConfig, seasons: Seasons) -> Supply:
     return replace(
         supply,
         delivers=delivers,
-        next_day=next_day[: config.total_days],
         span=np.where(last, LAST_BUY * ahead, supply.gap),
     )
 
@@ -125,7 +129,6 @@ def _weekly_deliveries(config: MarketConfig, seasons: Seasons) -> Supply:
     delivers = (np.arange(config.total_days + BEYOND)[:, None] - phase) % gap == 0
     return Supply(
         delivers=delivers,
-        next_day=next_days(delivers)[: config.total_days],
         gap=gap,
         span=np.broadcast_to(gap, delivers.shape),
         buying=seasons.buying,
@@ -152,7 +155,6 @@ def _irregular_deliveries(config: MarketConfig, seasons: Seasons) -> Supply:
     error = settings.order_error * stream(config, "supply", 1).standard_normal((days, products))
     return Supply(
         delivers=delivers,
-        next_day=next_days(delivers)[: config.total_days],
         gap=gap,
         span=np.broadcast_to(gap, delivers.shape),
         buying=seasons.buying,

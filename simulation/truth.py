@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from pricing.arrays import Bools, Days, Floats, Ints, weekday_of
+from simulation.assortment import Assortment
 from simulation.config import HELD_DAYS, INSIDE
 from simulation.kinds import Kind
 
@@ -27,8 +28,8 @@ class Shoppers:
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Parameters, state and equations of demand; hidden from all policies but the oracle.
+class Truth(Assortment):
+    """Products, levels and equations of demand; hidden from all policies but the oracle.
 
     The elasticity is proportional to a power of the price; a subclass has another curve of demand. Stockpiling,
     reference prices and substitution are as the kind's settings have them.
@@ -36,16 +37,7 @@ class Truth:
 
     features: Kind  # settings of the market's kind
     dates: Days  # (day,) history and future
-    category: Ints  # (product,) row among the categories
-    launch: Ints  # (product,) first day on sale
     anchor: Floats  # (product,) first list price, at which `level` is stated
-    # (product,) size of the elasticity at the anchor, for a quadratic curve that of weekdays; in a nest, of the
-    # product's utility: without substitutes and outside option.
-    slope: Floats
-    weekend: Floats  # (product,) relative change of the elasticity on weekends
-    curvature: Floats  # (product,) growth of the elasticity per log unit of price
-    cross: Floats  # (product,) response of log demand to the competitor's price
-    lift: Floats  # (product,) log lift of an advertised cut
     potential: Floats  # (product,) shoppers a day who consider its category; not used outside nests
     level: Floats  # (day, product) log expected units with own and competitor's price at the anchor, shocks included
     shock: Floats  # (day, product) hidden, transitory part of `level`

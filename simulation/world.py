@@ -56,16 +56,10 @@ def draw_world(config: MarketConfig) -> World:
     day_factor, size = draw_day_factors(config)
     uniform = stream(config, "shopper").random(level.shape, dtype=np.float32)
     truth = TRUTHS[settings.demand](
+        **vars(assortment),
         features=settings,
         dates=dates,
-        category=category,
-        launch=assortment.launch,
         anchor=list_price[0].copy(),
-        slope=assortment.slope,
-        weekend=assortment.weekend,
-        curvature=assortment.curvature,
-        cross=assortment.cross,
-        lift=assortment.lift,
         potential=np.bincount(category, np.exp(assortment.log_volume))[category] / INSIDE,
         level=level,
         shock=shock,
