@@ -271,7 +271,9 @@ def _known(name: str, markets: Sequence[Measured]) -> list[str]:
         *(f"{mean(REFERENCE, key):{form}}" for key, form in (("mae", ".2f"), ("bias", "+.2f"))),
         f"{np.mean([one['inside_80'] for one in markets]):.0%}",
         ", ".join(f"{grade} {share:.0%}" for grade, share in grades.items() if share),
-        *(f"{claims['decisions']:,}", f"{claims['right']:.0%}", f"{claims['calibration_error']:.3f}"),
+        f"{claims['decisions']:,}",
+        f"{claims['right']:.0%}",
+        f"{claims['calibration_error']:.3f}",
         *(f"{np.mean([one['limits'][key] for one in markets]):.1%}" for key in ("band", "max_move")),
     ]
 

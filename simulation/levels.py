@@ -1,8 +1,11 @@
 """Level of demand at the anchors: weekdays, seasons, holidays, shifts, hidden shocks and the chance of single days."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from pricing.arrays import Bools, Days, Floats, Ints, weekday_of
+from simulation.assortment import Assortment
 from simulation.config import MarketConfig
 from simulation.draws import autoregression, random_walk, steps, stream
 
@@ -31,7 +34,33 @@ def holidays_among(dates: Days) -> Bools:
     return np.isin(month_day, HOLIDAYS)
 
 
-def draw_shocks(config: MarketConfig, category: Ints) -> Floats:
+class Levels(NamedTuple):
+    """Level of demand. Arrays are (day, product)."""
+
+    level: Floats  # log expected units with own and competitor's price at the anchor, shocks included
+    shock: Floats  # hidden, transitory part of `level`
+    known_shock: Floats  # part of the shock that the incumbent knows
+
+
+def draw_levels(config: MarketConfig, assortment: Assortment, *, dates: Days, fall: Floats) -> Levels:
+    """Draw calendar, volume and shocks; `fall`, (day, product), is by how much demand falls at seasons' ends."""
+    category, volume = assortment.category, assortment.log_volume.astype(np.float32)
+    known = _shocks(config, category)
+    # Sums of float32 depend on their order, which is part of what a family's seeds mean.
+    if config.settings.calendar == "grocery":
+        level = _grocery(config, category, dates) + (known + volume)
+    else:
+        level = _merchandise(config, category, dates) + known + volume
+    level -= fall
+    if not config.settings.unknown_shock:
+        return Levels(level, known, known)
+
+    normal = stream(config, "unknown").standard_normal((config.total_days, len(category)))
+    unknown = autoregression(normal, *config.settings.product_shock).astype(np.float32)
+    return Levels(level + unknown, known + unknown, known)
+
+
+def _shocks(config: MarketConfig, category: Ints) -> Floats:
     """(day, product) hidden log shocks: a stationary AR(1) per product, plus one or whole weeks' per category."""
     settings, products = config.settings, config.total_products
     spread, persistence = settings.category_shock
@@ -44,18 +73,6 @@ def draw_shocks(config: MarketConfig, category: Ints) -> Floats:
         week = np.arange(config.total_days) // 7
         shared = spread * stream(config, "shock", 1).standard_normal((week[-1] + 1, config.categories))[week]
     return (own + shared[:, category]).astype(np.float32)
-
-
-def draw_unknown_shocks(config: MarketConfig) -> Floats:
-    """(day, product) second AR(1) shock of every product."""
-    normal = stream(config, "unknown").standard_normal((config.total_days, config.total_products))
-    return autoregression(normal, *config.settings.product_shock).astype(np.float32)
-
-
-def draw_calendar(config: MarketConfig, category: Ints, dates: Days) -> Floats:
-    """(day, product) log effects of weekday, season, holidays, trends and level shifts, around 0."""
-    draw = {"grocery": _grocery, "merchandise": _merchandise}[config.settings.calendar]
-    return draw(config, category, dates)
 
 
 def _grocery(config: MarketConfig, category: Ints, dates: Days) -> Floats:

@@ -8,7 +8,7 @@ from pricing.arrays import Bools, Floats, Strings
 from simulation.assortment import draw_assortment, draw_list_prices, draw_promotions, draw_unit_costs
 from simulation.config import INSIDE, MarketConfig
 from simulation.draws import stream
-from simulation.levels import draw_calendar, draw_day_factors, draw_shocks, draw_unknown_shocks
+from simulation.levels import draw_day_factors, draw_levels
 from simulation.rivals import RIVALS, Aloof, Rival
 from simulation.supply import Supply, draw_seasons, draw_supply
 from simulation.truth import TRUTHS, Truth
@@ -43,26 +43,17 @@ def draw_world(config: MarketConfig) -> World:
     seasons = draw_seasons(config)
     rival = RIVALS[settings.rival].draw(config, assortment.launch, list_price)
 
-    known = shock = draw_shocks(config, category)
-    level = draw_calendar(config, category, dates)
-    volume = assortment.log_volume.astype(np.float32)
-    # Sums of float32 depend on their order, and each family's is part of what its seeds mean.
-    level = level + (shock + volume) if settings.calendar == "grocery" else level + shock + volume
-    level -= seasons.fall[:days]
-    if settings.unknown_shock:
-        unknown = draw_unknown_shocks(config)
-        level += unknown
-        shock = known + unknown
+    levels = draw_levels(config, assortment, dates=dates, fall=seasons.fall[:days])
     day_factor, size = draw_day_factors(config)
-    uniform = stream(config, "shopper").random(level.shape, dtype=np.float32)
+    uniform = stream(config, "shopper").random(list_price.shape, dtype=np.float32)
     truth = TRUTHS[settings.demand](
         **vars(assortment),
         features=settings,
         dates=dates,
         anchor=list_price[0].copy(),
         potential=np.bincount(category, np.exp(assortment.log_volume))[category] / INSIDE,
-        level=level,
-        shock=shock,
+        level=levels.level,
+        shock=levels.shock,
         list_price=list_price,
         is_promo=is_promo,
         comp_price=rival.price if isinstance(rival, Aloof) else None,
@@ -75,18 +66,18 @@ def draw_world(config: MarketConfig) -> World:
 
     names = settings.category_names.split()
     names += [f"category-{number}" for number in range(len(names), config.categories)]
-    seen = stream(config, "sighting").random(level.shape, dtype=np.float32)
+    seen = stream(config, "sighting").random(list_price.shape, dtype=np.float32)
     low, high = settings.comp_seen
     return World(
         config=config,
         product_ids=np.array([f"{settings.prefix}{row + 1:05d}" for row in range(config.total_products)]),
         category_names=np.array(names[: config.categories])[category],
         truth=truth,
-        known_shock=known,
+        known_shock=levels.known_shock,
         unit_cost=unit_cost,
         promo_cut=np.maximum(promo_cut, seasons.markdown[:days]),
         comp_seen=(seen > low) & (seen < high),
-        recorded=stream(config, "record").random(level.shape, dtype=np.float32) > 0.004,
+        recorded=stream(config, "record").random(list_price.shape, dtype=np.float32) > 0.004,
         supply=draw_supply(config, seasons),
         rival=rival,
     )
