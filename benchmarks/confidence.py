@@ -16,9 +16,9 @@ from sklearn.isotonic import IsotonicRegression
 from pricing.arrays import Bools, Floats
 from pricing.decision.request import DetailedDecision
 from simulation.market import Market
-from simulation.policies import expected_share
+from simulation.policies import expected_share, until_delivery
 from simulation.rollforward import Requests
-from simulation.world import Shelf
+from simulation.shelf import Shelf
 
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10
@@ -71,24 +71,14 @@ def true_worth(market: Market, requests: Requests, prices: Floats, *, shelf: She
     The competitor's price is taken for constant; the chance of running out counts. Where shoppers remember, the price
     is held for `market.held_days` and its mean day counted; where products substitute, what the others earn counts.
     """
-    row = {product: at for at, product in enumerate(market.product_ids)}
-    rows = np.array([row[product] for product in requests.product_id])
-    days_left = market.supply.next_day[requests.day, rows] - requests.day
     worth = np.empty_like(prices)
-    for days in np.unique(days_left):
-        some = np.flatnonzero(days_left == days)
-        ahead = max(int(days), market.held_days)
-        asked, comp_price = prices[some], requests.comp_price[some]
-        each = market.outlook(
-            rows[some], asked, day=requests.day, days=ahead, comp_price=comp_price, shelf=shelf
-        )  # (some, day, price)
-        beside = (
-            market.substitution_profit(rows[some], asked, day=requests.day, days=ahead, shelf=shelf).mean(axis=1) * days
-        )
+    for some, each, others in until_delivery(market, requests, prices, shelf=shelf):
+        days = each.shape[1]
         units = each.mean(axis=1) * days
         stock = np.broadcast_to(requests.stock[some, None], units.shape)
         sold = units * expected_share(units, stock=stock, size=market.truth.size * days)
-        worth[some] = (asked - requests.unit_cost[some, None]) * sold + beside
+        margin = prices[some] - requests.unit_cost[some, None]
+        worth[some] = margin * sold + others.mean(axis=1) * days
     return worth
 
 

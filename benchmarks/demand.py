@@ -38,10 +38,11 @@ from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
 from pricing.paths import pricing_home
 from pricing.runtime.cli import configure_logging
-from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, KINDS, Kind
+from simulation.config import BAND, DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
+from simulation.kinds import KINDS, Kind
 from simulation.market import Market, MarketConfig, simulate
 from simulation.rollforward import CENT, Requests, Run
-from simulation.world import BAND, Shelf
+from simulation.shelf import Shelf
 from tests.kit.true_elasticities import TrueElasticityDemand
 
 PLAIN, KNOWN, REFERENCE = "plain rule, our elasticities", "plain rule, as far as known", "reference"
@@ -270,7 +271,9 @@ def _known(name: str, markets: Sequence[Measured]) -> list[str]:
         *(f"{mean(REFERENCE, key):{form}}" for key, form in (("mae", ".2f"), ("bias", "+.2f"))),
         f"{np.mean([one['inside_80'] for one in markets]):.0%}",
         ", ".join(f"{grade} {share:.0%}" for grade, share in grades.items() if share),
-        *(f"{claims['decisions']:,}", f"{claims['right']:.0%}", f"{claims['calibration_error']:.3f}"),
+        f"{claims['decisions']:,}",
+        f"{claims['right']:.0%}",
+        f"{claims['calibration_error']:.3f}",
         *(f"{np.mean([one['limits'][key] for one in markets]):.1%}" for key in ("band", "max_move")),
     ]
 

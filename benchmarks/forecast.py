@@ -183,9 +183,15 @@ def verdicts(rows: Sequence[Judgement]) -> str:
         scores, more = row["scores"], row["difference"]
         lines.append(
             [
-                *(row["data"], row["variant"], row["size"], *_told(scores[OURS]), str(row["seconds"])),
-                *(*_told(scores[LIGHTGBM]), f"{interval(more, 'wape')}, {interval(more, 'crps')}"),
-                *(pair(scores[NAIVE]), pair(scores[FLAT])),
+                row["data"],
+                row["variant"],
+                row["size"],
+                *_told(scores[OURS]),
+                str(row["seconds"]),
+                *_told(scores[LIGHTGBM]),
+                f"{interval(more, 'wape')}, {interval(more, 'crps')}",
+                pair(scores[NAIVE]),
+                pair(scores[FLAT]),
             ]
         )
     return markdown(head, lines)

@@ -15,7 +15,7 @@ import pandas as pd
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import STEP_DAYS, Panel, Period
-from simulation.completejourney import LARGEST_LINE, NO_GOODS
+from simulation.completejourney import LARGEST_LINE, categories_of_goods
 
 PRODUCTS = 300
 DAILY_PRODUCTS = 100  # of the Complete Journey: below, a day sells less than one unit
@@ -100,14 +100,9 @@ def complete_journey(folder: str, *, period: Period = "week", products: int = PR
         period: The grain.
         products: How many, most units in the first part of the year first.
     """
-    lines = pd.read_parquet(
-        Path(folder) / "transactions.parquet",
-        columns=[
-            *("product_id", "quantity", "sales_value", "retail_disc", "coupon_match_disc", "transaction_timestamp"),
-        ],
-    )
-    catalogue = pd.read_parquet(Path(folder) / "products.parquet").set_index("product_id")
-    goods = catalogue.index[~catalogue["department"].isin(NO_GOODS)]
+    columns = ["product_id", "quantity", "sales_value", "retail_disc", "coupon_match_disc", "transaction_timestamp"]
+    lines = pd.read_parquet(Path(folder) / "transactions.parquet", columns=columns)
+    category = categories_of_goods(Path(folder))
     day = lines["transaction_timestamp"].dt.normalize()
     start = day - pd.to_timedelta(day.dt.dayofweek, unit="D") if period == "week" else day
     paid = lines["sales_value"] + lines["coupon_match_disc"]
@@ -116,7 +111,7 @@ def complete_journey(folder: str, *, period: Period = "week", products: int = PR
         & (start <= FIRST_MONDAY + pd.Timedelta(weeks=51, days=6 if period == "day" else 0))
         & lines["quantity"].between(1, LARGEST_LINE)
         & (paid > 0)
-        & lines["product_id"].isin(goods)
+        & lines["product_id"].isin(category.index)
     )
     lines = pd.DataFrame(
         {
@@ -128,7 +123,6 @@ def complete_journey(folder: str, *, period: Period = "week", products: int = PR
         }
     )[kept]
     rows = _by_period(lines, products)
-    category = catalogue["product_category"].fillna(catalogue["department"])
     rows["category"] = category.loc[rows["product_id"]].to_numpy()
     rows["list_price"] = rows[["price", "list_price"]].max(axis=1)
     return rows.assign(product_id=rows["product_id"].astype(str))

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats
-from simulation.policies import DeliveryGaps
+from simulation.policies import DeliveryGaps, RecentSales
 from simulation.rollforward import Requests
 
 BLOCK_DAYS, FOLDS = 28, 4
@@ -133,16 +133,13 @@ class MarkUp:
         self._elasticity = elasticities["elasticity"].to_dict()
         self._category = elasticities.groupby("category")["elasticity"].mean().to_dict()
         self._overall = float(elasticities["elasticity"].mean())
-        self._recent = history.iloc[:0]
+        self._recent = RecentSales()
         self._usual: dict[str, float] = {}
         self.refresh(history)
 
     def refresh(self, rows: pd.DataFrame) -> None:
         """Learns what usually sells from newly recorded rows; the elasticities stay."""
-        recent = pd.concat([self._recent, rows]) if len(self._recent) else rows
-        recent = recent[recent["date"] > recent["date"].max() - pd.Timedelta(days=28)].copy()
-        self._recent = recent
-        served = recent[recent["units_sold"] < recent["stock"]]
+        served = self._recent.add(rows)
         own = served["product_id"].map(self._elasticity).fillna(self._overall)
         restated = served["units_sold"] * np.exp(-own * np.log(served["price"] / served["list_price"]))
         self._usual |= restated.groupby(served["product_id"]).mean().to_dict()

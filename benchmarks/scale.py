@@ -170,7 +170,7 @@ def agreement(folder: Path, config: Config) -> list[dict[str, Any]]:
 def copied(version: LoadedVersion, folder: Path, *, series: int, newest: Path) -> tuple[LoadedVersion, Partitions]:
     """A shop of copies of a version's first partition under other ids, with its newest sales."""
     one = load(files.untar((version.folder / files.part_name(0)).read_bytes(), folder / "one"))
-    content = files.read(one.folder, parts=(*("table", "products", "anchors", "backtest", "config"), *files.LEARNT))
+    content = files.read(one.folder, parts=("table", "products", "anchors", "backtest", "config", *files.LEARNT))
     header = {name: value for name, value in one.meta.items() if name not in ("files", "checksum")}
     count, size = series // len(one.demand.product_ids), len(one.demand.product_ids)
     rows = pd.read_parquet(newest / "part=0")
@@ -236,18 +236,27 @@ def night(shop: LoadedVersion, made: Partitions, folder: Path, config: Config) -
     shutil.rmtree(scratch)
     day = newer.demand.state_date + dt.timedelta(days=1)
     plans = (newer.facts.promotions, newer.facts.planned_deliveries)
-    asked = Pricing(
-        *(newer.folder, "1", str(newer.meta["checksum"]), config, shop.config, plans, NO_CONTROL, day, day, False)
+    pricing = Pricing(
+        folder=newer.folder,
+        name="1",
+        checksum=str(newer.meta["checksum"]),
+        settings=config,
+        served=shop.config,
+        plans=plans,
+        control=NO_CONTROL,
+        today=day,
+        day=day,
+        applied=False,
     )
     with timed(found, "price"):
-        prices, _ = price_parts(asked, len(newer.facts.product_ids))
+        prices, _ = price_parts(pricing, len(newer.facts.product_ids))
     found["priced"], found["own_gb"] = len(prices), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     served = folder / "served"
     for name in (*files.served(newer.meta), files.HEADER):
         (served / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(newer.folder / name, served / name)
-    root, asked = Path(__file__).parents[1], [sys.executable, "-c", SERVE, str(served)]
-    done = subprocess.run(asked, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "-c", SERVE, str(served)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True)
     found["ready"], found["private_gb"], found["dirty_gb"] = map(float, done.stdout.split())
     return found
 

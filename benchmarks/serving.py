@@ -31,7 +31,7 @@ import mlflow
 
 from benchmarks.load import Load, closed, opened
 from benchmarks.table import markdown, measured
-from pricing.objects import FolderStore
+from pricing.objects import FolderStore, ObjectStore
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.published_store import Pointer, PublishedVersion, pointer_key, put_version
 from pricing.registry.version import LoadedVersion
@@ -105,7 +105,7 @@ def prepare(folder: Path, *, products: int) -> tuple[LoadedVersion, list[dict[st
     with mlflow.start_run():
         number = Registry(MODEL, uri=mlflow.get_tracking_uri()).log_version(folder / "version")
     Registry(MODEL, uri=mlflow.get_tracking_uri()).set_alias("champion", number)
-    publish(folder, folder / "version", number=number, sequence=1)
+    publish(FolderStore(folder / "published"), folder / "version", number=number, sequence=1)
     for name, text in PROGRAMS.items():
         (folder / name).write_text(text)
     draw = random.Random(1)
@@ -123,9 +123,8 @@ def prepare(folder: Path, *, products: int) -> tuple[LoadedVersion, list[dict[st
     ]
 
 
-def publish(folder: Path, version: Path, *, number: str, sequence: int) -> None:
-    """Publishes a version in `folder`, as jobs do."""
-    store = FolderStore(folder / "published")
+def publish(store: ObjectStore, version: Path, *, number: str, sequence: int) -> None:
+    """Publishes a version in a store, as jobs do."""
     named = PublishedVersion(number, json.loads((version / "version.json").read_bytes())["checksum"])
     put_version(store, named, model=MODEL, folder=version)
     store.put(pointer_key(MODEL), Pointer(MODEL, sequence, named).to_json())
@@ -271,17 +270,9 @@ def overload(
             rate = share * capacity
             found = opened(f"http://127.0.0.1:{front}/get_price", bodies, rate=rate, seconds=seconds)
             other = {status: count for status, count in found.statuses.items() if status not in (200, 429)}
-            rows.append(
-                [
-                    *(
-                        f"{share:.0%}",
-                        f"{rate:,.0f}",
-                        f"{found.per_second:,.0f}",
-                        f"{found.statuses[429] / seconds:,.0f}",
-                    ),
-                    *(str(other or "none"), f"{found.quantile(0.5):.1f}", f"{found.quantile(0.99):.1f}"),
-                ]
-            )
+            rates = (rate, found.per_second, found.statuses[429] / seconds)
+            times = (f"{found.quantile(level):.1f}" for level in (0.5, 0.99))
+            rows.append([f"{share:.0%}", *(f"{each:,.0f}" for each in rates), str(other or "none"), *times])
     head = ["of capacity", "asked a second", "priced a second", "429 a second", "other answers", "p50 ms", "p99 ms"]
     return markdown(head, rows)
 
@@ -293,9 +284,13 @@ def report(rows: Mapping[str, Row], *, products: int) -> list[str]:
         [*head, "MB", "first answer, s"],
         (
             [
-                *(row.name, f"{row.one.per_second:,.0f}", f"{row.many.per_second:,.0f}"),
-                *(f"{row.many.quantile(share):.1f}" for share in (0.5, 0.99)),
-                *(f"{row.memory:.0f}", f"{row.first_answer / 1000:.2f}"),
+                row.name,
+                f"{row.one.per_second:,.0f}",
+                f"{row.many.per_second:,.0f}",
+                f"{row.many.quantile(0.5):.1f}",
+                f"{row.many.quantile(0.99):.1f}",
+                f"{row.memory:.0f}",
+                f"{row.first_answer / 1000:.2f}",
             ]
             for row in rows.values()
         ),

@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.load import Load, opened
-from benchmarks.serving import MODEL, environment, members, prepare, proxied, started
+from benchmarks.serving import MODEL, environment, members, prepare, proxied, publish, started
 from benchmarks.table import markdown, measured
 from pricing.decision.request import PriceRequest
 from pricing.objects import open_store
-from pricing.registry.published_store import Pointer, PublishedVersion, pointer_key, put_version, versions_prefix
+from pricing.registry.published_store import pointer_key, versions_prefix
 from pricing.registry.version import load
 from tests.kit.servers import free_port, object_store
 from tests.kit.versions import make_panel, make_version
@@ -60,16 +60,12 @@ class World:
             self.start(task)
         self.front = stack.enter_context(proxied(*self.ports))
 
-    def named(self, number: str) -> PublishedVersion:
-        """A version as pointers name it."""
-        return PublishedVersion(number, json.loads((self.folders[number] / "version.json").read_bytes())["checksum"])
-
     def promote(self, number: str, *, sequence: int | None = None) -> None:
-        """Publishes a version, as jobs do."""
-        self.sequence = self.sequence + 1 if sequence is None else self.sequence
-        put_version(self.store, self.named(number), model=MODEL, folder=self.folders[number])
-        pointer = Pointer(MODEL, self.sequence if sequence is None else sequence, self.named(number))
-        self.store.put(pointer_key(MODEL), pointer.to_json())
+        """Publishes a version, as jobs do; under the next sequence unless one is given."""
+        if sequence is None:
+            self.sequence += 1
+            sequence = self.sequence
+        publish(self.store, self.folders[number], number=number, sequence=sequence)
 
     def start(self, task: int) -> None:
         """Starts a task with an empty disk."""

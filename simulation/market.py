@@ -1,23 +1,19 @@
 """A simulated market with known demand: `simulate` runs a history under the incumbent's prices."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from pricing.arrays import Bools, Floats, Ints
-from simulation import default, foreign, merchant
 from simulation.config import HELD_DAYS, MarketConfig
-from simulation.truth import ForeignTruth, Shoppers, holidays_among
-from simulation.world import Incumbent, Shelf, World, empty_shelf
+from simulation.incumbents import incumbent_prices
+from simulation.levels import holidays_among
+from simulation.shelf import Shelf
+from simulation.truth import Shoppers
+from simulation.world import World, draw_world
 
 __all__ = ["Ledger", "Market", "MarketConfig", "record_day", "rows", "simulate", "simulated_sales"]
-DRAWS: dict[str, Callable[[MarketConfig], tuple[World, Incumbent]]] = {
-    "default": default.draw,
-    "foreign": foreign.draw,
-    "merchant": merchant.draw,
-}
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,7 @@ class Market(World):
     @property
     def held_days(self) -> int:
         """Days for which a price must be held to evaluate it; 0 if shoppers have no state."""
-        features = self.config.features
-        return HELD_DAYS if features.stockpile_days or features.gain or features.loss else 0
+        return HELD_DAYS if self.truth.features.remembers else 0
 
     def frame(self) -> pd.DataFrame:
         """Return the history as rows of the data contract, sorted by product and date."""
@@ -72,7 +67,7 @@ class Market(World):
         new = np.flatnonzero(truth.launch == day)
         if len(new):
             shelf.price[new] = shelf.memory[new] = truth.list_price[day, new]
-            shelf.usual[new] = truth.at_launch(new, day, shelf.comp_price[new]) * supply.first_guess[new]
+            shelf.usual[new] = truth.usual_at_launch(new, day, shelf.comp_price[new]) * supply.first_guess[new]
             level = supply.level(shelf, day=day, span=supply.gap)
             shelf.stock[new] = np.ceil(level[new]).astype(np.int64)
         slot = day % len(shelf.coming)
@@ -86,7 +81,7 @@ class Market(World):
         price = np.where(active, price, list_price)
         shoppers = Shoppers(shelf.household_stock, np.where(active, shelf.memory, price))
         expected = truth.expected_demand(
-            np.arange(len(price)), day, price, comp_price=shelf.comp_price, shoppers=shoppers, others=price
+            np.arange(len(price)), day, price, comp_price=shelf.comp_price, shoppers=shoppers
         )
         demand = truth.demand_units(day, expected)
         units = np.minimum(demand, shelf.stock)
@@ -143,14 +138,14 @@ class Market(World):
         Arguments as in `outlook`.
         """
         truth = self.truth
-        if not isinstance(truth, ForeignTruth) or truth.features.nest is None:
+        if truth.features.nest is None:
             return np.zeros((1, 1, 1))
         others = np.where(truth.launch <= day, shelf.price, truth.list_price[day])
         costs = self.unit_cost
         return np.stack(
             [
                 truth.other_products_profit(product[:, None], at, prices, others=others, unit_cost=costs[at])
-                for at in self._days(day, days).tolist()
+                for at in self._days(day, days)
             ],
             axis=1,
         )
@@ -167,9 +162,10 @@ def simulated_sales() -> pd.DataFrame:
 def simulate(config: MarketConfig | None = None) -> Market:
     """Draw a market, of the default options when absent, and simulate its history under the incumbent."""
     config = config or MarketConfig()
-    world, incumbent = DRAWS[config.features.family](config)
+    world = draw_world(config)
+    incumbent = incumbent_prices(world)
     ledger = Ledger.blank(0, config.days, config.total_products)
-    market = Market(**vars(world), ledger=ledger, shelf=empty_shelf(world.supply))
+    market = Market(**vars(world), ledger=ledger, shelf=Shelf.empty(world.supply.lead))
     for day in range(config.days):
         market.open_day(market.shelf, day=day)
         price = incumbent(day, market.shelf)

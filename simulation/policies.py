@@ -1,5 +1,7 @@
 """Reference pricing policies: list prices, cost-plus, competitor matching, rules, and the oracle."""
 
+from collections.abc import Hashable, Iterator
+
 import numpy as np
 import pandas as pd
 from scipy import special
@@ -7,7 +9,7 @@ from scipy import special
 from pricing.arrays import Floats, Ints
 from simulation.market import Market
 from simulation.rollforward import Requests
-from simulation.world import Shelf
+from simulation.shelf import Shelf
 
 RULE_ELASTICITY = 2.5  # elasticity that the rules assume for every product
 USUAL_DAYS = 28
@@ -64,6 +66,19 @@ class DeliveryGaps:
         return np.array([self._gap.get(product, self._otherwise) for product in requests.product_id])
 
 
+class RecentSales:
+    """Rows of the last four weeks."""
+
+    def __init__(self) -> None:
+        self._rows = pd.DataFrame()
+
+    def add(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Add newly recorded rows; return those of all recent days that did not sell out."""
+        recent = pd.concat([self._rows, rows]) if len(self._rows) else rows
+        self._rows = recent[recent["date"] > recent["date"].max() - pd.Timedelta(days=USUAL_DAYS)]
+        return self._rows[self._rows["units_sold"] < self._rows["stock"]]
+
+
 class RulePolicy:
     """Cost-plus, with higher prices where stock would run out before the next delivery.
 
@@ -72,16 +87,13 @@ class RulePolicy:
 
     def __init__(self, history: pd.DataFrame) -> None:
         self._cost_plus, self._gaps = CostPlus(history), DeliveryGaps(history)
-        self._recent = history.iloc[:0]
-        self._usual: dict[str, float] = {}
+        self._recent = RecentSales()
+        self._usual: dict[Hashable, float] = {}
         self.refresh(history)
 
     def refresh(self, rows: pd.DataFrame) -> None:
         """Update mean daily sales from newly recorded rows."""
-        recent = pd.concat([self._recent, rows]) if len(self._recent) else rows
-        recent = recent[recent["date"] > recent["date"].max() - pd.Timedelta(days=USUAL_DAYS)]
-        self._recent = recent
-        served = recent[recent["units_sold"] < recent["stock"]]
+        served = self._recent.add(rows)
         self._usual |= served.groupby("product_id")["units_sold"].mean().to_dict()
 
     def __call__(self, requests: Requests) -> Floats:
@@ -91,6 +103,37 @@ class RulePolicy:
         short = usual * self._gaps.days_left(requests) / np.maximum(requests.stock, 0.5)
         dearer = price * np.maximum(short, 1.0) ** (1 / RULE_ELASTICITY)
         return np.clip(dearer, requests.lowest, requests.highest)
+
+
+def until_delivery(
+    market: Market, requests: Requests, prices: Floats, *, shelf: Shelf
+) -> Iterator[tuple[Ints, Floats, Floats]]:
+    """Forecast by the truth, for the requests with equal numbers of days to the next delivery at a time.
+
+    Where shoppers have state, every day is the mean of `market.held_days` at a held price, so as not to over-weight
+    stockpiling at first.
+
+    Args:
+        market: The market.
+        requests: One morning's requests.
+        prices: (request, price) candidate prices.
+        shelf: The morning's shelf.
+
+    Yields:
+        Places of those requests, and on each day until the delivery, (request, day, price), expected units, not
+        limited by stock, and the other products' profit.
+    """
+    rows = np.searchsorted(market.product_ids, requests.product_id)
+    days_left = market.supply.next_day[requests.day, rows] - requests.day
+    for days in np.unique(days_left).tolist():
+        some = np.flatnonzero(days_left == days)
+        day, ahead, seen = requests.day, max(days, market.held_days), requests.comp_price[some]
+        units = market.outlook(rows[some], prices[some], day=day, days=ahead, comp_price=seen, shelf=shelf)
+        others = market.substitution_profit(rows[some], prices[some], day=day, days=ahead, shelf=shelf)
+        if market.held_days:
+            units = np.repeat(units.mean(axis=1, keepdims=True), days, axis=1)
+            others = np.repeat(others.mean(axis=1, keepdims=True), days, axis=1)
+        yield some, units, others
 
 
 class Oracle:
@@ -104,7 +147,6 @@ class Oracle:
 
     def __init__(self, market: Market) -> None:
         self._market = market
-        self._row = {product: row for row, product in enumerate(market.product_ids)}
         self._shelf = market.shelf
 
     def observe_shelf(self, shelf: Shelf) -> None:
@@ -113,34 +155,19 @@ class Oracle:
 
     def __call__(self, requests: Requests) -> Floats:
         """Return prices for one morning's requests."""
-        rows = np.array([self._row[product] for product in requests.product_id])
-        days_left = self._market.supply.next_day[requests.day, rows] - requests.day
         span = requests.ceiling - requests.floor
         ladder = requests.floor[:, None] + span[:, None] * np.linspace(0, 1, CANDIDATES)
-        price = np.empty(len(rows))
-        for days in np.unique(days_left):
-            some = np.flatnonzero(days_left == days)
-            price[some] = self._plan(requests, rows=rows[some], ladder=ladder[some], some=some, days=int(days))
+        price = np.empty(len(ladder))
+        for some, units, others in until_delivery(self._market, requests, ladder, shelf=self._shelf):
+            price[some] = best_first_price(
+                ladder[some],
+                margin=ladder[some] - requests.unit_cost[some, None],
+                units=units,
+                stock=requests.stock[some],
+                size=self._market.truth.size,
+                substitution_profit=others,
+            )
         return np.clip(price, requests.lowest, requests.highest)
-
-    def _plan(self, requests: Requests, *, rows: Ints, ladder: Floats, some: Ints, days: int) -> Floats:
-        market, shelf = self._market, self._shelf
-        ahead = max(days, market.held_days)
-        units = market.outlook(
-            rows, ladder, day=requests.day, days=ahead, comp_price=requests.comp_price[some], shelf=shelf
-        )  # (request, day, candidate)
-        substitution_profit = market.substitution_profit(rows, ladder, day=requests.day, days=ahead, shelf=shelf)
-        if market.held_days:  # mean over all days of a held price, so as not to over-weight stockpiling at first
-            units = np.repeat(units.mean(axis=1, keepdims=True), days, axis=1)
-            substitution_profit = np.repeat(substitution_profit.mean(axis=1, keepdims=True), days, axis=1)
-        return best_first_price(
-            ladder,
-            margin=ladder - requests.unit_cost[some, None],
-            units=units,
-            stock=requests.stock[some],
-            size=market.truth.size,
-            substitution_profit=substitution_profit,
-        )
 
 
 def best_first_price(

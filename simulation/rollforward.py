@@ -9,8 +9,9 @@ import pandas as pd
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.errors import ConfigError
+from simulation.config import BAND
 from simulation.market import Ledger, Market, record_day, rows
-from simulation.world import BAND, Shelf
+from simulation.shelf import Shelf
 
 CENT = 0.005001  # tolerance of bounds, for rounding to cents
 MAX_MOVE = 0.10  # largest change from yesterday's price, as a fraction of it; the same for all policies
@@ -166,7 +167,7 @@ def _requests(market: Market, shelf: Shelf, *, day: int, max_move: float | None)
     truth = market.truth
     on_sale = np.flatnonzero(truth.launch <= day)
     delivery = truth.dates[day] + (market.supply.next_day[day, on_sale] - day)
-    if not market.config.features.announces_deliveries:
+    if not truth.features.announces_deliveries:
         delivery = np.full(len(on_sale), np.datetime64("NaT", "D"))
     return Requests(
         day=day,

@@ -14,11 +14,12 @@ from scipy import stats
 
 from pricing.data.contract import check
 from pricing.errors import ConfigError
-from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, KINDS
+from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
+from simulation.kinds import KINDS
 from simulation.market import Market, MarketConfig, simulate
 from simulation.policies import Oracle, RulePolicy, static
 from simulation.rollforward import Requests, roll_forward
-from simulation.truth import ForeignTruth, Shoppers, poisson_quantile
+from simulation.truth import Shoppers, Truth, poisson_quantile
 
 SIZE = {"products": 20, "days": 300, "future": 60, "seed": 5, "categories": 4}
 DAYS = SIZE["days"]
@@ -138,7 +139,7 @@ def test_no_seed_belongs_to_two_pools() -> None:
     assert len(set().union(*pools)) == sum(len(pool) for pool in pools)
 
 
-@pytest.mark.parametrize("kind", [name for name, features in KINDS.items() if features.family != "foreign"])
+@pytest.mark.parametrize("kind", [name for name, features in KINDS.items() if features.demand == "quadratic"])
 def test_elasticities_match_numerical_derivatives_averaged_over_a_week(kind: str) -> None:
     one, step = market(kind), 1e-4
     truth, days = one.truth, np.arange(DAYS - 7, DAYS)[:, None]
@@ -205,7 +206,7 @@ EVERY = [name for name, features in KINDS.items() if features.family == "foreign
 WITHOUT_MEMORY = ("clearance", "informed", "few_prices", "no_prices", "heavy_tail")
 
 
-def quiet(one: Market) -> ForeignTruth:
+def quiet(one: Market) -> Truth:
     """Its truth without advertisements."""
     return replace(one.truth, is_promo=np.zeros_like(one.truth.is_promo))
 

@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 
 from pricing.errors import ConfigError
+from simulation.config import BAND
 from simulation.market import Market, MarketConfig, simulate
 from simulation.policies import Oracle, best_first_price, expected_share, static
 from simulation.rollforward import Requests, roll_forward, score
-from simulation.world import BAND
 
 CONFIG = MarketConfig(products=24, days=200, future=40, seed=6, unseen=0.1)
 
