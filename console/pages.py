@@ -21,8 +21,8 @@ from console.price_file import PriceFiles, changes, send
 from console.shop import Served, Shop
 from console.what_if import MOST, try_prices
 from console.worklist import APPROVED, AUTOMATIC, BY_HAND, PAGE, STATES, WAYS, Pick, Worklist
+from pricing.decision.allowed_prices import PriceGrid
 from pricing.decision.explanation import explain
-from pricing.decision.guardrails import PriceGrid
 from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, meanings
 from pricing.decision.switches import Review, Switch, Unfreeze
 from pricing.errors import ConflictError, DeliveryError, RequestError

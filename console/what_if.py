@@ -48,7 +48,7 @@ def try_prices(
     else:
         tried = pricer.policy.allowed.grid.nearest(now * (1 + change))
     cost, tax_rate = np.array([(one.unit_cost, one.tax_rate) for one in details]).T
-    stock = np.array([request.stock_limit for request in requests])
+    stock = np.nan_to_num(table.number["current_stock"][sells], nan=np.inf)
 
     def sold(prices: Floats) -> Floats:
         return np.asarray(np.minimum(pricer.demand_at(requests, prices.tolist(), today=day), stock))

@@ -15,7 +15,8 @@ from console import words
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DecisionConfig
 from pricing.data.net_price import with_tax
-from pricing.decision.guardrails import EDGE, PriceGrid
+from pricing.decision.allowed_prices import PriceGrid
+from pricing.decision.limits import EDGE
 from pricing.decision.reasons import BIT
 from pricing.decision.switches import NO_SWITCHES, Review, Switches
 from pricing.errors import SourceError, first_line

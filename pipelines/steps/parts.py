@@ -29,9 +29,9 @@ from pricing.data.calendar import Plan
 from pricing.data.etl_output import Partitions, part_of, read_partitions
 from pricing.data.load import load_sales
 from pricing.data.panel import Event, Panel
+from pricing.decision.allowed_prices import PriceGrid
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.explanation import main_step
-from pricing.decision.guardrails import PriceGrid
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest

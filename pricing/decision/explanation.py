@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
-from pricing.decision.guardrails import NEAR
+from pricing.decision.limits import NEAR
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import GUARDRAILS
 from pricing.decision.request import DetailedDecision, PriceRequest

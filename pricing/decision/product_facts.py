@@ -21,6 +21,7 @@ from pricing.demand.state import expand, overlay
 
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
+USUAL = ("list_price", "units", "margin", "tax_rate")  # usual values of a category
 
 Array = NDArray[Any]
 # Columns that only carrying the facts forward reads, and what else stands in for them:
@@ -166,11 +167,11 @@ class ProductFacts:
 
     @cached_property
     def typical(self) -> dict[str, Floats]:
-        """The usual values of each category, and under the empty name of all products; NaN where unknown.
+        """(USUAL,) the usual values of each category, and under the empty name of all products; NaN where unknown.
 
-        (4,) each: median list price (NaN over all products, as it would be that of something else), units a period and
-        fraction of the net list price above a cost that is really known; and the highest tax, since with any lower one
-        a price could lie below net cost.
+        Medians of list price (NaN over all products, as it would be that of something else), of units a period and of
+        the fraction of the net list price above a cost that is really known; and the highest tax, since with any lower
+        one a price could lie below net cost.
         """
         tax_rate = self.tax_rates()
         margin = margin_of(self.list_price, self.unit_cost, tax_rate=tax_rate)
@@ -185,7 +186,7 @@ class ProductFacts:
                 name: np.array([*np.nanmedian(columns[rows], axis=0), tax_rate[rows].max(initial=0.0)])
                 for name, rows in groups.items()
             }
-        found[""][0] = np.nan
+        found[""][USUAL.index("list_price")] = np.nan
         return found
 
 

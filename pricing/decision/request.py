@@ -1,7 +1,6 @@
 """A price request, the decision that answers it and the what-if beside it: one schema for serving, jobs and log."""
 
 import datetime as dt
-import math
 import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
@@ -105,16 +104,6 @@ class PriceRequest(BaseModel):
         if age is not None and info.data.get("comp_price", age) is None:
             raise ValueError("should stand beside the comp_price that it is the age of; there is none")
         return age
-
-    @property
-    def stock_limit(self) -> float:
-        """Units that can be sold at most: the stock, infinite where it is unknown."""
-        return math.inf if self.current_stock is None else self.current_stock
-
-    @property
-    def asks_newest_comp_price(self) -> bool:
-        """Tells whether the competitor's price is left out, and not null: the newest one known is meant."""
-        return self.comp_price is None and "comp_price" not in self.model_fields_set
 
 
 def request_fields(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -12,20 +12,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from pricing.data.net_price import unit_profit, with_tax
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiment, Experiments
-from pricing.decision.guardrails import NEAR
-from pricing.decision.reasons import REASONS
-from pricing.decision.request import DetailedDecision, Money, Spread
+from pricing.decision.request import Money
 from pricing.errors import ConfigError, SourceError
 
 FORMAT = 1  # of the document
-# Reasons that say how a price was chosen, and so nothing of one that a person gave.
-_OF_CHOICE = frozenset(
-    {"low_confidence", "held", "elasticity_unidentified", "elasticity_from_category", "outside_seen_prices", "holdout"}
-    | {"frozen", "price_test", "stock_short"}
-)
-_EXPERIMENT, _APPROVED = TypeAdapter(Experiment), TypeAdapter(dict[str, Money])
+_EXPERIMENT = TypeAdapter(Experiment)
+_APPROVED = TypeAdapter(dict[str, Money])
 Scope = Literal["all", "category", "product"]
 
 
@@ -182,32 +175,3 @@ def control_of(switches: list[Any], experiments: list[Any], approved: Any, *, se
         except (ValidationError, ConfigError, OverflowError) as error:  # an end beyond all days
             passed_over("an experiment is", error)
     return Control(Switches(known, prices), tried, sequence, tuple(unread))
-
-
-def as_waiting(proposed: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
-    """The answer with the price that was approved last, while the proposal waits; `raised` as in `with_price`."""
-    decision = proposed.decision
-    stays = proposed.current_price is not None and abs(price / proposed.current_price - 1) <= NEAR
-    gain = Spread(mean=0.0, low=0.0, high=0.0) if stays else None
-    doubt = {"confidence": round(1 - decision.confidence, 4), "source": "rule", "expected_gain": gain}
-    waiting = with_price(proposed, "awaiting_approval", price=price, units=units, raised=raised, **doubt)
-    return waiting._replace(proposed=decision)
-
-
-def with_price(
-    kept: DetailedDecision, code: str, *, price: float, units: float, raised: bool, **more: Any
-) -> DetailedDecision:
-    """The answer with a price that no model chose, for a reason; `raised` where it lay below cost, and is cost now."""
-    said = {*kept.decision.reasons, code} - _OF_CHOICE
-    if price < with_tax(kept.unit_cost, kept.tax_rate) * (1 - NEAR):
-        said.add("below_cost")
-    changes = {
-        "recommended_price": price,
-        "price_range": (price, price),
-        "expected_units": units,
-        "expected_margin": units * unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate),
-        "reasons": [code for code in REASONS if code in said],
-        "binds": ["cost"] if raised else [],
-        "gave_way": [],
-    }
-    return kept._replace(decision=kept.decision.model_copy(update=changes | more), experiment=None)

@@ -1,7 +1,7 @@
 """The decision and its confidence: closed forms, brute force and laws, on demand whose elasticity is known."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pricing.decision.decide import Choices, Policy, _best, chance_at_least, decide
-from pricing.decision.guardrails import Limits, PricingContext
+from pricing.decision.confidence import chance_at_least
+from pricing.decision.decide import Choices, Policy, _best, decide
+from pricing.decision.limits import Limits, PricingContext
 from pricing.decision.reasons import named
 from pricing.decision.resolve import take
 from pricing.decision.stock import normal_chance
@@ -299,7 +300,7 @@ def test_the_decision_lies_inside_the_guardrails_whatever_comes(
     assert 0 <= chosen.units[0] <= columns["stock"]
     assert chosen.gain[1, 0] <= chosen.gain[0, 0] <= chosen.gain[2, 0]
     assert chosen.finite().all()
-    for name in set(PricingContext.__slots__) - {"target_margin"}:
+    for name in {each.name for each in fields(PricingContext)} - {"target_margin"}:
         np.testing.assert_array_equal(getattr(context, name), getattr(copy, name))
 
 

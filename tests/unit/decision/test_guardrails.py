@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pricing.decision import guardrails
+from pricing.decision.allowed_prices import AllowedPrices, PriceEndings, PriceGrid
 from pricing.decision.decide import Choices, Policy, decide
-from pricing.decision.guardrails import NUMBER, AllowedPrices, PriceEndings, PriceGrid
+from pricing.decision.limits import NUMBER, rules
 from pricing.decision.reasons import GAVE_WAY, GUARDRAILS, named
 from pricing.demand.grades import PRIOR_ONLY, TESTED
 from tests.kit.decision import config, demand, pricing_context, without_guardrail
@@ -177,7 +177,7 @@ def test_guardrails_are_laid_over_one_another_in_the_order_of_their_names() -> N
     fractions = {"min_margin": 0.1, "min_advertised": 0.8, "max_move": 0.1, "seen": 0.1}
     every = config(guardrails={**fractions, "min_days": 7, "comp_band": [0.9, 1.1]})
 
-    asked = guardrails._guardrails(pricing_context(), every.decision.guardrails, largest_jump=0.3)
+    asked = rules(pricing_context(), every.decision.guardrails, largest_jump=0.3)
     laid = [name for name, *_ in asked]
 
     assert ["cost", *laid, "price_rung"] == list(GUARDRAILS)
