@@ -17,6 +17,7 @@ from console.worklist import Worklist, read_table
 from pricing.config import ConfigFile, served_config
 from pricing.config_models import DecisionConfig
 from pricing.data.panel import HEADER, Panel, is_panel, load_panel
+from pricing.decision.decide import Policy
 from pricing.decision.experiment_results import Gain, profit_gain, spans
 from pricing.decision.experiments import Experiment
 from pricing.decision.pricer import Pricer
@@ -58,7 +59,8 @@ class Shop:
     def __init__(self, file: ConfigFile, environment: Mapping[str, str], *, home: Path) -> None:
         """Opens the stores and asks them nothing yet; raises PricingError where an address is none."""
         self.file, self.home = file, home
-        self.model, self.config = file.config.registry.model_name, file.config
+        self.config = file.config
+        self.model = file.config.registry.model_name
         self.store = open_store(published_url(environment))
         self.record = ControlRecord(database_url(environment), model=self.model, store=self.store)
         self.table: Worklist | None = None
@@ -71,6 +73,7 @@ class Shop:
         self._standing: tuple[object, Worklist | None] = None, None
         self._lock, self._seen = threading.Lock(), dict[str, object]()
         self.now = self.config.now
+        self._unserved = Policy(self.config.decision, largest_jump=self.config.serving.largest_jump)
 
     @property
     def decision(self) -> DecisionConfig:
@@ -148,9 +151,12 @@ class Shop:
         heard, table = self.hear(), self.table  # one and the same table, whatever comes in meanwhile
         with self._lock:
             switches = heard.switches(at=dt.datetime.now(dt.UTC))
-            key = (table and table.key, heard.sequence, len(switches), self.decision)
+            served = self.served
+            policy = served.pricer.policy if served else self._unserved
+            key = (table and table.key, heard.sequence, len(switches), policy)
             if self._standing[0] != key:
-                self._standing = key, table and table.standing(heard, switches, decision=self.decision)
+                facts = served.version.facts if served else None
+                self._standing = key, table and table.standing(heard, switches, policy=policy, facts=facts)
             return self._standing[1]
 
     def day(self, table: Worklist) -> dt.date:

@@ -337,7 +337,7 @@ class Pricing:
             at = dt.datetime.now(dt.UTC)
             put_decisions(log_url(), [LogEntry(*pair, at) for pair in zip(requests, answers, strict=True)])
         found = as_frame(zip(requests, answers, strict=True))
-        names = self.loaded.facts.named(found["product_id"].to_numpy(np.str_))
+        names = self.loaded.facts.column("names", found["product_id"].to_numpy(np.str_), missing="")
         return found.assign(name=names, step=[main_step(answer, pricer) for answer in answers])
 
 

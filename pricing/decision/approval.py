@@ -52,9 +52,9 @@ def approval(
     That price is kept, inside the cost; a cost that is only assumed moves no price that nobody approved.
     """
     last = np.where(np.isnan(approved), before, grid.nearest(approved))
-    kept = np.where(cost_assumed, last, np.maximum(last, floor))
-    waits = np.abs(proposed / kept - 1) > beyond + EDGE
-    return Approval(np.asarray(waits), kept, np.asarray(kept > last))
+    kept = np.where(cost_assumed, last, np.fmax(last, floor))
+    near = np.abs(proposed / kept - 1) <= beyond + EDGE
+    return Approval(waits=~near, kept=kept, raised=np.asarray(kept > last))
 
 
 def cost_step(unit_cost: Floats | float, tax_rate: Floats | float, grid: PriceGrid) -> Floats:

@@ -148,10 +148,12 @@ def _laid(asked: Iterable[Rule], context: HardContext, largest_jump: float | Non
                 high = np.where(at_cost, low, high)
                 high_by = np.where(at_cost, _COST, high_by)
 
-        low = np.where(raises, raised, low)
-        high = np.where(lowers, lowered, high)
-        low_by = np.where(raises, NUMBER[name], low_by)
-        high_by = np.where(lowers, NUMBER[name], high_by)
+        if np.count_nonzero(raises):
+            low = np.where(raises, raised, low)
+            low_by = np.where(raises, NUMBER[name], low_by)
+        if np.count_nonzero(lowers):
+            high = np.where(lowers, lowered, high)
+            high_by = np.where(lowers, NUMBER[name], high_by)
     return Limits(low, high, low_by, high_by, gave_way)
 
 

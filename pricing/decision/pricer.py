@@ -4,10 +4,10 @@ import copy
 import datetime as dt
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -364,16 +364,22 @@ class Pricer:
             "price_range": zip(choices.low.tolist(), choices.high.tolist(), strict=True),
             "expected_units": choices.units.tolist(),
             "expected_margin": choices.margin.tolist(),
-            "expected_gain": [_spread(gain) if compared else None for gain, compared in gains],
+            "expected_gain": [
+                Spread(mean=mean, low=low, high=high) if compared else None for (mean, low, high), compared in gains
+            ],
             "source": [_SOURCES[place] for place in np.where(choices.kept, RULE, choices.source).tolist()],
             "strategy": [self.policy.names[number] for number in context.strategy.tolist()],
             "comp_price_used": _numbers(context.comp_price),
             "comp_price_age": _numbers(batch.comp_price_age),
         }
-        reasons = map(named, (choices.reasons | batch.reasons).tolist())
         decisions = [
-            Decision(model_version=self.version, decision_id=os.urandom(16).hex(), **codes, **figures)
-            for codes, figures in zip(reasons, _rows(of_decision), strict=True)
+            Decision(
+                model_version=self.version,
+                decision_id=os.urandom(16).hex(),
+                **named(bits),
+                **dict(zip(of_decision, figures, strict=True)),
+            )
+            for bits, *figures in zip((choices.reasons | batch.reasons).tolist(), *of_decision.values(), strict=True)
         ]
 
         first = choices.grid.first[:, :, _SUMMARY].astype(np.float64)
@@ -401,7 +407,8 @@ class Pricer:
             "experiment": map(self._followed, batch.assigned),
             "unit": np.broadcast_to(choices.grid.unit, len(decisions)).tolist(),
         }
-        return [DetailedDecision(**figures) for figures in _rows(detailed)]
+        in_order = (detailed[name] for name in DetailedDecision._fields if name in detailed)
+        return [DetailedDecision(*figures) for figures in zip(*in_order, strict=True)]
 
     def _followed(self, asked: Assignment | None) -> Assignment | None:
         """Tells what an experiment asked, but for an arm of another version."""
@@ -413,16 +420,6 @@ def _known(batch: ResolvedBatch) -> Bools:
     return np.asarray((batch.offers.product >= 0) | (batch.offers.category >= 0))
 
 
-def _rows(columns: Mapping[str, Iterable[Any]]) -> Iterator[dict[str, Any]]:
-    """Yields the rows of columns by name."""
-    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-
-
 def _numbers(values: Floats) -> list[float | None]:
     """The values, None for NaN."""
     return [None if math.isnan(value) else value for value in values.tolist()]
-
-
-def _spread(ends: Sequence[float]) -> Spread:
-    mean, low, high = ends
-    return Spread(mean=mean, low=low, high=high)

@@ -144,15 +144,15 @@ class ProductFacts:
             return None
         return self.state_date + (1 + int(periods[0])) * np.timedelta64(STEP_DAYS[self.period], "D")
 
+    def column(self, name: str, product_ids: Strings, *, missing: Any = np.nan) -> Array:
+        """(product,) the column of a name; `missing` for products that are not known."""
+        row, known = _places(self.product_ids, product_ids)
+        return np.asarray(np.where(known, getattr(self, name)[row], missing))
+
     def known_costs(self, product_ids: Strings) -> Floats:
         """(product,) cost of a unit now; NaN where it is assumed, or the product is not known."""
-        row, known = _places(self.product_ids, product_ids)
-        return np.where(known & ~self.cost_assumed[row], self.unit_cost[row], np.nan)
-
-    def named(self, product_ids: Strings) -> Strings:
-        """(product,) names; empty where none is known."""
-        row, known = _places(self.product_ids, product_ids)
-        return np.where(known, self.names[row], "")
+        assumed = self.column("cost_assumed", product_ids, missing=True)
+        return np.where(assumed, np.nan, self.column("unit_cost", product_ids))
 
     @cached_property
     def grouped(self) -> tuple[Strings, Ints]:

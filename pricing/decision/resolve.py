@@ -372,7 +372,7 @@ def _draws(assigned: Sequence[Assignment | None]) -> tuple[Floats | None, Floats
 def _kept(unknown: Ints, assigned: Sequence[Assignment | None]) -> Ints:
     """(request,) bits of the reasons for which the current price is kept."""
     keep = np.where((unknown & _STRANGER) == _STRANGER, _STRANGER, 0)  # decision 81
-    keep[[one is not None and one.arm.kind == "keep" for one in assigned]] = BIT["holdout"]
+    keep[[row for row, one in enumerate(assigned) if one is not None and one.arm.kind == "keep"]] = BIT["holdout"]
     return keep
 
 
