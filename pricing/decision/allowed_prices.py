@@ -26,19 +26,19 @@ class PriceGrid:
 
     def above(self, prices: Floats | float) -> Floats:
         """The lowest price point at or above each price, above 0."""
-        return np.asarray(np.maximum(np.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit)
+        return np.maximum(np.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit
 
     def below(self, prices: Floats | float) -> Floats:
         """The highest price point at or below each price; not above 0 where there is none."""
-        return np.asarray(np.floor(prices * self.per_unit + SLACK) / self.per_unit)
+        return np.floor(prices * self.per_unit + SLACK) / self.per_unit
 
     def nearest(self, prices: Floats | float) -> Floats:
         """The price point nearest to each price, above 0; ascending prices give price points that do not descend."""
-        return np.asarray(np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit)
+        return np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit
 
     def moved(self, prices: Floats, before: Floats) -> Bools:
         """Whether each price is another one than before, in whole steps; what is unknown is not."""
-        return np.asarray(np.abs(self.nearest(prices) - self.nearest(before)) > 0)
+        return np.abs(self.nearest(prices) - self.nearest(before)) > 0
 
 
 class PriceEndings:
@@ -155,7 +155,7 @@ class AllowedPrices:
     def allows(self, prices: Floats, limit: Limits) -> Bools:
         """(price,) which of some prices the limits of one request allow."""
         points = self.grid if limit.gave_way[0] & NO_PRICE_POINT else self._points
-        return np.asarray(limit.holds(prices) & (np.abs(points.nearest(prices) - prices) <= NEAR * prices))
+        return limit.holds(prices) & (np.abs(points.nearest(prices) - prices) <= NEAR * prices)
 
     def towards(self, prices: Floats, home: Floats, limit: Limits) -> Floats:
         """(request,) the allowed price nearest to each of `prices` that is no further from `home`."""

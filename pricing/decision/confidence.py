@@ -46,7 +46,7 @@ class Compared:
 
     def price(self, place: Ints) -> Floats:
         """(request,) the price at a place each."""
-        return np.asarray(self.prices[place, self._rows])
+        return self.prices[place, self._rows]
 
     def gain(self, place: int, *, over: int) -> Floats:
         """(doubt, request, node) log objective at one place over another's; none where nothing sells at any price."""
@@ -82,7 +82,7 @@ class Compared:
         mean = self.weight @ ahead
         spread = np.sqrt(np.maximum(self.weight @ (ahead * ahead) - mean * mean, 0.0))
         mean += _mean(worth[self.likely]) - _mean(self._worth[self.likely, self._rows, place])[:, None]
-        return np.asarray(mean + RANGE_WIDTH * spread >= -1e-9)
+        return mean + RANGE_WIDTH * spread >= -1e-9
 
 
 def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:

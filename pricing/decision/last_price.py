@@ -78,4 +78,4 @@ def anchor_moves(anchors: Anchors | None, product_ids: Strings, dates: Days) -> 
 def _within(price: Floats, last: Floats, largest_jump: float | None) -> Bools:
     if largest_jump is None:
         return np.ones(len(price), np.bool_)
-    return np.asarray(np.abs(price - last) <= last * (largest_jump + EDGE))
+    return np.abs(price - last) <= last * (largest_jump + EDGE)

@@ -78,7 +78,7 @@ class Limits(NamedTuple):
 
     def holds(self, prices: Floats) -> Bools:
         """Tells whether prices lie between the limits, as far as floating point can tell."""
-        return np.asarray((prices >= self.low * (1 - EDGE)) & (prices <= self.high * (1 + EDGE)))
+        return (prices >= self.low * (1 - EDGE)) & (prices <= self.high * (1 + EDGE))
 
     def reasons(self, price: Floats, *, stays: Bools) -> Ints:
         """(request,) reason bits of the guardrails that gave way, and of those at which a price stands.
@@ -87,7 +87,7 @@ class Limits(NamedTuple):
         """
         at_low = (price <= self.low) & ~stays
         at_high = (price >= self.high) & ~stays
-        return np.asarray(self.gave_way | at_low * _BINDS[self.low_by] | at_high * _BINDS[self.high_by])
+        return self.gave_way | at_low * _BINDS[self.low_by] | at_high * _BINDS[self.high_by]
 
 
 class Rule(NamedTuple):

@@ -417,7 +417,7 @@ class Pricer:
 
 def _known(batch: ResolvedBatch) -> Bools:
     """(request,) whether demand knows the product, or at least its category."""
-    return np.asarray((batch.offers.product >= 0) | (batch.offers.category >= 0))
+    return (batch.offers.product >= 0) | (batch.offers.category >= 0)
 
 
 def _numbers(values: Floats) -> list[float | None]:

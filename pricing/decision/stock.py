@@ -46,7 +46,7 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     units = np.maximum(stock, 1.0)
     q, mass, above = _mass_and_tail(mean, size=size, units=units)
     sales = above * (units - mean) + mean - mass * q * (size + units)
-    return np.asarray(np.minimum(np.minimum(np.maximum(sales, 0.0), mean), units) * np.minimum(stock, 1.0))
+    return np.minimum(np.minimum(np.maximum(sales, 0.0), mean), units) * np.minimum(stock, 1.0)
 
 
 def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
@@ -55,7 +55,7 @@ def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
     Units are at least 0, in the shape of `size`.
     """
     q, mass, above = _mass_and_tail(mean, size=size, units=units)
-    return np.asarray(np.minimum(np.maximum(above - mass * q, 0.0), 1.0))
+    return np.minimum(np.maximum(above - mass * q, 0.0), 1.0)
 
 
 def normal_chance(deviation: Floats) -> Floats:
