@@ -109,7 +109,9 @@ class Pricer:
 
     def switch_of(self, request: PriceRequest, switches: Switches) -> Switch | None:
         """The switch that counts for a request's product; None where its price is free."""
-        return switches.of(request.product_id, category=self._resolver.category_of(request)) if switches else None
+        if not switches.by_name:
+            return None
+        return switches.of(request.product_id, category=self._resolver.category_of(request))
 
     def simulate(
         self, request: PriceRequest, *, today: dt.date, prices: Sequence[float] = (), strategies: Sequence[str] = ()
