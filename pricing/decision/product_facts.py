@@ -34,7 +34,7 @@ NOT_READ: dict[str, Array] = {
 }
 # Facts that need a long history: older values are preferred over those from a few recent weeks.
 _OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
-_COMPETITOR = ("comp_price", "comp_price_date")  # known where newer rows tell them, be it that there is none
+_COMPETITOR = ("comp_price", "comp_price_date")  # known where newer rows tell them, even that there is none
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,12 @@ class ProductFacts:
     ) -> "ProductFacts":
         """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere.
 
-        A product without one of `anchors`, the regular prices in force, is anchored as if persons had set every price.
+        A product without one of `anchors`, the regular prices in force, is anchored as if people had set every price.
         The other arguments are those of `last_price.last_prices`.
         """
         state_date = panel.dates[-1].astype("datetime64[D]")
-        jumps, counts = cadence.stock_jumps(panel), cadence.stock_counts(panel)
+        jumps = cadence.stock_jumps(panel)
+        counts = cadence.stock_counts(panel)
         learnt = _deliveries(panel, jumps, counts=counts, categories=panel.categories)
         comp_price, comp_price_date = _newest_comp_price(panel)
         learnt |= _anchor_columns(Anchors.from_panel(panel), panel.product_ids)
@@ -214,7 +215,7 @@ def _anchor_columns(anchors: Anchors, product_ids: Strings) -> dict[str, Floats]
 
 
 def told_comp_price(panel: Panel) -> tuple[Bools, Ints]:
-    """(product,) whether a row tells the competitor's newest price, be it that there is none, and its period.
+    """(product,) whether a row tells the competitor's newest price, even that there is none, and its period.
 
     It is the product's last row up to the last period in which any product has such a price: without one there, the
     competitor is sold out or gone; later periods are a feed that stopped and tell nothing. A row of 0 units without a
@@ -241,7 +242,8 @@ def _newest_comp_price(panel: Panel) -> tuple[Floats, Days]:
 
 def _last_change(panel: Panel) -> Days:
     """(product,) the period whose price first differs from the one before, counted from the end."""
-    before, after = panel.price[:, :-1], panel.price[:, 1:]
+    before = panel.price[:, :-1]
+    after = panel.price[:, 1:]
     changed = np.isfinite(before) & (np.abs(after - before) > 1e-6 * np.abs(before))
     changed = np.pad(changed, ((0, 0), (1, 0)))
     last = changed.shape[1] - 1 - np.argmax(changed[:, ::-1], axis=1)
@@ -274,11 +276,13 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     told, _ = told_comp_price(panel if whole else tail)
     # A rate of 0 in facts without any tax says nothing: once others have rates it is unknown.
     first_taxes = (new.tax_rate > 0).any() and not (old.tax_rate > 0).any()
+    seen = np.isin(ids, panel.product_ids)
     columns: dict[str, Any] = {}
     for name, values in new.columns().items():
         if name in ("stock_counts", "stock_jumps"):
             continue
-        before, after, seen = getattr(old, name)[at_old], values[at_new], np.isin(ids, panel.product_ids)
+        before = getattr(old, name)[at_old]
+        after = values[at_new]
         if whole or (name == "tax_rate" and first_taxes):
             known = in_new
         elif name in _COMPETITOR:
@@ -287,7 +291,8 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
             known = in_new & ~(in_old & _known(before, seen=seen))
         else:
             known = in_new & _known(after, seen=seen)
-        columns[name] = np.where((in_old & ~known).reshape(-1, *(1,) * (after.ndim - 1)), before, after)
+        former = (in_old & ~known).reshape([-1] + [1] * (after.ndim - 1))
+        columns[name] = np.where(former, before, after)
     columns["typical_units"] = np.where(np.isin(ids, panel.silent), np.nan, columns["typical_units"])
     columns["product_ids"] = ids
     columns["stock_counts"] = columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
@@ -323,12 +328,14 @@ def carry_last_price(
     where it is at hand, else `tail`; the other rows are those of `carry_facts`.
     """
     settings: dict[str, Any] = {"largest_jump": serving.largest_jump, "confirmed": serving.jump_confirmed}
-    ids, rows, past = new.product_ids, expand(tail, new.product_ids), expand(kept, new.product_ids)
+    ids = new.product_ids
+    rows = expand(tail, ids)
+    past = expand(kept, ids)
     every = expand(history, ids)
     read = last_prices(every.price, every.present, moves=anchor_moves(anchors, ids, every.dates), **settings)
-    at, known = _places(old.product_ids, ids)
-    before = np.where(known, np.stack([old.last_price[at], old.former_price[at]]), np.nan)
-    counted, since = past.dates < old.state_date, rows.dates >= old.state_date  # its own rows may have been corrected
+    before = np.stack([old.column(name, ids) for name in ("last_price", "former_price")])
+    counted = past.dates < old.state_date
+    since = rows.dates >= old.state_date  # its own rows may have been corrected
     carried = last_prices(
         np.hstack([past.price[:, counted], rows.price[:, since]]),
         np.hstack([past.present[:, counted], rows.present[:, since]]),
