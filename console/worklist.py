@@ -174,7 +174,7 @@ class Worklist:
         state = np.where((self.change != 0) | waits | (seen & self._wants_eyes), state, HELD)
 
         bits = self.bits.copy()
-        for switch in sorted(switches, key=lambda one: one.scope):  # all, category, product: the narrowest counts
+        for switch in sorted(switches, key=lambda switch: switch.scope):  # all, category, product: the narrowest counts
             mine = self._under(switch)
             if switch.price is None:
                 charged[mine] = self._frozen(policy.allowed, facts)[mine]

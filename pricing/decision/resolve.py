@@ -261,11 +261,12 @@ class Resolver:
         listed = _first(given["list_price"], known["list_price"])
         tax_rate = _first(given["tax_rate"], known["tax_rate"])
         found = {"unit_cost": cost, "tax_rate": tax_rate, "price": price, "list_price": listed}
-        missing = dict(zip(found, np.isnan([*found.values()]), strict=True))
+        unknown = np.isnan([*found.values()])
+        missing = dict(zip(found, unknown, strict=True))
         assumed = np.isnan(given["unit_cost"]) & (missing["unit_cost"] | (known["cost_assumed"] > 0))
 
         tax_rate = _first(tax_rate, usual["tax_rate"])
-        if missing["unit_cost"].any() or missing["list_price"].any() or missing["price"].any():
+        if unknown.any():
             usual_margin = self._margin.get("default", 0.0)
             margin = np.array([self._margin.get(name, usual_margin) for name in categories])
             listed = _first(listed, price, price_at_margin(cost, margin, tax_rate=tax_rate), usual["list_price"])
@@ -359,20 +360,18 @@ class Resolver:
 
 def _draws(assigned: Sequence[Assignment | None]) -> tuple[Floats | None, Floats | None]:
     """(request,) the price from which a draw has the price chosen, and the log of its factor; None without any draw."""
-    drawn = {row: one for row, one in enumerate(assigned) if one is not None and one.deviation is not None}
-    if not drawn:
-        return None, None
     base, draw = np.full((2, len(assigned)), np.nan)
-    rows = [*drawn]
-    base[rows] = [one.base for one in drawn.values()]
-    draw[rows] = [one.deviation for one in drawn.values()]
-    return base, draw
+    for row, asked in enumerate(assigned):
+        if asked is not None and asked.deviation is not None:
+            base[row] = asked.base
+            draw[row] = asked.deviation
+    return (base, draw) if np.isfinite(draw).any() else (None, None)
 
 
 def _kept(unknown: Ints, assigned: Sequence[Assignment | None]) -> Ints:
     """(request,) bits of the reasons for which the current price is kept."""
     keep = np.where((unknown & _STRANGER) == _STRANGER, _STRANGER, 0)  # decision 81
-    keep[[row for row, one in enumerate(assigned) if one is not None and one.arm.kind == "keep"]] = BIT["holdout"]
+    keep[[row for row, asked in enumerate(assigned) if asked is not None and asked.arm.kind == "keep"]] = BIT["holdout"]
     return keep
 
 
@@ -404,7 +403,7 @@ def _rows(ids: Strings, asked: list[str]) -> Ints:
         return np.full(len(asked), -1, np.int64)
     row = np.searchsorted(ids, np.array(asked, ids.dtype))  # ids that are too long are cut, and so unlike any
     there = ids.take(row, mode="clip").tolist()
-    return np.where([one == other for one, other in zip(there, asked, strict=True)], row, -1)
+    return np.where([known == wanted for known, wanted in zip(there, asked, strict=True)], row, -1)
 
 
 def _first(*columns: Floats | float) -> Floats:

@@ -655,14 +655,6 @@ def test_a_file_has_as_many_rows_as_its_page_counts(console: Console) -> None:
     assert counts == [str(len(file.rows) - 3), str(len(file.approved))]
 
 
-def test_what_serving_holds_back_by_a_hair_waits_in_the_console_too() -> None:
-    frame = price_table(["tea"], current_price=333.33, proposed_price=350.0)  # 5.001 % more
-
-    table = worklist_of(frame).standing(Heard(), Switches(), policy=policy(0.05))
-
-    assert STATES[table.state[0]] == "open"
-
-
 def test_why_a_price_moves_names_its_step_and_no_reason_of_another() -> None:
     bits = BIT["stock_short"] | BIT["price_test"] | BIT["cost"]
 
