@@ -60,7 +60,7 @@ WAYS = {"up": 1, "down": -1, "stay": 0}
 
 @dataclass(frozen=True)
 class Pick:
-    """What a person wants to see, as the address says it."""
+    """The list that a person wants to see, as its address has it."""
 
     show: str = "todo"
     category: str = ""

@@ -37,7 +37,7 @@ class PriceGrid:
         return np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit
 
     def moved(self, prices: Floats, before: Floats) -> Bools:
-        """Whether each price is another one than before, in whole steps; what is unknown is not."""
+        """True for a price that is another one than before, in whole steps; an unknown one is not."""
         return np.abs(self.nearest(prices) - self.nearest(before)) > 0
 
 

@@ -30,7 +30,7 @@ _OF_CHOICE = {
 
 
 class Approval(NamedTuple):
-    """What comes of proposed prices, (product,) each."""
+    """The outcome for proposed prices, (product,) each."""
 
     waits: Bools  # a person has to approve the proposal first
     kept: Floats  # the price charged meanwhile

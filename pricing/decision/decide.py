@@ -81,7 +81,7 @@ class Policy:
 
 
 class Choices(NamedTuple):
-    """What was chosen for a batch; (request,) each where nothing else is said. Money in currency units.
+    """The choices for a batch; (request,) each where no other shape is given. Money in currency units.
 
     Confidence is the chance that a new price earns at least as much as the current one, or that the current one, where
     it is kept, does as the move that was not made; as the regular price where none was wanted.
@@ -137,7 +137,7 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
 def _decide(
     context: PricingContext, demand_at: DemandAt, policy: Policy, *, asked: Floats | float = math.nan
 ) -> Choices:
-    """As `decide`, without draws; `asked` is the price to charge where the guardrails allow it, NaN for the best."""
+    """Decides without draws; `asked` is the price to charge where the guardrails allow it, NaN for the best."""
     prices = policy.allowed.candidates(context)
     grid = demand_at(prices)
     log_worth = policy.log_worth(context)

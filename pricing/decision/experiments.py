@@ -31,7 +31,7 @@ _NAME = re.compile(r"[\w-]{1,50}")
 
 @dataclass(frozen=True)
 class Arm:
-    """What an experiment does with some of its products.
+    """A way in which an experiment treats some of its products.
 
     `rule` prices as usual, to compare with; `keep` keeps the current price inside the guardrails; `strategy` prices by
     one where the request names none; `draw` multiplies the price by a factor drawn for each week, where the offer is
@@ -64,7 +64,7 @@ class Arm:
 
 
 class Assignment(NamedTuple):
-    """What an experiment asks of one product on one day."""
+    """The word of an experiment on one product on one day."""
 
     experiment: str
     arm: Arm
@@ -126,7 +126,7 @@ class Experiment:
         return next((arm.of for arm in self.arms if arm.kind == "challenger"), None)
 
     def runs_on(self, day: dt.date) -> bool:
-        """Tells whether a day lies in it."""
+        """True for a day that lies in it."""
         return self.start <= day < self.end
 
     def in_arm(self, arm: str) -> frozenset[str]:

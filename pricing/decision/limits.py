@@ -1,4 +1,4 @@
-"""What a price is chosen under, and the guardrails laid over one another: the interval in which it may lie.
+"""Guardrails laid over one another: the interval in which the price of each request may lie.
 
 They are laid the strongest first. One that does not meet what the stronger ones left gives way; those at which a price
 stands are named.
@@ -27,7 +27,7 @@ _YIELD_TO_COST = ("largest_jump", "band")
 
 @dataclass(frozen=True, slots=True)
 class HardContext:
-    """What the hard guardrails rest on, a request each: (request,) columns, in currency units, costs without tax."""
+    """The (request,) columns that the hard guardrails rest on, in currency units, costs without tax."""
 
     current_price: Floats  # charged now, above 0; the list price where there is none
     list_price: Floats  # regular price, above 0
@@ -77,7 +77,7 @@ class Limits(NamedTuple):
     gave_way: Ints  # reason bits of the guardrails that had to give way
 
     def holds(self, prices: Floats) -> Bools:
-        """Tells whether prices lie between the limits, as far as floating point can tell."""
+        """True for prices between the limits, as far as floating point can tell."""
         return (prices >= self.low * (1 - EDGE)) & (prices <= self.high * (1 + EDGE))
 
     def reasons(self, price: Floats, *, stays: Bools) -> Ints:

@@ -33,7 +33,8 @@ from pricing.demand.curve import Demand, DemandAt
 from pricing.demand.table import DemandTable
 from pricing.errors import RequestError
 
-PASS = 250  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
+# Requests that share one pass: more would outgrow the processor's cache, and a worker's memory. # decision 178
+PASS = 250
 SUREST = 0.9999  # no model is certain
 REACH = 100.0  # times the list price, up or down, within which prices can be tried
 _SUMMARY = np.linspace(0, CANDIDATES - 1, 9).astype(np.intp)  # candidates that the decision log keeps
@@ -91,7 +92,7 @@ class Pricer:
         experiments: Experiments = NO_EXPERIMENTS,
         switches: Switches = NO_SWITCHES,
     ) -> list[DetailedDecision]:
-        """As `price`, with what each decision rested on, and with the word of people.
+        """Prices as `price`, with the figures behind each decision, and with the word of people.
 
         Switches go before experiments and every strategy (decision 98). What moves further than
         `decision.approve_beyond` from the price approved last, or from the current one, waits for approval.
@@ -413,7 +414,7 @@ class Pricer:
         return [DetailedDecision(*figures) for figures in zip(*in_order, strict=True)]
 
     def _followed(self, asked: Assignment | None) -> Assignment | None:
-        """Tells what an experiment asked, but for an arm of another version."""
+        """The word of an experiment, but for an arm of another version."""
         return None if asked and asked.arm.kind == "challenger" and asked.arm.of != self.version else asked
 
 

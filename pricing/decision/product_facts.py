@@ -1,4 +1,4 @@
-"""What is known of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
+"""Facts of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
 
 import warnings
 from dataclasses import dataclass, replace

@@ -48,7 +48,7 @@ Day = Annotated[dt.date, BeforeValidator(_written_out)]
 
 
 class PriceRequest(BaseModel):
-    """What a shop system asks: product, stock and day, promotion and competitor; the rest is optional.
+    """A shop system's request: product, stock and day, promotion and competitor; the rest is optional.
 
     Prices and costs are per unit, in the currency of the sales history, prices with tax and costs without; stock is in
     units. `strict` is written out only where it is set. A `comp_price` that is left out is the newest one that the
@@ -154,7 +154,7 @@ class Decision(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What one price is expected to lead to until the next delivery. Money in the currency of the sales history."""
+    """The expected outcome of one price until the next delivery. Money in the currency of the sales history."""
 
     model_config = ConfigDict(frozen=True)
 

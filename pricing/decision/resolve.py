@@ -283,7 +283,7 @@ class Resolver:
     # Promotion and delivery
 
     def _promoted(self, request: PriceRequest, date: dt.date) -> bool:
-        """Tells whether a promotion is planned in the period that begins on `date`, and the request does not say."""
+        """True where a promotion is planned in the period that begins on `date`, and the request leaves it open."""
         if "is_promo" in request.model_fields_set:
             return False
         day = date.toordinal() - _UNIX
@@ -333,7 +333,7 @@ class Resolver:
     def _assigned(
         self, experiments: Experiments, request: PriceRequest, date: dt.date, advertised: bool, price: float
     ) -> Assignment | None:
-        """What an experiment asks of a request: no strategy where that names one, or this version lacks it.
+        """The word of an experiment on a request: no strategy where that names one, or this version lacks it.
 
         No draw where the offer is advertised, or somebody moved the price further than draw and platform would.
         """

@@ -1,4 +1,4 @@
-"""What sells when stock may run out: expected sales of a negative binomial demand, in closed form and NumPy only."""
+"""Sales when stock may run out: expected sales of a negative binomial demand, in closed form and NumPy only."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What people have set over the model, as one document: prices that are frozen, given or approved, and experiments.
+"""Settings of people over the model, as one document: prices frozen, given or approved, and experiments.
 
 It is pure data here: `pricing.registry.control` keeps it.
 """
@@ -80,7 +80,7 @@ class Switch(Scoped):
         return self
 
     def ended(self, moment: dt.datetime) -> bool:
-        """Tells that it has ended by a moment."""
+        """True once it has ended by a moment."""
         return self.until is not None and self.until <= moment
 
 

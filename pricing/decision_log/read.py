@@ -113,7 +113,7 @@ class _Line(_Part):
 
 
 def holds_decisions(url: str) -> bool:
-    """Tells whether anything was ever logged there."""
+    """True where anything was ever logged."""
     return any(open_store(url).keys(part) for part in ("lines/", "parquet/"))
 
 
