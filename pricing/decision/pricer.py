@@ -97,6 +97,9 @@ class Pricer:
         Switches go before experiments and every strategy (decision 98). What moves further than
         `decision.approve_beyond` from the price approved last, or from the current one, waits for approval.
         """
+        if not switches.by_name:
+            return self._approved(requests, self._decided(requests, today, experiments), switches, today)
+
         switched = {place: self.switch_of(request, switches) for place, request in enumerate(requests)}
         free = [place for place, switch in switched.items() if switch is None]
         taken = {place: switch for place, switch in switched.items() if switch is not None}
@@ -110,8 +113,6 @@ class Pricer:
 
     def switch_of(self, request: PriceRequest, switches: Switches) -> Switch | None:
         """The switch that counts for a request's product; None where its price is free."""
-        if not switches.by_name:
-            return None
         return switches.of(request.product_id, category=self._resolver.category_of(request))
 
     def simulate(
