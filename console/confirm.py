@@ -9,7 +9,7 @@ from flask import render_template, request
 from console.shop import Shop
 from console.worklist import Worklist
 from pricing.data.net_price import with_tax
-from pricing.decision.guardrails import EDGE
+from pricing.decision.limits import EDGE
 
 SHOWN = 10  # prices that are shown, the largest moves first
 

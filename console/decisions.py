@@ -10,7 +10,7 @@ from flask import abort, g
 from console.shop import Shop
 from console.worklist import APPROVED, AUTOMATIC, BY_HAND, Worklist
 from pricing.arrays import Floats
-from pricing.decision.guardrails import PriceGrid
+from pricing.decision.allowed_prices import PriceGrid
 from pricing.decision.switches import Review, Switch, Unfreeze
 
 HIGHEST = 1e9  # of a price

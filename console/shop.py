@@ -17,6 +17,7 @@ from console.worklist import Worklist, read_table
 from pricing.config import ConfigFile, served_config
 from pricing.config_models import DecisionConfig
 from pricing.data.panel import HEADER, Panel, is_panel, load_panel
+from pricing.decision.decide import Policy
 from pricing.decision.experiment_results import Gain, profit_gain, spans
 from pricing.decision.experiments import Experiment
 from pricing.decision.pricer import Pricer
@@ -74,6 +75,7 @@ class Shop:
         self._lock = threading.Lock()
         self._seen: dict[str, object] = {}  # what was read last, by the names of `look`
         self.now = self.config.now
+        self._unserved = Policy(self.config.decision, largest_jump=self.config.serving.largest_jump)
 
     @property
     def decision(self) -> DecisionConfig:
@@ -156,9 +158,12 @@ class Shop:
             return None
         with self._lock:
             switches = heard.switches(at=dt.datetime.now(dt.UTC))
-            key = (table.key, heard.sequence, len(switches), self.decision)
+            served = self.served
+            policy = served.pricer.policy if served else self._unserved
+            key = (table.key, heard.sequence, len(switches), policy)
             if self._standing[0] != key:
-                self._standing = key, table.standing(heard, switches, decision=self.decision)
+                facts = served.version.facts if served else None
+                self._standing = key, table.standing(heard, switches, policy=policy, facts=facts)
             return self._standing[1]
 
     def day(self, table: Worklist) -> dt.date:

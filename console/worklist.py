@@ -14,10 +14,13 @@ import pandas as pd
 from console import words
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DecisionConfig
-from pricing.data.net_price import with_tax
-from pricing.decision.guardrails import EDGE, PriceGrid
+from pricing.decision.allowed_prices import AllowedPrices, PriceGrid
+from pricing.decision.approval import approval, cost_step, frozen_price, given_price
+from pricing.decision.decide import Policy
+from pricing.decision.limits import EDGE, HardContext
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT
-from pricing.decision.switches import NO_SWITCHES, Review, Switches
+from pricing.decision.switches import NO_SWITCHES, Review, Switch, Switches
 from pricing.errors import SourceError, first_line
 from pricing.registry.control import Heard
 
@@ -28,11 +31,27 @@ OPEN, AUTOMATIC, APPROVED, REJECTED, BY_HAND, HELD = range(len(STATES))
 EYES = sum(BIT[code] for code in ("low_confidence", "model_failed", "cost", "largest_jump", "stock_short"))
 _EXPECTED = ("expected_gain", "gain_low", "gain_high", "confidence")  # of the model's price
 _NUMBERS = (
-    *("current_price", "proposed_price", "list_price", "unit_cost", "tax_rate", "expected_units"),
-    *("comp_price_used", "current_stock", *_EXPECTED),
+    "current_price",
+    "proposed_price",
+    "list_price",
+    "unit_cost",
+    "tax_rate",
+    "expected_units",
+    "comp_price_used",
+    "current_stock",
+    *_EXPECTED,
 )
 _TEXTS = (
-    *("product_id", "name", "category", "strategy", "reasons", "binds", "gave_way", "step", "date", "decision_id"),
+    "product_id",
+    "name",
+    "category",
+    "strategy",
+    "reasons",
+    "binds",
+    "gave_way",
+    "step",
+    "date",
+    "decision_id",
     "model_version",
 )
 _CENTS = PriceGrid(0.01)
@@ -41,7 +60,7 @@ WAYS = {"up": 1, "down": -1, "stay": 0}
 
 @dataclass(frozen=True)
 class Pick:
-    """What a person wants to see, as the address says it."""
+    """The list that a person wants to see, as its address has it."""
 
     show: str = "todo"
     category: str = ""
@@ -61,8 +80,8 @@ class Pick:
 
     def query(self, **changes: Any) -> str:
         """The same list as the end of an address, on its first page unless `changes` say otherwise."""
-        one = replace(self, **({"page": 1} | changes))
-        return urlencode({name: value for name, value in vars(one).items() if value != _DEFAULTS[name]})
+        pick = replace(self, **({"page": 1} | changes))
+        return urlencode({name: value for name, value in vars(pick).items() if value != _DEFAULTS[name]})
 
 
 _DEFAULTS = vars(Pick())
@@ -118,46 +137,63 @@ class Worklist:
         """Expected gain; 0 where unknown."""
         return np.nan_to_num(self.number["expected_gain"])
 
-    def standing(self, heard: Heard, switches: Switches, *, decision: DecisionConfig) -> "Worklist":
+    def standing(
+        self, heard: Heard, switches: Switches, *, policy: Policy, facts: ProductFacts | None = None
+    ) -> "Worklist":
         """The table with where each proposal stands, and the price that serving makes of it.
 
-        A price that a person set stands in for the proposal, and nothing is expected of it. The switches are those in
-        force, with the prices approved last; the limit of approval and the step of prices are those of `decision`.
+        A price that a person set stands in for the proposal, and nothing is expected of it.
+
+        Args:
+            heard: What people said of proposals.
+            switches: Those in force, with the prices approved last.
+            policy: The limit of approval, the step of prices and the hard guardrails that serving has.
+            facts: What serving knows of the products; None without a version.
         """
-        beyond, grid, rows = decision.approve_beyond, PriceGrid(decision.price_step), self.rows
-        proposed, moves, size = self.number["proposed_price"], self.change != 0, len(self.bits)
-        approved, rejected = np.full(size, np.nan), np.full(size, np.nan)
-        for product, price in switches.approved.items():
-            if (row := rows.get(product)) is not None:
-                approved[row] = price
-        for product, word in heard.words.items():
-            if isinstance(word, Review) and word.verdict == "reject" and product in rows:
-                rejected[rows[product]] = word.prices[product]
-        cost = grid.above(with_tax(self.number["unit_cost"], self.number["tax_rate"]))
-        floor = np.where(self.bits & BIT["cost_assumed"], np.nan, cost)  # below a known cost nothing is charged
-        limit, has = EDGE if beyond is None else beyond + EDGE, np.isfinite(approved)  # as in `Pricer`
-        kept = np.fmax(np.where(has, grid.nearest(approved), self.before), floor)
-        near, again = np.abs(proposed / kept - 1) <= limit, np.abs(proposed / rejected - 1) < SAME
-        found = np.where(again, REJECTED, OPEN)
-        found = np.where(near & (beyond is not None), AUTOMATIC, found)
-        found = np.where(near & has, APPROVED, found)
-        waits, looked_at = has & ~near & (beyond is not None), has & near & ((self.bits & EYES) > 0)
-        found = np.where(moves | waits | looked_at, found, HELD)
-        charged, bits = np.where(near | (beyond is None), proposed, kept), self.bits.copy()
-        for switch in sorted(switches, key=lambda one: one.scope):  # all, category, product: the narrowest counts
-            mine = slice(None) if switch.scope == "all" else rows.get(switch.name, slice(0, 0))
-            mine = self.text["category"] == switch.name if switch.scope == "category" else mine
-            given = self.before[mine] if switch.price is None else grid.nearest(switch.price)
-            charged[mine] = given if switch.price is None or switch.below_cost else np.fmax(given, cost[mine])
-            bits[mine], found[mine] = BIT["frozen" if switch.price is None else "overridden"], BY_HAND
-        hand, number = found == BY_HAND, {**self.number, "charged": charged}
-        number["proposed_price"] = np.where(hand, charged, proposed)
-        number |= {name: np.where(hand, np.nan, number[name]) for name in _EXPECTED}
-        return replace(self, number=number, bits=bits, state=found, seen=heard.sequence, switches=switches, grid=grid)
+        beyond, grid = policy.config.approve_beyond, policy.allowed.grid
+        proposed = self.number["proposed_price"]
+        approved = self._column(switches.approved)
+        floor = cost_step(self.number["unit_cost"], self.number["tax_rate"], grid)
+        found = approval(
+            proposed,
+            before=self.before,
+            approved=approved,
+            floor=floor,
+            cost_assumed=self._cost_assumed,
+            beyond=beyond or 0.0,
+            grid=grid,
+        )
+        waits = found.waits & (beyond is not None)
+        charged = np.where(waits, found.kept, proposed)
+
+        seen = np.isfinite(approved) & ~found.waits
+        again = np.abs(proposed / self._column(_rejected(heard)) - 1) < SAME
+        state = np.where(again, REJECTED, OPEN)
+        state = np.where(found.waits | (beyond is None), state, AUTOMATIC)
+        state = np.where(seen, APPROVED, state)
+        state = np.where((self.change != 0) | waits | (seen & self._wants_eyes), state, HELD)
+
+        bits = self.bits.copy()
+        for switch in sorted(switches, key=lambda switch: switch.scope):  # all, category, product: the narrowest counts
+            mine = self._under(switch)
+            if switch.price is None:
+                charged[mine] = self._frozen(policy.allowed, facts)[mine]
+                bits[mine] = BIT["frozen"]
+            else:
+                charged[mine] = given_price(switch.price, floor[mine], below_cost=switch.below_cost, grid=grid)
+                bits[mine] = BIT["overridden"]
+            state[mine] = BY_HAND
+
+        by_hand = state == BY_HAND
+        number = dict(self.number)
+        number |= {name: np.where(by_hand, np.nan, number[name]) for name in _EXPECTED}
+        number |= {"charged": charged, "proposed_price": np.where(by_hand, charged, proposed)}
+        return replace(self, number=number, bits=bits, state=state, seen=heard.sequence, switches=switches, grid=grid)
 
     def pick(self, pick: Pick) -> Ints:
         """The rows of a list, in its order."""
-        mask, order = self.shown(pick.show) & self.matching(pick), self.orders.get(pick.sort, self.orders["money"])
+        mask = self.shown(pick.show) & self.matching(pick)
+        order = self.orders.get(pick.sort, self.orders["money"])
         rows = order[mask[order]]
         return np.asarray(rows[np.argsort(self.state[rows] == BY_HAND, kind="stable")])  # nothing is expected of these
 
@@ -185,7 +221,7 @@ class Worklist:
             return np.ones(len(self.bits), np.bool_)
         if show in STATES:
             return np.asarray(self.state == STATES.index(show))
-        return np.asarray((self.state == OPEN) | ((self.state == HELD) & ((self.bits & EYES) > 0)))
+        return np.asarray((self.state == OPEN) | ((self.state == HELD) & self._wants_eyes))
 
     def counted(self, rows: Bools) -> tuple[int, tuple[float, float, float]]:
         """How many rows are marked, their expected gain and its 80 % interval, as if all products erred alike.
@@ -200,13 +236,59 @@ class Worklist:
         return int(rows.sum()), (mean, mean + low, mean + high)
 
     def why(self, row: int, decision: DecisionConfig) -> str:
-        """Says why the price of a row moves, or stays."""
+        """Why the price of a row moves, or stays, in words."""
         strategy = decision.strategies.get(str(self.text["strategy"][row]))
         kind = strategy.kind if strategy else ""
         return words.why(str(self.text["step"][row]), int(self.bits[row]), float(self.change[row]), kind)
 
+    @property
+    def _wants_eyes(self) -> Bools:
+        return (self.bits & EYES) > 0
+
+    @property
+    def _cost_assumed(self) -> Bools:
+        return (self.bits & BIT["cost_assumed"]) > 0
+
+    def _column(self, of: Mapping[str, float]) -> Floats:
+        """(product,) a number by product; NaN where there is none."""
+        found = np.full(len(self.bits), np.nan)
+        for product in of.keys() & self.rows.keys():
+            found[self.rows[product]] = of[product]
+        return found
+
+    def _under(self, switch: Switch) -> Bools:
+        """(product,) whether a switch is meant for it."""
+        if switch.scope == "all":
+            return np.ones(len(self.bits), np.bool_)
+        of = self.text["category" if switch.scope == "category" else "product_id"]
+        return np.asarray(of == switch.name)
+
+    def _frozen(self, allowed: AllowedPrices, facts: ProductFacts | None) -> Floats:
+        """(product,) what a freeze makes of the price charged now."""
+        current, listed = self.number["current_price"], self.number["list_price"]
+        known = {name: np.full(len(self.bits), np.nan) for name in ("last_price", "anchor_price")}
+        if facts is not None:
+            known = {name: facts.column(name, self.text["product_id"]) for name in known}
+        context = HardContext(
+            current_price=np.where(np.isnan(current), allowed.grid.nearest(listed), current),
+            list_price=listed,
+            unit_cost=self.number["unit_cost"],
+            tax_rate=self.number["tax_rate"],
+            cost_assumed=self._cost_assumed,
+            **known,
+        )
+        return frozen_price(context, allowed)
+
     def _moved(self, price: Floats) -> Floats:
         return np.where(self.grid.moved(price, self.before), price / self.before - 1, 0.0)
+
+
+def _rejected(heard: Heard) -> dict[str, float]:
+    """Product → the price that a person rejected last."""
+    said = heard.words.items()
+    return {
+        product: word.prices[product] for product, word in said if isinstance(word, Review) and word.verdict == "reject"
+    }
 
 
 def read_table(content: bytes, *, key: str, made: dt.datetime) -> Worklist:

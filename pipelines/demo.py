@@ -26,7 +26,7 @@ from pipelines.steps.evaluation import shown
 from pricing.arrays import Floats
 from pricing.config import load_config
 from pricing.data.panel import STEP_DAYS, Panel, load_panel
-from pricing.decision.guardrails import PriceGrid
+from pricing.decision.allowed_prices import PriceGrid
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.baselines import baseline_words
 from pricing.errors import ETL, EXIT_REFUSED, PricingError

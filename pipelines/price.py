@@ -18,7 +18,8 @@ from pipelines.steps.sales import PLANS, with_calendars, with_plan
 from pricing.config import Config, read_config_file, served_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
-from pricing.decision.guardrails import EDGE, PriceGrid
+from pricing.decision.allowed_prices import PriceGrid
+from pricing.decision.limits import EDGE
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Control
 from pricing.errors import SourceError

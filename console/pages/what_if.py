@@ -89,7 +89,7 @@ def try_prices(
     day = shop.day(table)
     requests = [shop.request(table, row) for row in sells]
     details = pricer.price_detailed(requests, today=day)
-    stock = np.array([each.stock_limit for each in requests])
+    stock = np.nan_to_num(table.number["current_stock"][sells], nan=np.inf)
     cost = np.array([each.unit_cost for each in details])
     tax_rate = np.array([each.tax_rate for each in details])
 

@@ -101,7 +101,9 @@ def decide(
         _conclude(wanted, "refused", note=text)
         stays = f"the champion stays {wanted.from_version}" if wanted.from_version else "serving prices by rule"
         print(f"refused: version {number} {because}; {stays}", file=sys.stderr)
-        print("each gate: docs/shop/held.md; --force true --reason WORDS overrules them, in an emergency", file=sys.stderr)
+        print(
+            "each gate: docs/shop/held.md; --force true --reason WORDS overrules them, in an emergency", file=sys.stderr
+        )
         return EXIT_REFUSED
     return put_in_force(access, wanted, file.config, holds_only=versions[0].holds_only, note=text)
 

@@ -29,9 +29,9 @@ from pricing.data.calendar import Plan
 from pricing.data.etl_output import Partitions, part_of, read_partitions
 from pricing.data.load import load_sales
 from pricing.data.panel import Event, Panel
+from pricing.decision.allowed_prices import PriceGrid
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.explanation import main_step
-from pricing.decision.guardrails import PriceGrid
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
@@ -337,7 +337,7 @@ class Pricing:
             at = dt.datetime.now(dt.UTC)
             put_decisions(log_url(), [LogEntry(*pair, at) for pair in zip(requests, answers, strict=True)])
         found = as_frame(zip(requests, answers, strict=True))
-        names = self.loaded.facts.named(found["product_id"].to_numpy(np.str_))
+        names = self.loaded.facts.column("names", found["product_id"].to_numpy(np.str_), missing="")
         return found.assign(name=names, step=[main_step(answer, pricer) for answer in answers])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Days, Floats
+from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.curve import DELIVERIES
@@ -53,12 +53,13 @@ def stock_jumps(panel: Panel) -> Bools:
     """
     bridged = BRIDGED[panel.period]
     first = max(0, len(panel.dates) - LOOK_BACK - bridged)
-    stock, units = (values[:, first:].astype(np.float64) for values in (panel.stock, panel.units_sold))
-    open_, counted = left_over(stock, units, limit=bridged + 1), np.isfinite(stock)
+    stock = panel.stock[:, first:].astype(np.float64)
+    units = panel.units_sold[:, first:].astype(np.float64)
+    open_ = left_over(stock, units, limit=bridged + 1)
     left = np.maximum(open_, 0.0)
     with np.errstate(invalid="ignore"):
         risen = stock > left + NEGLIGIBLE + 0.02 * left
-        passed = ~counted & (open_ - np.nan_to_num(units) < -NEGLIGIBLE)
+        passed = np.isnan(stock) & (open_ - np.nan_to_num(units) < -NEGLIGIBLE)
     known = np.pad(passed[:, :-1], ((0, 0), (1, 0)))
     return _look_back((risen | passed) & ~known)
 
@@ -98,9 +99,9 @@ def rhythms(jumps: Bools, counts: Bools, *, gaps: NDArray[np.float32], period: P
     new = times <= LEAST_GAPS
     sparse |= new & (2 * sparse[~new].sum() > (~new).sum())
     due = np.zeros((len(jumps), bridged + 1))
-    shares, ahead = np.zeros((len(jumps), LONGEST)), np.zeros((len(jumps), LONGEST))
-    jumps, counts = jumps[sparse], counts[sparse]
-    for gap, weight in _weights(jumps, counts, bridged=bridged):
+    shares = np.zeros((len(jumps), LONGEST))
+    ahead = np.zeros((len(jumps), LONGEST))
+    for gap, weight in _weights(jumps[sparse], counts[sparse], bridged=bridged):
         due[sparse] += weight[:, np.arange(LOOK_BACK - bridged, LOOK_BACK + 1) % gap]
         ahead[sparse, :gap] += weight[:, (LOOK_BACK + 1 + np.arange(gap)) % gap]
         shares[sparse, gap - 1] = weight.sum(axis=1)
@@ -112,7 +113,7 @@ def rhythms(jumps: Bools, counts: Bools, *, gaps: NDArray[np.float32], period: P
     alike = longest <= ALIKE * (np.argmax(usual, axis=1, keepdims=True) + 1)
     known = np.where(some & alike, total, np.nan)
     likely = np.ones_like(due)
-    likely[sparse] = _chances_since(jumps, counts, gaps=gaps[sparse], bridged=bridged)
+    likely[sparse] = _chances_since(jumps[sparse], counts[sparse], gaps=gaps[sparse], bridged=bridged)
     return Rhythms(
         sparse=sparse,
         gaps=np.where(some, shares / known, gaps).astype(np.float32),
@@ -123,13 +124,15 @@ def rhythms(jumps: Bools, counts: Bools, *, gaps: NDArray[np.float32], period: P
 
 def _weights(jumps: Bools, counts: Bools, *, bridged: int) -> Iterator[tuple[int, Floats]]:
     """Yields each gap with the weights (product, phase) of its rhythms; phase 0 delivers in the first period."""
-    marks, places = jumps | counts, np.arange(LOOK_BACK)
+    marks = jumps | counts
+    places = np.arange(LOOK_BACK)
     end = np.minimum.accumulate(np.where(marks, places, LOOK_BACK)[:, ::-1], axis=1)[:, ::-1]
     begin = np.maximum.accumulate(np.where(marks, places, -1), axis=1)
     begin = np.pad(begin[:, :-1], ((0, 0), (1, 0)), constant_values=-1)  # of the span that the period ends or lies in
     length = end - begin
     told = np.take_along_axis(counts, np.maximum(begin, 0), axis=1) & (begin >= 0)
     told &= (end < LOOK_BACK) & (length <= bridged + 1)
+
     rise = told & np.take_along_axis(jumps, np.minimum(end, LOOK_BACK - 1), axis=1)
     allowed = MISSED * (told & marks).sum(axis=1, keepdims=True)
     for gap in range(1, LONGEST + 1):
@@ -139,7 +142,8 @@ def _weights(jumps: Bools, counts: Bools, *, bridged: int) -> Iterator[tuple[int
         worth = np.zeros((len(marks), rounds * gap))
         worth[:, :LOOK_BACK] = np.where(rise, -1, 1) * (told & short)
         wrong = wrong + worth.reshape(len(marks), rounds, gap).sum(axis=1)
-        yield gap, np.where(wrong <= allowed, ODDS**-wrong / gap, 0.0)
+        weight = ODDS**-wrong / gap
+        yield gap, np.where(wrong <= allowed, weight, 0.0)
 
 
 def _chances_since(jumps: Bools, counts: Bools, *, gaps: Floats, bridged: int) -> Floats:
@@ -147,13 +151,16 @@ def _chances_since(jumps: Bools, counts: Bools, *, gaps: Floats, bridged: int) -
 
     Gaps between counts at which a delivery shows are independent; it came in any period since the count before.
     """
-    shown, counted = (LOOK_BACK - 1 - np.argmax(marks[:, ::-1], axis=1) for marks in (jumps, counts))
+    counted = LOOK_BACK - 1 - np.argmax(counts[:, ::-1], axis=1)
     span = np.maximum((counted - np.argmax(counts, axis=1)) / np.maximum(counts.sum(axis=1) - 1, 1), 1.0)
+    age = np.maximum(counted - LOOK_BACK + 1 + np.argmax(jumps[:, ::-1], axis=1), 0)
     reached = np.cumsum(np.pad(gaps, ((0, 0), (1, 0))), axis=1)
-    age = np.maximum(counted - shown, 0)
-    places = np.minimum(np.stack([age, age + np.round(span).astype(np.int64)], axis=1), LONGEST)
-    before, after = np.take_along_axis(reached, places, axis=1).T
-    shows = 1 - (1 - after) / np.maximum(1 - before, 1e-6)
+
+    def reached_by(periods: Ints) -> Floats:
+        return np.asarray(reached[np.arange(len(gaps)), np.minimum(periods, LONGEST)])
+
+    after = reached_by(age + np.round(span).astype(np.int64))
+    shows = 1 - (1 - after) / np.maximum(1 - reached_by(age), 1e-6)
     since = LOOK_BACK - bridged + np.arange(bridged + 1) - counted[:, None]
     return np.asarray((shows / span)[:, None] * since)
 
@@ -165,7 +172,8 @@ def stock_left(panel: Panel, counts: Bools, *, rhythm: Rhythms) -> Floats:
     unknown from the first period after the count in which a delivery is usual, which may be the one to come.
     """
     bridged = BRIDGED[panel.period]
-    stock, units = (values[:, -bridged:].astype(np.float64) for values in (panel.stock, panel.units_sold))
+    stock = panel.stock[:, -bridged:].astype(np.float64)
+    units = panel.units_sold[:, -bridged:].astype(np.float64)
     opening = np.where(np.isfinite(stock), stock, left_over(stock, units, limit=bridged))[:, -1]
     left = opening - np.nan_to_num(units[:, -1])
     age = np.argmax(counts[:, ::-1], axis=1)
@@ -182,9 +190,9 @@ def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.f
     """
     rows, places = np.nonzero(jumps)
     same = rows[1:] == rows[:-1]
-    gaps, owner = np.minimum(np.diff(places)[same], LONGEST), rows[1:][same]
+    gaps = np.minimum(np.diff(places)[same], LONGEST)
     counts = np.zeros((len(jumps), LONGEST))
-    np.add.at(counts, (owner, gaps - 1), 1.0)
+    np.add.at(counts, (rows[1:][same], gaps - 1), 1.0)
     few = counts.sum(axis=1) < LEAST_GAPS
     for category in np.unique(categories[few]):
         members = categories == category

@@ -1,4 +1,4 @@
-"""What is believed of demand where no model answers: constant elasticity around the list price."""
+"""Demand as believed where no model answers: constant elasticity around the list price."""
 
 from typing import get_args
 

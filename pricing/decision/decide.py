@@ -5,9 +5,7 @@ linear in `sold`. Under margin and clearance `kept_value` is configured; revenue
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -15,45 +13,39 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DecisionConfig
 from pricing.data.net_price import margin_of, net_price, unit_profit
-from pricing.decision.guardrails import EDGE, AllowedPrices, Limits, PricingContext, flagged
+from pricing.decision.allowed_prices import AllowedPrices
+from pricing.decision.confidence import MOVE, REGULAR, STAY, UNIDENTIFIED, Compared, LogWorth, calibrated
+from pricing.decision.limits import EDGE, Limits, PricingContext, flagged
 from pricing.decision.reasons import BIT
-from pricing.decision.stock import NOTHING, Sales, normal_chance
+from pricing.decision.stock import NOTHING, Sales
 from pricing.demand.curve import DemandAt, DemandGrid
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY
 
-UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
 # Standard deviations by which an assumed cost is lower than it is taken for: none; those over which the worth of a unit
 # is averaged; and those between which a price must not depend on it.
 DOUBTS = np.array([[0.0], [1.0], [-1.0], [2.0], [-2.0]])
 LOSS = 1e3  # log units a loss of a whole price counts for: more than units sold can make up for
 TARGET_WEIGHT = 2.0  # how strongly a target margin draws
-KEPT = 0.7  # share of a node's distance from the mean that stays when the nodes are smoothed
-TINY = 1e-12
-RANGE_WIDTH = -NormalDist().inv_cdf(0.10)  # deviations: a price with a larger chance of earning as much is in the range
-GAIN_WIDTH = -NormalDist().inv_cdf((1 - 0.80) / 2)  # the interval of the expected gain holds 80 %
 _CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
-
-
-LogWorth = Callable[[Floats], Floats]
 
 
 class Policy:
     """A decision configuration made ready: its strategies and its allowed prices. Made once for a version."""
 
-    def __init__(self, config: DecisionConfig, *, largest_jump: float | None = None) -> None:
-        """Prepares `config`; `largest_jump` is as in `guardrails.limits`."""
-        self.config = config
+    def __init__(self, config: DecisionConfig, *, largest_jump: float | None = None, frozen: bool = False) -> None:
+        """Prepares `config`; `largest_jump` and `frozen` are those of `AllowedPrices`."""
         strategies = config.strategies.values()
+        self.config = config
         self.names = tuple(config.strategies)
         self.number = {name: place for place, name in enumerate(self.names)}
         self.days = tuple(strategy.days for strategy in strategies)
-        self.allowed = AllowedPrices(config, largest_jump=largest_jump)
+        self.allowed = AllowedPrices(config, largest_jump=largest_jump, frozen=frozen)
         self.change_costs = float(np.log1p(config.menu_cost))
         self.calibration = {name: np.array(pairs).reshape(-1, 2).T for name, pairs in config.calibration.items()}
+        # Target ratio to the competitor's price; NaN where a strategy maximises worth.
+        self.ratio = np.array([getattr(strategy, "ratio", np.nan) for strategy in strategies])
         # By how much the worth of a unit sold falls per unit of its cost: revenue counts none, a followed price all.
         self._kept = np.array([getattr(each, "kept_value", float(each.kind == "match")) for each in strategies])
-        # Of the competitor's price, as near to which as it may a strategy goes; NaN where it maximises worth.
-        self.ratio = np.array([strategy.ratio if strategy.kind == "match" else np.nan for strategy in strategies])
         self._is = {
             kind: np.array([strategy.kind == kind for strategy in strategies])
             for kind in ("margin", "clearance", "match")
@@ -69,8 +61,10 @@ class Policy:
         That of a loss is below the log of every profit. Of DOUBTS only the first counts where no cost is assumed.
         """
         doubts = DOUBTS if context.cost_sd.any() else DOUBTS[:1]
-        cost, tax_rate, target = context.unit_cost - doubts * context.cost_sd, context.tax_rate[:, None], None
-        kept, cost = (self._kept.take(context.strategy) * cost)[:, :, None], cost[:, :, None]
+        cost = (context.unit_cost - doubts * context.cost_sd)[:, :, None]
+        kept = self._kept.take(context.strategy)[:, None] * cost
+        tax_rate = context.tax_rate[:, None]
+        target: Floats | None = None
         if context.target_margin is not None:
             target = np.where(self.is_kind("margin", context), context.target_margin, np.nan)[:, None]
 
@@ -87,7 +81,7 @@ class Policy:
 
 
 class Choices(NamedTuple):
-    """What was chosen for a batch; (request,) each where nothing else is said. Money in currency units.
+    """The choices for a batch; (request,) each where no other shape is given. Money in currency units.
 
     Confidence is the chance that a new price earns at least as much as the current one, or that the current one, where
     it is kept, does as the move that was not made; as the regular price where none was wanted.
@@ -143,65 +137,73 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
 def _decide(
     context: PricingContext, demand_at: DemandAt, policy: Policy, *, asked: Floats | float = math.nan
 ) -> Choices:
-    """As `decide`, without draws; `asked` is the price to charge where the guardrails allow it, NaN for the best."""
+    """Decides without draws; `asked` is the price to charge where the guardrails allow it, NaN for the best."""
     prices = policy.allowed.candidates(context)
-    grid, log_worth = demand_at(prices), policy.log_worth(context)
+    grid = demand_at(prices)
+    log_worth = policy.log_worth(context)
     worth = log_worth(prices)
     followed = np.asarray(context.comp_price * policy.ratio.take(context.strategy))
-    follows, given = np.isfinite(followed), np.isfinite(asked)
+    follows = np.isfinite(followed)
+    given = np.isfinite(asked)
+
     with np.errstate(invalid="ignore"):
         wish = _wish(context, prices, grid, policy, worth=worth, followed=followed)
-        blind = wish.blind
         limits = policy.allowed.limits(context)
         aims = np.array([context.current_price, np.where(given, asked, wish.wanted), context.anchor])
-        sold = _Sold(policy.allowed.nearest(aims, limits), context, demand_at, log_worth)
-        stay, moved, _ = sold.prices
-        moves, surely = moved != stay, given | follows | blind
-        to_stay, to_move, _ = sold.log_prices
-        gain = sold.gain(1, 0)
-        gains = np.array([gain, np.where(moves[:, None], -gain, sold.gain(0, 2))])  # (2, doubt, request, node)
-        least = (gains[0, sold.ends] * grid.weight).sum(axis=2).min(axis=0)
-        held = moves & ~surely & (least + wish.tilt * (to_move - to_stay) <= policy.change_costs)
-        anchor = np.log(context.anchor)
-        away = np.abs(to_move - anchor) > np.abs(to_stay - anchor)
-        chances = _mean(chance_at_least(gains[:, sold.likely], weight=grid.weight).swapaxes(0, 1))
-        right = calibrated(np.where(follows, 1.0, chances[0]), policy.calibration.get("moves"))
-        doubtful = moves & away & ~held & ~surely & (right < policy.config.confidence_threshold)
+        sold = Compared(policy.allowed.nearest(aims, limits), context, demand_at, log_worth)
+        moves = sold.prices[MOVE] != sold.prices[STAY]
+
+        gain = sold.gain(MOVE, over=STAY)
+        gains = np.array([gain, np.where(moves[:, None], -gain, sold.gain(STAY, over=REGULAR))])
+        chance_of_move, chance_of_stay = sold.chances(gains)
+        right = calibrated(np.where(follows, 1.0, chance_of_move), policy.calibration.get("moves"))
+
+        surely = given | follows | wish.blind
+        tilted = wish.tilt * (sold.log_prices[MOVE] - sold.log_prices[STAY])
+        held = moves & ~surely & (sold.least(gains[0]) + tilted <= policy.change_costs)
+        distance = np.abs(sold.log_prices - np.log(context.anchor))
+        away = distance[MOVE] > distance[STAY]
+        unsure = right < policy.config.confidence_threshold
+        doubtful = moves & away & ~held & ~surely & unsure
         keep = context.keep > 0
-        final = np.where(held | doubtful | keep, 0, 1)
-        confidence = np.where(moves & (final == 1), right, calibrated(chances[1], policy.calibration.get("kept")))
-        price, units = sold.price(final), np.minimum(sold.sales.first(final), context.stock)
-        low, high = _range(wish, sold, final, worth=worth, prices=prices, limits=limits, policy=policy)
+        final = np.where(held | doubtful | keep, STAY, MOVE)
+
+        right_to_stay = calibrated(chance_of_stay, policy.calibration.get("kept"))
+        confidence = np.where(moves & (final == MOVE), right, right_to_stay)
+        price = sold.price(final)
+        units = np.minimum(sold.sales.first(final), context.stock)
+        as_good = sold.as_good(wish.logs, worth, place=final) & limits.holds(prices.T).T
+        low, high = _range(prices, as_good, price, allowed=policy.allowed, limits=limits)
+
     unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
     stays = price == policy.allowed.grid.nearest(context.current_price)
-    unidentified = blind & ~given
+    unidentified = wish.blind & ~given
+    reasons = flagged(
+        low_confidence=doubtful & ~keep,
+        held=stays & ~(doubtful | keep | given),
+        elasticity_unidentified=unidentified & ~keep,
+        elasticity_from_category=grid.grade == CATEGORY,
+        outside_seen_prices=unseen,
+        stock_short=sold.sales.runs_out(final),
+        no_stock=context.stock <= 0,
+        no_comp_price=policy.is_kind("match", context) & ~follows,
+    )
     return Choices(
         price=price,
-        confidence=np.where(blind, np.minimum(confidence, UNIDENTIFIED), confidence),
+        confidence=np.where(wish.blind, np.minimum(confidence, UNIDENTIFIED), confidence),
         low=low,
         high=high,
         units=units,
         margin=units * unit_profit(price, context.unit_cost, tax_rate=context.tax_rate),
         gain=sold.profit_gain(final),
         kept=doubtful | unidentified | keep,
-        reasons=context.keep
-        | limits.reasons(price, stays=blind & stays)
-        | flagged(
-            low_confidence=doubtful & ~keep,
-            held=stays & ~(doubtful | keep | given),
-            elasticity_unidentified=unidentified & ~keep,
-            elasticity_from_category=grid.grade == CATEGORY,
-            outside_seen_prices=unseen,
-            stock_short=sold.sales.runs_out(final),
-            no_stock=context.stock <= 0,
-            no_comp_price=policy.is_kind("match", context) & ~follows,
-        ),
+        reasons=context.keep | limits.reasons(price, stays=wish.blind & stays) | reasons,
         source=grid.source,
         best=wish.best,
         target=wish.target,
         wanted=wish.wanted,
         settled=price,
-        against=sold.price(np.where(moves, 1 - final, 2)),
+        against=sold.price(np.where(moves, 1 - final, REGULAR)),
         prices=prices,
         grid=grid,
     )
@@ -227,25 +229,33 @@ def _wish(
     the way from the regular price to the best one, in logs. The objective is tilted by a power of the price so that
     with ample stock it peaks at the target, but not for what keeps the best price from lying lower; stock counts whole.
     """
-    log_price, anchor, follows = np.log(prices), np.log(context.anchor), np.isfinite(followed)
-    ample, sales = np.log(np.maximum(grid.until, NOTHING)), Sales(grid, context.supply)
-    values = grid.weight @ ample
-    rests = ~(follows | policy.is_kind("clearance", context))  # clearance always cuts
+    follows = np.isfinite(followed)
+    rests = ~(follows | policy.is_kind("clearance", context))  # on the elasticity: clearance always cuts
     blind = (grid.grade == PRIOR_ONLY) & rests
-    step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
+    ample = np.log(np.maximum(grid.until, NOTHING))
+    values = grid.weight @ ample
     best = np.where(follows, followed, _best(values, context, prices, worth))
+
+    # A smooth step, measured from the regular price: measured from the last one, a nightly step is none. # decision 173
     log_best = np.log(best)
-    target = np.exp(anchor + step * (log_best - anchor))
+    log_anchor = np.log(context.anchor)
+    step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
+    target = np.exp(log_anchor + step * (log_best - log_anchor))
     target = np.where(blind, np.minimum(context.current_price, context.anchor), target)
+
+    log_price = np.log(prices)
     log_target = np.log(target)
     at_best, at_target = _slope(values + worth[0], log_price, at=np.array([log_best, log_target]))
     tilt = np.where(follows, 0.0, np.minimum(at_best, 0.0) - at_target)
+    wish = _Wish(best=best, target=target, wanted=target, tilt=tilt, logs=ample, blind=blind)
+    sales = Sales(grid, context.supply)
     if sales.until is grid.until:
-        return _Wish(best, target, target, tilt, ample, blind)
+        return wish
+
     logs = np.log(np.maximum(sales.until, NOTHING))
-    wanted = np.maximum(_peak(grid.weight @ logs + worth[0] + tilt[:, None] * log_price, prices), target)
+    peak = _peak(grid.weight @ logs + worth[0] + tilt[:, None] * log_price, prices)
     short = sales.runs_out(np.abs(log_price - log_target[:, None]).argmin(axis=1)) & ~follows
-    return _Wish(best, target, np.where(short, wanted, target), tilt, logs, blind)
+    return wish._replace(wanted=np.where(short, np.maximum(peak, target), target), logs=logs)
 
 
 def _best(units: Floats, context: PricingContext, prices: Floats, worth: Floats) -> Floats:
@@ -263,11 +273,12 @@ def _best(units: Floats, context: PricingContext, prices: Floats, worth: Floats)
 
 def _slope(values: Floats, log_price: Floats, *, at: Floats) -> Floats:
     """(…, request) derivative of (request, candidate) values in log price, interpolated at log prices (…, request)."""
-    step, last = log_price[:, 1] - log_price[:, 0], values.shape[1] - 3
+    step = log_price[:, 1] - log_price[:, 0]
+    last = values.shape[1] - 3
     place = np.fmin(np.fmax((at - log_price[:, 0]) / step - 0.5, 0.0), last + 1.0)  # a place, even of NaN
     left = np.minimum(place.astype(np.intp), last)
     rows = np.arange(len(values))
-    before, middle, after = values[rows, left], values[rows, left + 1], values[rows, left + 2]
+    before, middle, after = (values[rows, left + ahead] for ahead in range(3))
     slope = (middle - before) / step
     return np.asarray(slope + (place - left) * ((after - middle) / step - slope))
 
@@ -285,84 +296,15 @@ def _peak(values: Floats, prices: Floats) -> Floats:
     return np.asarray(prices[np.arange(count), at] * (prices[:, 1] / prices[:, 0]) ** aside)
 
 
-class _Sold:
-    """Sales at three prices a request, and how they compare; a column (request,) is a place among them."""
-
-    def __init__(self, prices: Floats, context: PricingContext, demand_at: DemandAt, log_worth: LogWorth) -> None:
-        """Asks for demand at prices (3, request)."""
-        self.prices, self.log_prices = prices, np.log(prices)
-        self._rows, self._context = np.arange(len(context)), context
-        grid = demand_at(prices.T)
-        self.sales, self.weight = Sales(grid, context.supply), grid.weight
-        self._logs = np.log(np.maximum(self.sales.until, NOTHING))  # (request, node, place)
-        self._sells = grid.until.max(axis=(1, 2)) > NOTHING
-        self._worth = log_worth(prices.T)  # (doubt, request, place)
-        several = len(self._worth) > 1
-        self.likely, self.ends = (slice(1, 3), slice(3, 5)) if several else (slice(0, 1), slice(0, 1))  # of DOUBTS
-
-    def price(self, column: Ints) -> Floats:
-        """(request,) the price in a column each."""
-        return np.asarray(self.prices[column, self._rows])
-
-    def nodes(self, column: Ints) -> Floats:
-        """(request, node) log units until the next delivery."""
-        return np.asarray(self._logs[self._rows, :, column])
-
-    def worth(self, column: Ints) -> Floats:
-        """(request,) log worth of a unit; where the cost is assumed, the mean of both sides of it."""
-        return _mean(self._worth[self.likely, self._rows, column])
-
-    def gain(self, one: int, other: int) -> Floats:
-        """(doubt, request, node) log objective of one place over another; none where nothing sells at any price."""
-        more = (self._worth[:, :, one] - self._worth[:, :, other]) * self._sells
-        return np.asarray(self._logs[:, :, one] - self._logs[:, :, other] + more[:, :, None])
-
-    def profit_gain(self, column: Ints) -> Floats:
-        """(3, request) as `Choices.gain` says."""
-        cost, tax_rate = self._context.unit_cost, self._context.tax_rate
-        profit = self.sales.until * unit_profit(self.prices, cost, tax_rate=tax_rate).T[:, None, :]
-        more = profit[self._rows, :, column] - profit[:, :, 0]  # (request, node)
-        more *= (self._context.stock > 0)[:, None]
-        mean = (more * self.weight).sum(axis=1)
-        around = more - mean[:, None]
-        reach = GAIN_WIDTH * np.sqrt((around * around * self.weight).sum(axis=1))
-        return np.array([mean, mean - reach, mean + reach])
-
-
-def _mean(values: Floats) -> Floats:
-    """(…) the mean over the first axis."""
-    return np.asarray(values[0] if len(values) == 1 else values.sum(axis=0) / len(values))
-
-
 def _range(
-    wish: _Wish, sold: _Sold, final: Ints, *, worth: Floats, prices: Floats, limits: Limits, policy: Policy
+    prices: Floats, as_good: Bools, price: Floats, *, allowed: AllowedPrices, limits: Limits
 ) -> tuple[Floats, Floats]:
-    """(request,) lowest and highest candidate whose chance of earning as much as the price given is above 10 %."""
-    ahead = wish.logs - sold.nodes(final)[:, :, None]
-    mean = sold.weight @ ahead
-    spread = np.sqrt(np.maximum(sold.weight @ (ahead * ahead) - mean * mean, 0.0))
-    mean += _mean(worth[sold.likely]) - sold.worth(final)[:, None]
-    inside = mean + RANGE_WIDTH * spread >= -1e-9
-    inside &= limits.holds(prices.T).T
-    rows, given, last = np.arange(len(prices)), sold.price(final), prices.shape[1] - 1
-    ends = prices[rows, [inside.argmax(axis=1), last - inside[:, ::-1].argmax(axis=1)]]
-    low, high = np.where(inside.any(axis=1), policy.allowed.nearest(ends, limits), given)
-    return np.minimum(low, given), np.maximum(high, given)
+    """(request,) the allowed prices nearest to the lowest and highest candidate that is as good as the price given.
 
-
-def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
-    """The chance that a gain is not negative, from its values at a few weighted nodes: (…,) from (…, node).
-
-    Every node becomes a normal distribution, drawn 30 % towards the mean and as wide as keeps mean and variance, so
-    that chances are no handful: for a normal gain this is exact, and a skewed one keeps its skew.
+    They reach to that price, and are it where no candidate is as good.
     """
-    mean = (gain * weight).sum(axis=-1)  # a product of BLAS rounds a batch otherwise than one request
-    around = gain - mean[..., None]
-    width = np.sqrt((around * around * weight).sum(axis=-1)) * (1 - KEPT * KEPT) ** 0.5
-    deviation = (around * KEPT + (mean + TINY)[..., None]) / (width + 1e-3 * TINY)[..., None]
-    return np.asarray(np.minimum((normal_chance(deviation) * weight).sum(axis=-1), 1.0))
-
-
-def calibrated(chance: Floats, pairs: Floats | None) -> Floats:
-    """Maps raw confidence through a rising, piecewise linear table (2, pair): raw, calibrated; none changes nothing."""
-    return chance if pairs is None or not pairs.size else np.asarray(np.interp(chance, *pairs))
+    rows = np.arange(len(prices))
+    last = prices.shape[1] - 1
+    ends = prices[rows, [as_good.argmax(axis=1), last - as_good[:, ::-1].argmax(axis=1)]]
+    low, high = np.where(as_good.any(axis=1), allowed.nearest(ends, limits), price)
+    return np.minimum(low, price), np.maximum(high, price)

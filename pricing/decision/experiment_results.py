@@ -65,7 +65,8 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]], *, name: str 
     the price given; a week in whose middle the price changed has none. Given a `name`, draws of that experiment count.
     """
     row_of = {product: row for row, product in enumerate(panel.product_ids.tolist())}
-    first, step = panel.dates[0].astype(dt.date), STEP_DAYS[panel.period]
+    first = panel.dates[0].astype(dt.date)
+    step = STEP_DAYS[panel.period]
     last: dict[int, dict[int, Mapping[str, Any]]] = {}
     for record in records:
         row = row_of.get(str(record["product_id"]))
@@ -73,7 +74,9 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]], *, name: str 
         column, made = ((day - first).days // step for day in days)
         if row is not None and made <= column < len(panel.dates):
             last.setdefault(row, {})[column] = record
-    deviation, given = np.full((2, *panel.present.shape), np.nan)
+
+    deviation = np.full(panel.present.shape, np.nan)
+    given = deviation.copy()
     week = np.full(panel.present.shape, -1)
     for row, decisions in last.items():
         for column, following in pairwise([*sorted(decisions), len(panel.dates)]):
@@ -113,13 +116,21 @@ def estimate_elasticity(panel: Panel, draws: Draws) -> Interval:
         season = restated.sum(axis=0) / np.maximum(expected.sum(axis=0), 1e-12)
         return restated, draw * (restated - expected * season)
 
-    low, high = _STEEPEST, _FLATTEST
-    falling = parts(low)[1].sum() > 0
-    if parts(low)[1].sum() * parts(high)[1].sum() >= 0:
+    def moment(elasticity: float) -> float:
+        return float(parts(elasticity)[1].sum())
+
+    low = _STEEPEST
+    high = _FLATTEST
+    falling = moment(low) > 0
+    if moment(low) * moment(high) >= 0:
         return UNKNOWN
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if (parts(middle)[1].sum() > 0) == falling else (low, middle)
+        if (moment(middle) > 0) == falling:
+            low = middle
+        else:
+            high = middle
+
     restated, moments = parts(low)
     drawn = np.stack([np.nonzero(mask)[0], draws.week[rows][mask]])
     clusters = np.bincount(np.unique(drawn, axis=1, return_inverse=True)[1].ravel(), moments[mask])
@@ -139,9 +150,12 @@ def cost_of_draws(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> In
     both = moved.any(axis=1) & (mask & ~moved).any(axis=1)
     if not both.any():
         return UNKNOWN
-    profit, mask, still = _profit(panel)[both], mask[both], (mask & ~moved)[both]
+    profit = _profit(panel)[both]
+    still = (mask & ~moved)[both]
+    mask = mask[both]
     usual = (profit * still).sum(axis=1) / still.sum(axis=1)
-    earned, would = (profit * mask).sum(axis=1), usual * mask.sum(axis=1)
+    earned = (profit * mask).sum(axis=1)
+    would = usual * mask.sum(axis=1)
 
     def share(sample: Ints) -> float:
         return float(1 - earned[sample].sum() / would[sample].sum())
@@ -176,26 +190,29 @@ def profit_gain(
     interval is a bootstrap over products, stratified by group and class.
     """
     known = panel.present[:, before].any(axis=1) & panel.present[:, after].any(axis=1)
-    groups = [np.flatnonzero(np.isin(panel.product_ids, sorted(group)) & known) for group in (products, others)]
-    counts = len(groups[0]), len(groups[1])
-    if min(counts) < FEWEST:
-        return Gain(UNKNOWN, *counts)
+    treated = np.flatnonzero(np.isin(panel.product_ids, sorted(products)) & known)
+    compared_with = np.flatnonzero(np.isin(panel.product_ids, sorted(others)) & known)
+    counts = {"products": len(treated), "others": len(compared_with)}
+    if min(counts.values()) < FEWEST:
+        return Gain(UNKNOWN, **counts)
     earned = _profit(panel)
-    was, now = (_per_period(earned, panel.present, periods) for periods in (before, after))
+    was = _per_period(earned, panel.present, before)
+    now = _per_period(earned, panel.present, after)
     classes = volume_rows(_per_period(np.nan_to_num(panel.units_sold), panel.present, before)).astype(np.intp)
 
     def gain(rows: Ints, compared: Ints) -> float:
         pooled = _ratio(now[compared].sum(), was[compared].sum())
         static = 0.0
         for stratum in range(int(classes.max()) + 1):
-            mine, theirs = rows[classes[rows] == stratum], compared[classes[compared] == stratum]
+            mine = rows[classes[rows] == stratum]
+            theirs = compared[classes[compared] == stratum]
             change = _ratio(now[theirs].sum(), was[theirs].sum()) if len(theirs) > 1 else pooled
             static += float(was[mine].sum()) * (change if np.isfinite(change) else pooled)
         return _ratio(now[rows].sum(), static) - 1
 
-    again = [gain(*(_resampled(group, classes, rng) for group in groups)) for _ in range(RESAMPLES)]
+    again = [gain(_resampled(treated, classes, rng), _resampled(compared_with, classes, rng)) for _ in range(RESAMPLES)]
     low, high = np.nanpercentile(again, (2.5, 97.5)) if np.isfinite(again).any() else (np.nan, np.nan)
-    return Gain(Interval(gain(*groups), float(low), float(high)), *counts)
+    return Gain(Interval(gain(treated, compared_with), float(low), float(high)), **counts)
 
 
 def _profit(panel: Panel) -> Floats:

@@ -31,7 +31,7 @@ _NAME = re.compile(r"[\w-]{1,50}")
 
 @dataclass(frozen=True)
 class Arm:
-    """What an experiment does with some of its products.
+    """A way in which an experiment treats some of its products.
 
     `rule` prices as usual, to compare with; `keep` keeps the current price inside the guardrails; `strategy` prices by
     one where the request names none; `draw` multiplies the price by a factor drawn for each week, where the offer is
@@ -64,7 +64,7 @@ class Arm:
 
 
 class Assignment(NamedTuple):
-    """What an experiment asks of one product on one day."""
+    """The word of an experiment on one product on one day."""
 
     experiment: str
     arm: Arm
@@ -94,7 +94,8 @@ class Experiment:
         if strange := set(self.products.values()) - set(self.named):
             raise ConfigError(f"experiment {self.name}: a product is in the arm {min(strange)!r}, which it has not")
         drawn = {product for product, arm in self.products.items() if self.named[arm].kind == "draw"}
-        draws, shares = "draw" in self.named, sum(arm.share for arm in self.arms)
+        draws = "draw" in self.named
+        shares = sum(arm.share for arm in self.arms)
         faults = {
             "expected a name of up to 50 letters, digits, - and _": not _NAME.fullmatch(self.name),
             f"starts on {self.start}, {self.start:%A}; expected a Monday": self.start.weekday() != 0,
@@ -125,7 +126,7 @@ class Experiment:
         return next((arm.of for arm in self.arms if arm.kind == "challenger"), None)
 
     def runs_on(self, day: dt.date) -> bool:
-        """Tells whether a day lies in it."""
+        """True for a day that lies in it."""
         return self.start <= day < self.end
 
     def in_arm(self, arm: str) -> frozenset[str]:
@@ -146,37 +147,40 @@ class Experiments:
     every: tuple[Experiment, ...] = ()  # as they were planned
 
     def of(self, product_id: str, day: dt.date) -> Assignment | None:
-        """Tells what the experiment that a product is in on a day asks of it; None outside every experiment."""
-        for one in self.every:
-            arm = one.named.get(one.products.get(product_id, OUTSIDE))
-            if arm is not None and one.runs_on(day):
-                drawn = (one.deviation(product_id, day), one.prices[product_id]) if arm.kind == "draw" else ()
-                return Assignment(one.name, arm, *drawn)
+        """The word of the experiment that a product is in on a day; None outside every experiment."""
+        for experiment in self.every:
+            arm = experiment.named.get(experiment.products.get(product_id, OUTSIDE))
+            if arm is None or not experiment.runs_on(day):
+                continue
+            if arm.kind != "draw":
+                return Assignment(experiment.name, arm)
+            deviation = experiment.deviation(product_id, day)
+            return Assignment(experiment.name, arm, deviation, base=experiment.prices[product_id])
         return None
 
     def find(self, name: str) -> Experiment:
         """The experiment of a name; raises ConfigError where there is none."""
-        known = {one.name: one for one in self.every}
+        known = {experiment.name: experiment for experiment in self.every}
         if name not in known:
             raise ConfigError(f"there is no experiment {name!r}; there are: {', '.join(known) or 'none'}")
         return known[name]
 
     def challenger(self, day: dt.date) -> str | None:
         """Number of the version that an experiment tries on a day, or the next one after it; None without one."""
-        left = (one for one in self.every if one.challenger and max(day, one.start) < one.end)
-        return next((one.challenger for one in sorted(left, key=lambda one: one.start)), None)
+        left = [each for each in self.every if each.challenger and max(day, each.start) < each.end]
+        return min(left, key=lambda each: each.start).challenger if left else None
 
     def holdout(self, day: dt.date) -> Experiment | None:
         """The first experiment that keeps products' prices on a day."""
-        return next((one for one in self.every if one.in_arm("keep") and one.runs_on(day)), None)
+        return next((each for each in self.every if each.in_arm("keep") and each.runs_on(day)), None)
 
     def beside(self, start: dt.date, end: dt.date) -> list[Experiment]:
         """The experiments that share a day with the span from `start` to before `end`."""
-        return [one for one in self.every if max(one.start, start) < min(one.end, end)]
+        return [each for each in self.every if max(each.start, start) < min(each.end, end)]
 
     def plus(self, planned: Experiment) -> "Experiments":
         """With one more; raises ConfigError where one at the time has its name, a product of it or a challenger too."""
-        if any(one.name == planned.name for one in self.every):
+        if any(each.name == planned.name for each in self.every):
             raise ConfigError(f"there is an experiment {planned.name} already; give another --name")
         for other in self.beside(planned.start, planned.end):
             if both := sorted(set(other.products) & set(planned.products)):
@@ -189,7 +193,7 @@ class Experiments:
         """With an experiment that asks nothing more from a day on."""
         found = self.find(name)
         stopped = replace(found, stopped=min(after, found.stopped or after))
-        return replace(self, every=tuple(stopped if one is found else one for one in self.every))
+        return replace(self, every=tuple(stopped if each is found else each for each in self.every))
 
 
 NO_EXPERIMENTS = Experiments()
@@ -218,7 +222,7 @@ def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict
     wanted[OUTSIDE] = max(1.0 - sum(wanted.values()), 0.0)
     dealt: dict[str, str] = {}
     held: dict[str, Counter[str]] = {}
-    for product in sorted(strata, key=lambda one: _hash(name, one)):
+    for product in sorted(strata, key=lambda product: _hash(name, product)):
         there = held.setdefault(strata[product], Counter())
         lacks = {arm: round(share * (there.total() + 1) - there[arm], 9) for arm, share in wanted.items()}
         dealt[product] = max(lacks, key=lacks.__getitem__) if there else _by_lot(wanted, _hash(name, strata[product]))

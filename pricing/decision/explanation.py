@@ -8,10 +8,8 @@ from decimal import Decimal
 from itertools import accumulate, pairwise
 from typing import Literal
 
-import numpy as np
-
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
-from pricing.decision.guardrails import NEAR
+from pricing.decision.limits import NEAR
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import GUARDRAILS
 from pricing.decision.request import DetailedDecision, PriceRequest
@@ -101,7 +99,8 @@ def explain(
         Driver(name, effect, _SENTENCES[words["target"] if name == "target" else name].format(**words).strip())
         for name, effect in zip(effects, rounded, strict=True)
     )
-    start, end = round(start, digits), round(end, digits)
+    start = round(start, digits)
+    end = round(end, digits)
     summary = _summary(quantity, decided, start, end, digits)
     return Explanation(quantity, decided, start, end, digits, summary, drivers)
 
@@ -116,11 +115,13 @@ def main_step(decided: DetailedDecision, pricer: Pricer) -> str:
 
 def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, float]]:
     """The price charged now, and what each step of the decision adds to it."""
-    given, decision = decided.decision.recommended_price, decided.proposed or decided.decision
-    price, reasons = decision.recommended_price, decision.reasons
-    now = decided.current_price or float(pricer.policy.allowed.grid.nearest(np.array([decided.list_price]))[0])
+    decision = decided.proposed or decided.decision
+    price = decision.recommended_price
+    reasons = decision.reasons
+    now = decided.current_price or float(pricer.policy.allowed.grid.nearest(decided.list_price))
     if {"frozen", "overridden"} & set(reasons):
         return now, {"switch": price - now}
+
     assigned = decided.experiment
     start = assigned.base if assigned is not None and assigned.deviation is not None else now
     unknown = "elasticity_unidentified" in reasons
@@ -132,9 +133,11 @@ def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, 
         "guardrails": decided.settled - decided.wanted,
         "price_test": price - decided.settled,
     }
-    effects = ({"guardrails": price - start} if "holdout" in reasons else effects) | {"approval": given - price}
-    said = {"target"} if unknown else set()
-    return start, {name: effect for name, effect in effects.items() if abs(effect) > 1e-9 or name in said}
+    if "holdout" in reasons:
+        effects = {"guardrails": price - start}
+    effects["approval"] = decided.decision.recommended_price - price
+    told = "target" if unknown else ""
+    return start, {name: effect for name, effect in effects.items() if abs(effect) > 1e-9 or name == told}
 
 
 def round_together(effects: Iterable[float], *, start: float, end: float, digits: int) -> list[float]:
@@ -142,7 +145,7 @@ def round_together(effects: Iterable[float], *, start: float, end: float, digits
 
     An effect of 0 stays 0, and none moves by more than one unit of the last digit. Digits are decimals.
     """
-    sums = [round(one, digits) for one in accumulate(effects, initial=start)]
+    sums = [round(value, digits) for value in accumulate(effects, initial=start)]
     sums[-1] = round(end, digits)
     return [round(after - before, digits) + 0.0 for before, after in pairwise(sums)]
 
@@ -164,21 +167,21 @@ def _money_digits(step: float, *prices: float) -> int:
 def _words(
     request: PriceRequest, decided: DetailedDecision, pricer: Pricer, elasticity: float | None
 ) -> dict[str, str]:
-    """Tells what the sentences are filled with."""
+    """The words that the sentences are filled with."""
     decision = decided.proposed or decided.decision
     reasons = decision.reasons
     digits = _money_digits(pricer.policy.config.price_step)
     cost = f"{decided.unit_cost:,.{digits}f}{' (assumed)' if 'cost_assumed' in reasons else ''}"
     whose = " of its category" if "elasticity_from_category" in reasons else ""
     known = f" and an elasticity{whose} of −{abs(elasticity):.2f}" if elasticity is not None else ""
-    stock, comp_price = request.current_stock, decision.comp_price_used
+    stock = request.current_stock
+    comp_price = decision.comp_price_used
     follows = comp_price is not None and pricer.policy.config.strategies[decision.strategy].kind == "match"
     beside = f" beside a competitor at {comp_price:,.{digits}f}" if follows else ""
-    binding = "The guardrails, and rounding to a price that can be charged"
+    rounding = "The guardrails, and rounding to a price that can be charged"
+    binding = next((words for code, words in _HELD.items() if code in reasons), rounding)
     if decision.binds:
         binding = f"The guardrails ({', '.join(GUARDRAILS[name] for name in decision.binds)})"
-    else:
-        binding = next((words for code, words in _HELD.items() if code in reasons), binding)
     return {
         "strategy": f"What the strategy {decision.strategy} asks for{beside}",
         "cost": cost,
@@ -196,8 +199,9 @@ def _words(
 
 
 def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: float, digits: int) -> str:
-    """Tells what is explained, in a sentence."""
-    before, after = (f"{value:,.{digits}f}" for value in (start, end))
+    """A sentence on the start and the value."""
+    before = f"{start:,.{digits}f}"
+    after = f"{end:,.{digits}f}"
     if quantity == "demand":
         ample = "With ample stock, " if decided.decision.expected_units < end * (1 - NEAR) else ""
         return f"{ample}{after} units would sell at the recommended price, {before} in a mean period at the usual one."

@@ -14,7 +14,7 @@ from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.data.anchors import Anchors
 
 EDGE = 1e-6  # relative; prices come in single precision
-Moves = Mapping[int, tuple[Ints, Floats]]  # period → (rows, prices) that persons set before it
+Moves = Mapping[int, tuple[Ints, Floats]]  # period → (rows, prices) that people set before it
 
 
 def last_prices(
@@ -23,7 +23,7 @@ def last_prices(
     *,
     largest_jump: float | None,  # at which a price counts at once, a fraction of the last one; None: all do
     confirmed: int,  # periods in a row for which a price further away, or a first one, must have been charged to count
-    moves: Moves | None = None,  # prices that persons set; at a period beyond the last one, since then
+    moves: Moves | None = None,  # prices that people set; at a period beyond the last one, since then
     before: Floats | None = None,  # (2, product) as returned, known after the first `seen` periods; NaN for none
     seen: int = 0,  # periods that `before` has counted: they only tell for how long a price further away is charged
 ) -> NDArray[np.float64]:
@@ -31,13 +31,15 @@ def last_prices(
     products, periods = price.shape
     moved = moves or {}
     last, former = np.full((2, products), np.nan) if before is None else before.astype(np.float64)
-    other, run = last.copy(), np.zeros(products, np.int64)  # a price further away, and for how long it is charged
+    other = last.copy()  # a price further away
+    run = np.zeros(products, np.int64)  # periods in a row for which it was charged
     for period in range(periods):
         if period in moved:
             rows, set_to = moved[period]
             run[rows] = 0
             if period >= seen:
-                last[rows], former[rows] = set_to, np.nan
+                last[rows] = set_to
+                former[rows] = np.nan
         now = price[:, period].astype(np.float64)
         here = charged[:, period] & np.isfinite(now)
         near = _within(now, last, largest_jump)
@@ -48,10 +50,12 @@ def last_prices(
             continue
         counts = here & (near | (run >= confirmed) | _within(now, former, largest_jump))
         former = np.where(counts & ~near, last, former)
-        last, run = np.where(counts, now, last), np.where(counts, 0, run)
+        last = np.where(counts, now, last)
+        run = np.where(counts, 0, run)
     for period in sorted(place for place in moved if place >= periods):
         rows, set_to = moved[period]
-        last[rows], former[rows] = set_to, np.nan
+        last[rows] = set_to
+        former[rows] = np.nan
     return as_written(np.stack([last, former]))
 
 
@@ -61,7 +65,7 @@ def as_written(values: Floats) -> NDArray[np.float64]:
 
 
 def anchor_moves(anchors: Anchors | None, product_ids: Strings, dates: Days) -> dict[int, tuple[Ints, Floats]]:
-    """The anchors that persons moved, by the first of these periods for which each holds; ids and periods are sorted.
+    """The anchors that people moved, by the first of these periods for which each holds; ids and periods are sorted.
 
     A product's first anchor is no move, nor is one from before the first period.
     """
@@ -78,4 +82,4 @@ def anchor_moves(anchors: Anchors | None, product_ids: Strings, dates: Days) -> 
 def _within(price: Floats, last: Floats, largest_jump: float | None) -> Bools:
     if largest_jump is None:
         return np.ones(len(price), np.bool_)
-    return np.asarray(np.abs(price - last) <= last * (largest_jump + EDGE))
+    return np.abs(price - last) <= last * (largest_jump + EDGE)

@@ -4,39 +4,41 @@ import copy
 import datetime as dt
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TypeVar, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats
+from pricing.arrays import Bools, Floats
 from pricing.config import ModelConfig
 from pricing.data.event_windows import Lift
-from pricing.data.net_price import margin_of, with_tax
+from pricing.data.net_price import margin_of
+from pricing.decision.allowed_prices import CANDIDATES
+from pricing.decision.approval import approval, as_frozen, as_waiting, cost_step, given_price, with_price
 from pricing.decision.cold_start import RULE, prior_demand, prior_elasticity
-from pricing.decision.decide import UNIDENTIFIED, Choices, Policy, decide
+from pricing.decision.confidence import UNIDENTIFIED
+from pricing.decision.decide import Choices, Policy, decide
 from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
-from pricing.decision.guardrails import CANDIDATES, EDGE, SOFT_OFF, PricingContext
+from pricing.decision.limits import PricingContext
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, named
 from pricing.decision.request import Decision, DetailedDecision, PriceRequest, Simulation, Source, Spread
 from pricing.decision.resolve import ResolvedBatch, Resolver, take
 from pricing.decision.stock import Tried, outcomes
-from pricing.decision.switches import NO_SWITCHES, Switch, Switches, as_waiting, with_price
+from pricing.decision.switches import NO_SWITCHES, Switch, Switches
 from pricing.demand.curve import Demand, DemandAt
 from pricing.demand.table import DemandTable
 from pricing.errors import RequestError
 
-PASS = 250  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
-_SUMMARY = np.linspace(0, CANDIDATES - 1, 9).astype(np.intp)  # candidates that the decision log keeps
+# Requests that share one pass: more would outgrow the processor's cache, and a worker's memory. # decision 178
+PASS = 250
 SUREST = 0.9999  # no model is certain
 REACH = 100.0  # times the list price, up or down, within which prices can be tried
+_SUMMARY = np.linspace(0, CANDIDATES - 1, 9).astype(np.intp)  # candidates that the decision log keeps
 _SOURCES: tuple[Source, ...] = get_args(Source)
-T = TypeVar("T")
-_Pass = tuple[Sequence[int], ResolvedBatch, Choices]  # with the places of its requests in the batch
 
 
 class Pricer:
@@ -54,7 +56,6 @@ class Pricer:
         self.version = version
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
-        self._freezes = False
         self._resolver = Resolver(demand, facts, config, self.policy)
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
@@ -77,7 +78,7 @@ class Pricer:
             4.99 rule [] []
             5.5 rule ['cost'] ['max_move']
         """
-        return [answer.decision for answer in self._together(requests, today)]
+        return [answer.decision for answer in self._decided(requests, today)]
 
     def day_priced(self, request: PriceRequest, *, today: dt.date) -> dt.date:
         """Returns the first day of the period that a request asks for; raises RequestError as `price`."""
@@ -91,99 +92,28 @@ class Pricer:
         experiments: Experiments = NO_EXPERIMENTS,
         switches: Switches = NO_SWITCHES,
     ) -> list[DetailedDecision]:
-        """As `price`, with what each decision rested on, and with the word of persons.
+        """Prices as `price`, with the figures behind each decision, and with the word of people.
 
-        Switches go before experiments and every strategy. What moves further than `decision.approve_beyond` from the
-        price approved last, or from the current one, waits for approval.
+        Switches go before experiments and every strategy (decision 98). What moves further than
+        `decision.approve_beyond` from the price approved last, or from the current one, waits for approval.
         """
-        of = [self.switch_of(request, switches) for request in requests]
-        free = [place for place, switch in enumerate(of) if switch is None]
-        asking = [requests[place] for place in free]
-        parts = [(free, self._approved(asking, self._together(asking, today, experiments), switches, today))]
-        if taken := {place: switch for place, switch in enumerate(of) if switch is not None}:
-            asked = [requests[place] for place in taken]
-            kept = zip(asked, taken.values(), self._frozen._together(asked, today), strict=True)
-            parts.append(([*taken], [self._given(*each, today) for each in kept]))
-        return _in_order(parts)
+        if not switches.by_name:
+            return self._approved(requests, self._decided(requests, today, experiments), switches, today)
+
+        switched = {place: self.switch_of(request, switches) for place, request in enumerate(requests)}
+        free = [place for place, switch in switched.items() if switch is None]
+        taken = {place: switch for place, switch in switched.items() if switch is not None}
+
+        asked = [requests[place] for place in free]
+        proposed = self._decided(asked, today, experiments)
+        answers = dict(zip(free, self._approved(asked, proposed, switches, today), strict=True))
+        asked = [requests[place] for place in taken]
+        answers |= dict(zip(taken, self._switched(asked, [*taken.values()], today), strict=True))
+        return [answers[place] for place in range(len(requests))]
 
     def switch_of(self, request: PriceRequest, switches: Switches) -> Switch | None:
         """The switch that counts for a request's product; None where its price is free."""
-        return switches.of(request.product_id, category=self._resolver.category_of(request)) if switches else None
-
-    @cached_property
-    def _frozen(self) -> "Pricer":
-        """The same with the hard guardrails alone, in which a frozen price is kept: cost, largest jump, the two bands.
-
-        A current price beyond the largest jump is taken for a fault: what stays is the last price charged.
-        """
-        found, config = copy.copy(self), self.policy.config
-        guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": []})
-        hard = config.model_copy(update={"guardrails": guardrails})
-        found.policy = Policy(hard, largest_jump=self.policy.allowed.largest_jump)
-        found._freezes = True
-        return found
-
-    def _approved(
-        self, requests: Sequence[PriceRequest], answers: list[DetailedDecision], switches: Switches, today: dt.date
-    ) -> list[DetailedDecision]:
-        """The answers; each that a person would have to approve first keeps what was approved last, inside the cost.
-
-        A cost that is only assumed moves no price that nobody approved.
-        """
-        beyond, grid = self.policy.config.approve_beyond, self.policy.allowed.grid
-        if beyond is None:
-            return answers
-        waiting: dict[int, tuple[float, float]] = {}  # place → price, and the one before the cost raised it
-        for place, (request, answer) in enumerate(zip(requests, answers, strict=True)):
-            approved, assumed = switches.approved.get(request.product_id), "cost_assumed" in answer.decision.reasons
-            before = (answer.current_price or answer.list_price) if approved is None else float(grid.nearest(approved))
-            price = before if assumed else max(before, float(grid.above(with_tax(answer.unit_cost, answer.tax_rate))))
-            if abs(answer.decision.recommended_price / price - 1) > beyond + EDGE:
-                waiting[place] = price, before
-        told = [place for place in waiting if "demand_unknown" not in answers[place].decision.reasons]
-        asked, prices = [requests[place] for place in told], [waiting[place][0] for place in told]
-        units = dict(zip(told, self._units(asked, prices, today), strict=True))
-        for place, (price, before) in waiting.items():
-            answers[place] = as_waiting(answers[place], price=price, units=units.get(place, 0.0), raised=price > before)
-        return answers
-
-    def _given(self, request: PriceRequest, switch: Switch, kept: DetailedDecision, today: dt.date) -> DetailedDecision:
-        """The frozen answer, or with the price that a person gave; at cost where that is higher, unless they said so.
-
-        A price that is no whole step goes to the nearest one: the step of a version may not be that of the command.
-        """
-        if switch.price is None:
-            return kept
-        grid = self.policy.allowed.grid
-        given, floor = float(grid.nearest(switch.price)), float(grid.above(with_tax(kept.unit_cost, kept.tax_rate)))
-        price = given if switch.below_cost else max(given, floor)
-        (sold,), raised = self._units([request], [price], today), price > given
-        # No model is asked: the confidence is that of a price that is sure to be charged.
-        return with_price(kept, "overridden", price=price, units=sold, raised=raised, confidence=1.0, source="override")
-
-    def _units(self, requests: Sequence[PriceRequest], prices: Sequence[float], today: dt.date) -> list[float]:
-        """Units expected over the requested period at a price each, no more than stock; 0 where nothing tells them."""
-        try:
-            sold = self.demand_at(requests, prices, today=today) if requests else []
-        except RequestError:
-            if len(requests) == 1:
-                return [0.0]
-            return [self._units([one], [price], today)[0] for one, price in zip(requests, prices, strict=True)]
-        return [
-            min(units, request.stock_limit) if math.isfinite(units) else 0.0
-            for units, request in zip(sold, requests, strict=True)
-        ]
-
-    def _together(
-        self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments = NO_EXPERIMENTS
-    ) -> list[DetailedDecision]:
-        """Decides in passes: what the model knows apart from the rest, and no more at once than is fast."""
-        answers: list[DetailedDecision] = []
-        for start in range(0, len(requests), PASS):
-            part = requests[start : start + PASS]
-            found = self._parts(self._resolver.resolve(part, today=today, experiments=experiments))
-            answers += _in_order((rows, self._answers(batch, choices)) for rows, batch, choices in found)
-        return answers
+        return switches.of(request.product_id, category=self._resolver.category_of(request))
 
     def simulate(
         self, request: PriceRequest, *, today: dt.date, prices: Sequence[float] = (), strategies: Sequence[str] = ()
@@ -196,11 +126,16 @@ class Pricer:
         """
         if not prices and not strategies:
             strategies = self.policy.names
-        batch = self._resolver.resolve([request.model_copy(update={"strategy": None})], today=today)
-        demand_at, context, allowed = self._demand_at(batch), batch.context, self.policy.allowed
-        columns = (context.list_price, context.unit_cost, context.tax_rate)
-        list_price, unit_cost, tax_rate = (float(column[0]) for column in columns)
-        low, high = list_price / REACH, list_price * REACH
+        batch = self._resolved([request.model_copy(update={"strategy": None})], today)
+        demand_at = self._curves(batch)
+        context = batch.context
+        allowed = self.policy.allowed
+        list_price = float(context.list_price[0])
+        unit_cost = float(context.unit_cost[0])
+        tax_rate = float(context.tax_rate[0])
+
+        low = list_price / REACH
+        high = list_price * REACH
         if wrong := [price for price in prices if not low <= price <= high]:
             raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
         limits = allowed.limits(context)
@@ -216,8 +151,8 @@ class Pricer:
             list_price=list_price,
             unit_cost=unit_cost,
             tax_rate=tax_rate,
-            comp_price_used=_number(float(context.comp_price[0])),
-            comp_price_age=_number(float(batch.comp_price_age[0])),
+            comp_price_used=_numbers(context.comp_price)[0],
+            comp_price_age=_numbers(batch.comp_price_age)[0],
             price_limits=(float(limits.low[0]), float(limits.high[0])),
             source=_SOURCES[int(demand_at(context.current_price[:, None]).source[0])],
             model_version=self.version,
@@ -226,10 +161,12 @@ class Pricer:
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
         """(request,) whether the guardrails leave a draw of `size`, a fraction, at least half of it to either side."""
-        context, allowed = self._resolver.resolve(requests, today=today).context, self.policy.allowed
+        context = self._resolver.resolve(requests, today=today).context
+        allowed = self.policy.allowed
         limit = allowed.limits(context)
         home = np.clip(context.current_price, limit.low, limit.high)
-        low, high = (allowed.nearest(home * factor, limit) for factor in (1 / (1 + size), 1 + size))
+        low = allowed.nearest(home * (1 / (1 + size)), limit)
+        high = allowed.nearest(home * (1 + size), limit)
         return np.asarray(np.minimum(np.log(high / home), np.log(home / low)) >= np.log1p(size) / 2)
 
     def terms(self, request: PriceRequest, price: float, *, today: dt.date) -> dict[str, float]:
@@ -251,63 +188,62 @@ class Pricer:
 
     def demand_at(self, requests: Sequence[PriceRequest], prices: Sequence[float], *, today: dt.date) -> list[float]:
         """Units expected over the requested period at one given price a request, stock apart; raises as `terms`."""
-        batch = self._resolver.resolve(requests, today=today)
-        known, units = _known(batch), np.empty(len(requests))
-        for rows in (np.flatnonzero(known), np.flatnonzero(~known)):
-            if len(rows):
-                grid = self._demand_at(take(batch, rows))(np.asarray(prices, dtype=np.float64)[rows, None])
-                units[rows] = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
-        found: list[float] = units.tolist()
+        found: list[float] = self._expected(self._resolved(requests, today), prices).tolist()
         return found
 
     def events_on(self, date: dt.date, *, category: str | None) -> Sequence[Lift]:
         """The events with learnt lifts of a category, or of an unknown one, in the period from `date` on."""
-        names = self._demand.categories.tolist() if self._demand else []
-        row = names.index(category) if category in names else -1
-        return self._demand.events_on(date, category=row) if self._demand else ()
+        if self._demand is None:
+            return ()
+        rows = {name: row for row, name in enumerate(self._demand.categories.tolist())}
+        return self._demand.events_on(date, category=rows.get(category, -1))
 
-    def _demand_at(self, batch: ResolvedBatch) -> DemandAt:
-        """Demand of the requests, by the model where it knows them all, or by belief."""
-        if self._demand is not None and _known(batch).all():
-            return self._demand.curves(batch.offers)
-        if np.isnan(batch.level).any():
-            raise RequestError("nothing says how much of the product sells, so there is nothing to simulate")
-        return self._by_belief(batch, batch.level)
+    # What the model decides, or a rule
 
-    def _decide(self, context: PricingContext, demand_at: DemandAt) -> Choices:
-        """Decides; a frozen price beyond the largest jump counts as the last one charged, inside the guardrails."""
-        if self._freezes:
-            limit, jump = self.policy.allowed.limits(context), self.policy.allowed.largest_jump
-            far = np.abs(context.current_price / context.last_price - 1) > (np.inf if jump is None else jump + EDGE)
-            now = np.where(far, np.clip(context.last_price, limit.low, limit.high), context.current_price)
-            context = replace(context, current_price=now, keep=np.full(len(now), BIT["frozen"]))
-        return decide(context, demand_at, self.policy)
+    def _decided(
+        self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments = NO_EXPERIMENTS
+    ) -> list[DetailedDecision]:
+        """Decides in passes, no more requests at once than is fast."""
+        answers: list[DetailedDecision] = []
+        for start in range(0, len(requests), PASS):
+            part = requests[start : start + PASS]
+            answers += self._pass(self._resolver.resolve(part, today=today, experiments=experiments))
+        return answers
 
-    def _parts(self, batch: ResolvedBatch) -> list[_Pass]:
-        everything = range(len(batch.dates))
-        answered = np.zeros(len(batch.dates), np.bool_) if self._demand is None else _known(batch)
-        if self._demand is not None and answered.all():
+    def _pass(self, batch: ResolvedBatch) -> list[DetailedDecision]:
+        """Decides by the model what it knows, apart from the rest; by rule where it is no number."""
+        by_model = _known(batch)
+        if self._demand is not None and by_model.all():
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such answers are not used
-                choices = self._decide(batch.context, self._demand.curves(batch.offers))
-            answered = choices.finite()
-            if answered.all():
-                return [(everything, batch, choices)]
-            batch = replace(batch, reasons=batch.reasons | ~answered * BIT["model_failed"])
-        if not answered.any():
-            return [(everything, batch, self._by_rule(batch))]
-        parts = [np.flatnonzero(answered == by_model) for by_model in (False, True)]
-        return [(rows[part].tolist(), *rest) for rows in parts for part, *rest in self._parts(take(batch, rows))]
+                choices = self._choose(batch.context, self._demand.curves(batch.offers))
+            by_model = choices.finite()
+            if by_model.all():
+                return self._answers(batch, choices)
+            batch = replace(batch, reasons=batch.reasons | ~by_model * BIT["model_failed"])
+        if not by_model.any():
+            return self._answers(batch, self._by_rule(batch))
+
+        answers: dict[int, DetailedDecision] = {}
+        for rows in (np.flatnonzero(by_model), np.flatnonzero(~by_model)):
+            answers |= dict(zip(rows.tolist(), self._pass(take(batch, rows)), strict=True))
+        return [answers[row] for row in range(len(answers))]
+
+    def _choose(self, context: PricingContext, demand_at: DemandAt) -> Choices:
+        if self.policy.allowed.frozen:
+            context = as_frozen(context, self.policy.allowed)
+        return decide(context, demand_at, self.policy)
 
     def _by_rule(self, batch: ResolvedBatch) -> Choices:
         """Cost-plus with run-out protection. Where nothing says how much sells, stock cannot say that it is short.
 
         Of a product that nobody knows, not even by its category, the confidence is that of a prior alone.
         """
-        unknown, context = np.isnan(batch.level), batch.context
+        context = batch.context
+        unknown = np.isnan(batch.level)
         supply = np.where(unknown & (context.supply > 0), np.inf, context.supply)
         demand_at = self._by_belief(batch, np.where(unknown, 1.0, batch.level))
-        choices = self._decide(replace(context, supply=supply), demand_at)
-        stranger = (batch.reasons & BIT["unknown_category"]) > 0
+        choices = self._choose(replace(context, supply=supply), demand_at)
+        stranger = (batch.reasons & BIT["unknown_category"]) > 0  # decision 81
         return choices._replace(
             confidence=np.where(stranger, np.minimum(choices.confidence, UNIDENTIFIED), choices.confidence),
             units=np.where(unknown, 0.0, choices.units),
@@ -328,67 +264,166 @@ class Pricer:
             elasticity=prior_elasticity(margin),
         )
 
+    def _curves(self, batch: ResolvedBatch) -> DemandAt:
+        """Demand of the requests, by the model where it knows them all, else by belief."""
+        if self._demand is not None and _known(batch).all():
+            return self._demand.curves(batch.offers)
+        return self._by_belief(batch, batch.level)
+
+    def _resolved(self, requests: Sequence[PriceRequest], today: dt.date) -> ResolvedBatch:
+        """Resolves requests; raises RequestError where nothing says how much of a product sells."""
+        batch = self._resolver.resolve(requests, today=today)
+        if (np.isnan(batch.level) & ~_known(batch)).any():
+            raise RequestError("nothing says how much of the product sells, so there is nothing to simulate")
+        return batch
+
+    def _expected(self, batch: ResolvedBatch, prices: Sequence[float]) -> Floats:
+        """(request,) units expected over the requested period at one price each, stock apart; NaN if nothing tells."""
+        at = np.asarray(prices, dtype=np.float64)
+        known = _known(batch)
+        units = np.empty(len(at))
+        for rows in (np.flatnonzero(known), np.flatnonzero(~known)):
+            if len(rows):
+                grid = self._curves(take(batch, rows))(at[rows, None])
+                units[rows] = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
+        return units
+
+    # What a person said
+
+    def _approved(
+        self, requests: Sequence[PriceRequest], answers: list[DetailedDecision], switches: Switches, today: dt.date
+    ) -> list[DetailedDecision]:
+        """The answers; each that a person would have to approve first keeps what `approval` says."""
+        beyond = self.policy.config.approve_beyond
+        if beyond is None or not answers:
+            return answers
+        grid = self.policy.allowed.grid
+        unit_cost = np.array([answer.unit_cost for answer in answers])
+        tax_rate = np.array([answer.tax_rate for answer in answers])
+        found = approval(
+            np.array([answer.decision.recommended_price for answer in answers]),
+            before=np.array([answer.current_price or answer.list_price for answer in answers]),
+            approved=np.array([switches.approved.get(request.product_id, np.nan) for request in requests]),
+            floor=cost_step(unit_cost, tax_rate, grid),
+            cost_assumed=np.array(["cost_assumed" in answer.decision.reasons for answer in answers]),
+            beyond=beyond,
+            grid=grid,
+        )
+        waiting = np.flatnonzero(found.waits).tolist()
+        units = self._units([requests[place] for place in waiting], found.kept[waiting].tolist(), today)
+        for place, sold in zip(waiting, units, strict=True):
+            price = float(found.kept[place])
+            answers[place] = as_waiting(answers[place], price=price, units=sold, raised=bool(found.raised[place]))
+        return answers
+
+    def _switched(
+        self, requests: Sequence[PriceRequest], switches: Sequence[Switch], today: dt.date
+    ) -> list[DetailedDecision]:
+        """The answers with prices frozen, or given by a person."""
+        frozen = self._frozen._decided(requests, today)
+        return [self._given(*each, today) for each in zip(requests, switches, frozen, strict=True)]
+
+    @cached_property
+    def _frozen(self) -> "Pricer":
+        """The same with the hard guardrails alone, in which a frozen price is kept."""
+        found = copy.copy(self)
+        found.policy = Policy(self.policy.config, largest_jump=self.policy.allowed.largest_jump, frozen=True)
+        return found
+
+    def _given(
+        self, request: PriceRequest, switch: Switch, frozen: DetailedDecision, today: dt.date
+    ) -> DetailedDecision:
+        """The frozen answer, or with the price that a person gave."""
+        if switch.price is None:
+            return frozen
+        grid = self.policy.allowed.grid
+        floor = cost_step(frozen.unit_cost, frozen.tax_rate, grid)
+        price = float(given_price(switch.price, floor, below_cost=switch.below_cost, grid=grid))
+        raised = price > float(grid.nearest(switch.price))
+        (sold,) = self._units([request], [price], today)
+        # No model is asked: the confidence is that of a price that is sure to be charged.
+        return with_price(
+            frozen, "overridden", price=price, units=sold, raised=raised, confidence=1.0, source="override"
+        )
+
+    def _units(self, requests: Sequence[PriceRequest], prices: Sequence[float], today: dt.date) -> list[float]:
+        """Units expected over the requested period at a price each, no more than stock; 0 where nothing tells them."""
+        if not requests:
+            return []
+        batch = self._resolver.resolve(requests, today=today)
+        units = self._expected(batch, prices)
+        sold: list[float] = np.where(np.isfinite(units), np.minimum(units, batch.context.stock), 0.0).tolist()
+        return sold
+
+    # The answer
+
     def _answers(self, batch: ResolvedBatch, choices: Choices) -> list[DetailedDecision]:
         """The decisions of a batch, each with the figures behind it."""
         context = batch.context
-        gains = zip(choices.gain.T.round(4).tolist(), context.current_known.tolist(), strict=True)
-        columns = {
+        known = context.current_known
+        gains = zip(choices.gain.T.round(4).tolist(), known.tolist(), strict=True)
+        of_decision = {
             "recommended_price": choices.price.tolist(),
             "confidence": [min(round(chance, 4), SUREST) for chance in choices.confidence.tolist()],
             "price_range": zip(choices.low.tolist(), choices.high.tolist(), strict=True),
             "expected_units": choices.units.tolist(),
             "expected_margin": choices.margin.tolist(),
             "expected_gain": [
-                Spread(mean=gain[0], low=gain[1], high=gain[2]) if known else None for gain, known in gains
+                Spread(mean=mean, low=low, high=high) if compared else None for (mean, low, high), compared in gains
             ],
             "source": [_SOURCES[place] for place in np.where(choices.kept, RULE, choices.source).tolist()],
             "strategy": [self.policy.names[number] for number in context.strategy.tolist()],
-            "comp_price_used": map(_number, context.comp_price.tolist()),
-            "comp_price_age": map(_number, batch.comp_price_age.tolist()),
+            "comp_price_used": _numbers(context.comp_price),
+            "comp_price_age": _numbers(batch.comp_price_age),
         }
         decisions = [
             Decision(
                 model_version=self.version,
                 decision_id=os.urandom(16).hex(),
                 **named(bits),
-                **dict(zip(columns, row, strict=True)),
+                **dict(zip(of_decision, figures, strict=True)),
             )
-            for bits, *row in zip((choices.reasons | batch.reasons).tolist(), *columns.values(), strict=True)
+            for bits, *figures in zip((choices.reasons | batch.reasons).tolist(), *of_decision.values(), strict=True)
         ]
-        first, weight = choices.grid.first[:, :, _SUMMARY].astype(np.float64), choices.grid.weight
-        units = weight @ first
+
+        first = choices.grid.first[:, :, _SUMMARY].astype(np.float64)
+        units = choices.grid.weight @ first
         # The mixture of nodes has variance E[m + m² / r] + Var(m); one negative binomial of its mean has this size.
         with np.errstate(all="ignore"):
-            beyond = weight @ (first * first) / (units * units)
+            beyond = choices.grid.weight @ (first * first) / (units * units)
             sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
-        current = zip(context.current_price.tolist(), context.current_known.tolist(), strict=True)
-        figures = (  # in the order of DetailedDecision
-            *(decisions, batch.dates, (category or None for category in batch.categories)),
-            (now if known else None for now, known in current),
-            *(column.tolist() for column in (context.list_price, context.unit_cost, context.tax_rate)),
-            *(column.tolist() for column in (choices.prices[:, _SUMMARY], units, sizes)),
-            *(column.tolist() for column in (choices.best, choices.target, choices.wanted)),
-            *(column.tolist() for column in (choices.settled, choices.against)),
-            map(self._followed, batch.assigned),
-            np.broadcast_to(choices.grid.unit, len(decisions)).tolist(),
-        )
-        return [DetailedDecision(*row) for row in zip(*figures, strict=True)]
+        detailed = {
+            "decision": decisions,
+            "date": batch.dates,
+            "category": [category or None for category in batch.categories],
+            "current_price": _numbers(np.where(known, context.current_price, np.nan)),
+            "list_price": context.list_price.tolist(),
+            "unit_cost": context.unit_cost.tolist(),
+            "tax_rate": context.tax_rate.tolist(),
+            "candidate_prices": choices.prices[:, _SUMMARY].tolist(),
+            "candidate_units": units.tolist(),
+            "candidate_sizes": sizes.tolist(),
+            "best": choices.best.tolist(),
+            "target": choices.target.tolist(),
+            "wanted": choices.wanted.tolist(),
+            "settled": choices.settled.tolist(),
+            "against": choices.against.tolist(),
+            "experiment": map(self._followed, batch.assigned),
+            "unit": np.broadcast_to(choices.grid.unit, len(decisions)).tolist(),
+        }
+        in_order = (detailed[name] for name in DetailedDecision._fields if name in detailed)
+        return [DetailedDecision(*figures) for figures in zip(*in_order, strict=True)]
 
     def _followed(self, asked: Assignment | None) -> Assignment | None:
-        """Tells what an experiment asked, but for an arm of another version."""
+        """The word of an experiment, but for an arm of another version."""
         return None if asked and asked.arm.kind == "challenger" and asked.arm.of != self.version else asked
 
 
-def _in_order(parts: Iterable[tuple[Sequence[int], Sequence[T]]]) -> list[T]:
-    """The answers of parts of a batch, each with its places there, in the order of the batch."""
-    placed = {place: answer for places, answers in parts for place, answer in zip(places, answers, strict=True)}
-    return [placed[place] for place in range(len(placed))]
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _known(batch: ResolvedBatch) -> NDArray[np.bool_]:
+def _known(batch: ResolvedBatch) -> Bools:
     """(request,) whether demand knows the product, or at least its category."""
     return (batch.offers.product >= 0) | (batch.offers.category >= 0)
+
+
+def _numbers(values: Floats) -> list[float | None]:
+    """The values, None for NaN."""
+    return [None if math.isnan(value) else value for value in values.tolist()]

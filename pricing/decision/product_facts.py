@@ -1,4 +1,4 @@
-"""What is known of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
+"""Facts of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from pricing.demand.state import expand, overlay
 
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
+USUAL = ("list_price", "units", "margin", "tax_rate")  # usual values of a category
 
 Array = NDArray[Any]
 # Columns that only carrying the facts forward reads, and what else stands in for them:
@@ -33,7 +34,7 @@ NOT_READ: dict[str, Array] = {
 }
 # Facts that need a long history: older values are preferred over those from a few recent weeks.
 _OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
-_COMPETITOR = ("comp_price", "comp_price_date")  # known where newer rows tell them, be it that there is none
+_COMPETITOR = ("comp_price", "comp_price_date")  # known where newer rows tell them, even that there is none
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,12 @@ class ProductFacts:
     ) -> "ProductFacts":
         """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere.
 
-        A product without one of `anchors`, the regular prices in force, is anchored as if persons had set every price.
+        A product without one of `anchors`, the regular prices in force, is anchored as if people had set every price.
         The other arguments are those of `last_price.last_prices`.
         """
         state_date = panel.dates[-1].astype("datetime64[D]")
-        jumps, counts = cadence.stock_jumps(panel), cadence.stock_counts(panel)
+        jumps = cadence.stock_jumps(panel)
+        counts = cadence.stock_counts(panel)
         learnt = _deliveries(panel, jumps, counts=counts, categories=panel.categories)
         comp_price, comp_price_date = _newest_comp_price(panel)
         learnt |= _anchor_columns(Anchors.from_panel(panel), panel.product_ids)
@@ -143,15 +145,15 @@ class ProductFacts:
             return None
         return self.state_date + (1 + int(periods[0])) * np.timedelta64(STEP_DAYS[self.period], "D")
 
+    def column(self, name: str, product_ids: Strings, *, missing: Any = np.nan) -> Array:
+        """(product,) the column of a name; `missing` for products that are not known."""
+        row, known = _places(self.product_ids, product_ids)
+        return np.asarray(np.where(known, getattr(self, name)[row], missing))
+
     def known_costs(self, product_ids: Strings) -> Floats:
         """(product,) cost of a unit now; NaN where it is assumed, or the product is not known."""
-        row, known = _places(self.product_ids, product_ids)
-        return np.where(known & ~self.cost_assumed[row], self.unit_cost[row], np.nan)
-
-    def named(self, product_ids: Strings) -> Strings:
-        """(product,) names; empty where none is known."""
-        row, known = _places(self.product_ids, product_ids)
-        return np.where(known, self.names[row], "")
+        assumed = self.column("cost_assumed", product_ids, missing=True)
+        return np.where(assumed, np.nan, self.column("unit_cost", product_ids))
 
     @cached_property
     def grouped(self) -> tuple[Strings, Ints]:
@@ -166,11 +168,11 @@ class ProductFacts:
 
     @cached_property
     def typical(self) -> dict[str, Floats]:
-        """The usual values of each category, and under the empty name of all products; NaN where unknown.
+        """(USUAL,) the usual values of each category, and under the empty name of all products; NaN where unknown.
 
-        (4,) each: median list price (NaN over all products, as it would be that of something else), units a period and
-        fraction of the net list price above a cost that is really known; and the highest tax, since with any lower one
-        a price could lie below net cost.
+        Medians of list price (NaN over all products, as it would be that of something else), of units a period and of
+        the fraction of the net list price above a cost that is really known; and the highest tax, since with any lower
+        one a price could lie below net cost.
         """
         tax_rate = self.tax_rates()
         margin = margin_of(self.list_price, self.unit_cost, tax_rate=tax_rate)
@@ -185,7 +187,7 @@ class ProductFacts:
                 name: np.array([*np.nanmedian(columns[rows], axis=0), tax_rate[rows].max(initial=0.0)])
                 for name, rows in groups.items()
             }
-        found[""][0] = np.nan
+        found[""][USUAL.index("list_price")] = np.nan
         return found
 
 
@@ -213,7 +215,7 @@ def _anchor_columns(anchors: Anchors, product_ids: Strings) -> dict[str, Floats]
 
 
 def told_comp_price(panel: Panel) -> tuple[Bools, Ints]:
-    """(product,) whether a row tells the competitor's newest price, be it that there is none, and its period.
+    """(product,) whether a row tells the competitor's newest price, even that there is none, and its period.
 
     It is the product's last row up to the last period in which any product has such a price: without one there, the
     competitor is sold out or gone; later periods are a feed that stopped and tell nothing. A row of 0 units without a
@@ -240,7 +242,8 @@ def _newest_comp_price(panel: Panel) -> tuple[Floats, Days]:
 
 def _last_change(panel: Panel) -> Days:
     """(product,) the period whose price first differs from the one before, counted from the end."""
-    before, after = panel.price[:, :-1], panel.price[:, 1:]
+    before = panel.price[:, :-1]
+    after = panel.price[:, 1:]
     changed = np.isfinite(before) & (np.abs(after - before) > 1e-6 * np.abs(before))
     changed = np.pad(changed, ((0, 0), (1, 0)))
     last = changed.shape[1] - 1 - np.argmax(changed[:, ::-1], axis=1)
@@ -273,11 +276,13 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     told, _ = told_comp_price(panel if whole else tail)
     # A rate of 0 in facts without any tax says nothing: once others have rates it is unknown.
     first_taxes = (new.tax_rate > 0).any() and not (old.tax_rate > 0).any()
+    seen = np.isin(ids, panel.product_ids)
     columns: dict[str, Any] = {}
     for name, values in new.columns().items():
         if name in ("stock_counts", "stock_jumps"):
             continue
-        before, after, seen = getattr(old, name)[at_old], values[at_new], np.isin(ids, panel.product_ids)
+        before = getattr(old, name)[at_old]
+        after = values[at_new]
         if whole or (name == "tax_rate" and first_taxes):
             known = in_new
         elif name in _COMPETITOR:
@@ -286,7 +291,8 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
             known = in_new & ~(in_old & _known(before, seen=seen))
         else:
             known = in_new & _known(after, seen=seen)
-        columns[name] = np.where((in_old & ~known).reshape(-1, *(1,) * (after.ndim - 1)), before, after)
+        former = (in_old & ~known).reshape([-1] + [1] * (after.ndim - 1))
+        columns[name] = np.where(former, before, after)
     columns["typical_units"] = np.where(np.isin(ids, panel.silent), np.nan, columns["typical_units"])
     columns["product_ids"] = ids
     columns["stock_counts"] = columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
@@ -322,12 +328,14 @@ def carry_last_price(
     where it is at hand, else `tail`; the other rows are those of `carry_facts`.
     """
     settings: dict[str, Any] = {"largest_jump": serving.largest_jump, "confirmed": serving.jump_confirmed}
-    ids, rows, past = new.product_ids, expand(tail, new.product_ids), expand(kept, new.product_ids)
+    ids = new.product_ids
+    rows = expand(tail, ids)
+    past = expand(kept, ids)
     every = expand(history, ids)
     read = last_prices(every.price, every.present, moves=anchor_moves(anchors, ids, every.dates), **settings)
-    at, known = _places(old.product_ids, ids)
-    before = np.where(known, np.stack([old.last_price[at], old.former_price[at]]), np.nan)
-    counted, since = past.dates < old.state_date, rows.dates >= old.state_date  # its own rows may have been corrected
+    before = np.stack([old.column(name, ids) for name in ("last_price", "former_price")])
+    counted = past.dates < old.state_date
+    since = rows.dates >= old.state_date  # its own rows may have been corrected
     carried = last_prices(
         np.hstack([past.price[:, counted], rows.price[:, since]]),
         np.hstack([past.present[:, counted], rows.present[:, since]]),

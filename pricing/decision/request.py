@@ -1,7 +1,6 @@
 """A price request, the decision that answers it and the what-if beside it: one schema for serving, jobs and log."""
 
 import datetime as dt
-import math
 import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
@@ -49,7 +48,7 @@ Day = Annotated[dt.date, BeforeValidator(_written_out)]
 
 
 class PriceRequest(BaseModel):
-    """What a shop system asks: product, stock and day, promotion and competitor; the rest is optional.
+    """A shop system's request: product, stock and day, promotion and competitor; the rest is optional.
 
     Prices and costs are per unit, in the currency of the sales history, prices with tax and costs without; stock is in
     units. `strict` is written out only where it is set. A `comp_price` that is left out is the newest one that the
@@ -106,16 +105,6 @@ class PriceRequest(BaseModel):
             raise ValueError("should stand beside the comp_price that it is the age of; there is none")
         return age
 
-    @property
-    def stock_limit(self) -> float:
-        """Units that can be sold at most: the stock, infinite where it is unknown."""
-        return math.inf if self.current_stock is None else self.current_stock
-
-    @property
-    def asks_newest_comp_price(self) -> bool:
-        """Tells whether the competitor's price is left out, and not null: the newest one known is meant."""
-        return self.comp_price is None and "comp_price" not in self.model_fields_set
-
 
 def request_fields(row: Mapping[Any, Any]) -> dict[str, Any]:
     """The fields of a request that stands in a row of a table, where None is an empty cell: an absent field.
@@ -165,7 +154,7 @@ class Decision(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What one price is expected to lead to until the next delivery. Money in the currency of the sales history."""
+    """The expected outcome of one price until the next delivery. Money in the currency of the sales history."""
 
     model_config = ConfigDict(frozen=True)
 

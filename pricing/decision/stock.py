@@ -1,4 +1,4 @@
-"""What sells when stock may run out: expected sales of a negative binomial demand, in closed form and NumPy only."""
+"""Sales when stock may run out: expected sales of a negative binomial demand, in closed form and NumPy only."""
 
 import math
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     units = np.maximum(stock, 1.0)
     q, mass, above = _mass_and_tail(mean, size=size, units=units)
     sales = above * (units - mean) + mean - mass * q * (size + units)
-    return np.asarray(np.minimum(np.minimum(np.maximum(sales, 0.0), mean), units) * np.minimum(stock, 1.0))
+    return np.minimum(np.minimum(np.maximum(sales, 0.0), mean), units) * np.minimum(stock, 1.0)
 
 
 def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
@@ -55,7 +55,7 @@ def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
     Units are at least 0, in the shape of `size`.
     """
     q, mass, above = _mass_and_tail(mean, size=size, units=units)
-    return np.asarray(np.minimum(np.maximum(above - mass * q, 0.0), 1.0))
+    return np.minimum(np.maximum(above - mass * q, 0.0), 1.0)
 
 
 def normal_chance(deviation: Floats) -> Floats:
@@ -72,8 +72,10 @@ def _mass_and_tail(mean: Floats, *, size: Floats, units: Floats) -> tuple[Floats
     constants = np.array([_constants(*pair) for pair in pairs]).T.reshape(9, *size.shape)
     at_q, at_p, log_at_q, log_at_p, log_choose, of_q, constant, per, ratio = constants
     total = size + mean
-    q, p = (np.asarray(part / total, np.float64) for part in (mean, size))
-    log_q, log_p = np.log(q), np.log(p)
+    q = np.asarray(mean / total, np.float64)
+    p = np.asarray(size / total, np.float64)
+    log_q = np.log(q)
+    log_p = np.log(p)
     bent = _skew(at_q / q, log_at_q - log_q) * p + _skew(at_p / p, log_at_p - log_p) * q
     mass = np.exp(log_q * units + log_p * size + log_choose)
     spread = np.sqrt(np.maximum(bent + 1, 0.0) / (p * q) * per)
@@ -89,16 +91,22 @@ class Sales:
 
     def __init__(self, grid: DemandGrid, stock: Floats) -> None:
         """Limits the grid's demand by `stock` (request,), units on hand; 0 and NaN set no limit."""
-        until, first, size, unit = grid.until, grid.first, grid.until_size, grid.unit
+        until = grid.until
+        size = grid.until_size
         # Chance counts in what counts as one.
-        limit, most = np.where(stock > 0, stock, np.inf) / unit, until.max(axis=(1, 2)) / unit
+        limit = np.where(stock > 0, stock, np.inf) / grid.unit
+        most = until.max(axis=(1, 2)) / grid.unit
         self._short = (limit < most + AMPLE * np.sqrt(most + most * most / size)).nonzero()[0]
-        self._first, self._demand, self.weight = first, until, grid.weight
+        self._first = grid.first
+        self._demand = until
+        self.weight = grid.weight
         self.until: Floats = until  # (request, node, candidate) expected sales until the next delivery
         if not len(self._short):
             return
-        rows, units = self._short, np.broadcast_to(unit, stock.shape)[self._short]
-        demand = until[rows], first[rows]
+
+        rows = self._short
+        units = np.broadcast_to(grid.unit, stock.shape)[rows]
+        demand = until[rows], grid.first[rows]
         ends = np.array([[each.max(axis=(1, 2)), each.min(axis=(1, 2))] for each in demand]) / units
         top, bottom = np.log(np.maximum(ends, _LEAST_MEAN)).swapaxes(0, 1)  # (2, request)
         bottom = np.minimum(np.maximum(bottom, top - _RANGE), top - 0.01)
@@ -111,13 +119,15 @@ class Sales:
         self._table = table.astype(np.float32).reshape(2, -1)
         self._slope = np.empty_like(self._table)
         np.subtract(self._table[:, 1:], self._table[:, :-1], out=self._slope[:, :-1])
-        self._bottom, self._per = (bottom + np.log(units)).astype(np.float32), (1 / step).astype(np.float32)
+        self._bottom = (bottom + np.log(units)).astype(np.float32)
+        self._per = (1 / step).astype(np.float32)
+
         served = demand[0] * self._served(0, demand[0])
-        if len(rows) == len(until):
-            self.until = served
-        else:
+        if len(rows) < len(until):
             self.until = until.copy()
             self.until[rows] = served
+        else:
+            self.until = served
 
     def first(self, column: Ints) -> Floats:
         """(request,) expected sales in the requested period at one candidate a request."""
@@ -131,12 +141,13 @@ class Sales:
         if not len(self._short):
             return np.zeros(len(self.until), np.bool_)
         rows = np.arange(len(self.until))
-        sold, wanted = ((units[rows, :, column] * self.weight).sum(axis=1) for units in (self.until, self._demand))
+        sold = (self.until[rows, :, column] * self.weight).sum(axis=1)
+        wanted = (self._demand[rows, :, column] * self.weight).sum(axis=1)
         return np.asarray(sold < SHORT * wanted)
 
     def _served(self, kind: int, mean: Floats) -> Floats:
         """The share of demand that is served; the first axis of `mean` runs over the requests that are short."""
-        shape = (-1, *(1,) * (mean.ndim - 1))
+        shape = [-1] + [1] * (mean.ndim - 1)
         place = np.log(np.maximum(mean, 1e-300)).astype(np.float32, copy=False)
         place -= self._bottom[kind].reshape(shape)
         place *= self._per[kind].reshape(shape)
@@ -160,11 +171,12 @@ def _skew(ratio: Floats, logs: Floats) -> Floats:
 
 @lru_cache(maxsize=1024)  # of one pass: each size and stock comes up to four times
 def _constants(size: float, units: float) -> tuple[float, ...]:
-    """Tells what `_mass_and_tail` needs of one size and stock, in Python's own floats: NumPy has no log Γ."""
+    """The constants of `_mass_and_tail` of one size and stock, in Python's own floats: NumPy has no log Γ."""
     shifted = size + 2
     trials = shifted + units
     of_p = -0.02 / (units + 1) - 0.02 / (trials + 1)
-    at_q, at_p = (units + 0.5) / trials, (shifted - 0.5) / trials
+    at_q = (units + 0.5) / trials
+    at_p = (shifted - 0.5) / trials
     return (
         at_q,  # with the next: the two ratios that Peizer and Pratt's g is taken of, times q and p
         at_p,
@@ -194,33 +206,35 @@ def outcomes(
     The intervals cover parameter uncertainty and chance together: quantiles of the mixture of the nodes' negative
     binomials. Demand is that of one request at prices (1, candidate); stock is infinite where unknown.
     """
-    prices = np.unique([one.price for one in tried])
+    prices = np.unique([each.price for each in tried])
     grid = demand_at(prices[None])
     unit = float(np.broadcast_to(grid.unit, 1)[0])  # the amount that the negative binomial counts as one
     mean = np.maximum(grid.until[0] / unit, 1e-9)  # (node, candidate)
     size = np.broadcast_to(grid.until_size[0], mean.shape)
     low, high = (unit * _quantile(mean, size, grid.weight, level) for level in INTERVAL)
     wanted = unit * (grid.weight @ mean)
-    sold, gone = np.minimum(wanted, stock), np.ones(len(prices))
+    sold = np.minimum(wanted, stock)
+    gone = np.ones(len(prices))
     if 0 < stock < np.inf:
         there = np.full_like(mean, in_steps(np.array([stock]), np.array([unit]))[0])
         sold = np.minimum(unit * (grid.weight @ expected_sales(mean, size=size, stock=there)), stock)
         last = np.maximum(np.ceil(there) - 1, 0.0)  # sold out: demand exceeds all units but the last
         gone = grid.weight @ chance_above(mean, size=size, units=last)
+
     made = []
-    for one in tried:
-        place = int(np.searchsorted(prices, one.price))
+    for price, strategy, allowed in tried:
+        place = int(np.searchsorted(prices, price))
         demand = Spread(mean=float(wanted[place]), low=float(low[place]), high=float(high[place]))
         units = Spread(mean=float(sold[place]), low=min(demand.low, stock), high=min(demand.high, stock))
         made.append(
             Outcome(
-                price=one.price,
-                strategy=one.strategy,
-                allowed=one.allowed,
+                price=price,
+                strategy=strategy,
+                allowed=allowed,
                 demand=demand,
                 units=units,
-                revenue=_times(units, net_price(one.price, tax_rate)),
-                margin=_times(units, unit_profit(one.price, unit_cost, tax_rate=tax_rate)),
+                revenue=_times(units, net_price(price, tax_rate)),
+                margin=_times(units, unit_profit(price, unit_cost, tax_rate=tax_rate)),
                 stock_out=float(gone[place]) if stock < np.inf else None,
             )
         )
@@ -240,7 +254,8 @@ def _quantile(mean: Floats, size: Floats, weight: Floats, level: float) -> Float
         middle = np.floor((below + above) / 2)
         exceeded = weight @ chance_above(mean, size=size, units=np.broadcast_to(np.maximum(middle, 0.0), mean.shape))
         passed = (exceeded <= 1 - level) & (middle >= 0)
-        above, below = np.where(passed, middle, above), np.where(passed, below, middle)
+        above = np.where(passed, middle, above)
+        below = np.where(passed, below, middle)
         if ((above - below) <= 1).all():
             break
     return np.asarray(above)

@@ -1,4 +1,4 @@
-"""What persons have set over the model, as one document: prices that are frozen, given or approved, and experiments.
+"""Settings of people over the model, as one document: prices frozen, given or approved, and experiments.
 
 It is pure data here: `pricing.registry.control` keeps it.
 """
@@ -12,20 +12,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from pricing.data.net_price import unit_profit, with_tax
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiment, Experiments
-from pricing.decision.guardrails import NEAR
-from pricing.decision.reasons import REASONS
-from pricing.decision.request import DetailedDecision, Money, Spread
+from pricing.decision.request import Money
 from pricing.errors import ConfigError, SourceError
 
 FORMAT = 1  # of the document
-# Reasons that say how a price was chosen, and so nothing of one that a person gave.
-_OF_CHOICE = frozenset(
-    {"low_confidence", "held", "elasticity_unidentified", "elasticity_from_category", "outside_seen_prices", "holdout"}
-    | {"frozen", "price_test", "stock_short"}
-)
-_EXPERIMENT, _APPROVED = TypeAdapter(Experiment), TypeAdapter(dict[str, Money])
+_EXPERIMENT = TypeAdapter(Experiment)
+_APPROVED = TypeAdapter(dict[str, Money])
 Scope = Literal["all", "category", "product"]
 
 
@@ -87,7 +80,7 @@ class Switch(Scoped):
         return self
 
     def ended(self, moment: dt.datetime) -> bool:
-        """Tells that it has ended by a moment."""
+        """True once it has ended by a moment."""
         return self.until is not None and self.until <= moment
 
 
@@ -100,25 +93,25 @@ class Switches:
     def __init__(self, switches: Iterable[Switch] = (), approved: Mapping[str, float] = MappingProxyType({})) -> None:
         """Keeps the last of several with the same scope and name."""
         self.approved = approved
-        self._of = {(switch.scope, switch.name): switch for switch in switches}
-        self._everything = self._of.get(("all", ""))
-        self._first_end = min((switch.until for switch in self if switch.until is not None), default=None)
+        self.by_name = {(switch.scope, switch.name): switch for switch in switches}
+        self.first_end = min((switch.until for switch in self if switch.until is not None), default=None)
 
     def __len__(self) -> int:
-        return len(self._of)
+        return len(self.by_name)
 
     def __iter__(self) -> Iterator[Switch]:
-        return iter(self._of.values())
+        return iter(self.by_name.values())
 
     def at(self, moment: dt.datetime) -> "Switches":
         """Those that have not ended by a moment."""
-        if self._first_end is None or moment < self._first_end:
+        if self.first_end is None or moment < self.first_end:
             return self
         return Switches((switch for switch in self if not switch.ended(moment)), self.approved)
 
     def of(self, product_id: str, *, category: str) -> Switch | None:
         """The switch that counts for a product; None where its price is free."""
-        return self._of.get(("product", product_id)) or self._of.get(("category", category)) or self._everything
+        scopes = ("product", product_id), ("category", category), ("all", "")
+        return next((self.by_name[scope] for scope in scopes if scope in self.by_name), None)  # decision 98
 
 
 NO_SWITCHES = Switches()
@@ -139,9 +132,10 @@ class Control:
             "format": FORMAT,
             "sequence": self.sequence,
             "switches": [switch.model_dump(mode="json", exclude_defaults=True) for switch in self.switches],
-            "experiments": [_EXPERIMENT.dump_python(one, mode="json") for one in self.experiments.every],
-            **({"approved": dict(self.switches.approved)} if self.switches.approved else {}),
+            "experiments": [_EXPERIMENT.dump_python(each, mode="json") for each in self.experiments.every],
         }
+        if self.switches.approved:
+            document["approved"] = dict(self.switches.approved)
         return (json.dumps(document, indent=1) + "\n").encode()
 
 
@@ -154,15 +148,18 @@ def parse_control(content: bytes) -> Control:
         known: Any = json.loads(content)
         if known["format"] != FORMAT:
             raise ValueError(f"it is of format {known['format']}, expected {FORMAT}")
-        approved, sequence = known.get("approved", {}), int(known["sequence"])
-        return control_of(known["switches"], known["experiments"], approved, sequence=sequence)
+        sequence = int(known["sequence"])
+        return control_of(known["switches"], known["experiments"], known.get("approved", {}), sequence=sequence)
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
         raise SourceError(f"control.json: cannot be understood ({error}); pricing publish writes it") from error
 
 
 def control_of(switches: list[Any], experiments: list[Any], approved: Any, *, sequence: int) -> Control:
     """Makes it of JSON values; each that cannot be understood is passed over and named, so that it disarms no other."""
-    known, tried, unread, prices = [], NO_EXPERIMENTS, list[str](), dict[str, float]()
+    known: list[Switch] = []
+    tried = NO_EXPERIMENTS
+    prices: dict[str, float] = {}
+    unread: list[str] = []
 
     def passed_over(what: str, error: Exception) -> None:
         unread.append(f"{what} passed over: {' '.join(str(error).split())[:300]}")
@@ -171,43 +168,14 @@ def control_of(switches: list[Any], experiments: list[Any], approved: Any, *, se
         prices = _APPROVED.validate_python(approved)
     except ValidationError as error:
         passed_over("the approved prices are", error)
-    for one in switches:
+    for switch in switches:
         try:
-            known.append(Switch.model_validate(one))
+            known.append(Switch.model_validate(switch))
         except ValidationError as error:
             passed_over("a switch is", error)
-    for one in experiments:
+    for experiment in experiments:
         try:
-            tried = tried.plus(_EXPERIMENT.validate_python(one))
+            tried = tried.plus(_EXPERIMENT.validate_python(experiment))
         except (ValidationError, ConfigError, OverflowError) as error:  # an end beyond all days
             passed_over("an experiment is", error)
     return Control(Switches(known, prices), tried, sequence, tuple(unread))
-
-
-def as_waiting(proposed: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
-    """The answer with the price that was approved last, while the proposal waits; `raised` as in `with_price`."""
-    decision = proposed.decision
-    stays = proposed.current_price is not None and abs(price / proposed.current_price - 1) <= NEAR
-    gain = Spread(mean=0.0, low=0.0, high=0.0) if stays else None
-    doubt = {"confidence": round(1 - decision.confidence, 4), "source": "rule", "expected_gain": gain}
-    waiting = with_price(proposed, "awaiting_approval", price=price, units=units, raised=raised, **doubt)
-    return waiting._replace(proposed=decision)
-
-
-def with_price(
-    kept: DetailedDecision, code: str, *, price: float, units: float, raised: bool, **more: Any
-) -> DetailedDecision:
-    """The answer with a price that no model chose, for a reason; `raised` where it lay below cost, and is cost now."""
-    said = {*kept.decision.reasons, code} - _OF_CHOICE
-    if price < with_tax(kept.unit_cost, kept.tax_rate) * (1 - NEAR):
-        said.add("below_cost")
-    changes = {
-        "recommended_price": price,
-        "price_range": (price, price),
-        "expected_units": units,
-        "expected_margin": units * unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate),
-        "reasons": [code for code in REASONS if code in said],
-        "binds": ["cost"] if raised else [],
-        "gave_way": [],
-    }
-    return kept._replace(decision=kept.decision.model_copy(update=changes | more), experiment=None)

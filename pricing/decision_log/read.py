@@ -42,7 +42,8 @@ _TABLE = """
 _DRAWN = "product_id IN (SELECT product_id FROM {} WHERE deviation IS NOT NULL)"
 _FILE = "read_parquet($1, hive_partitioning = false)"
 _DAY = re.compile(r"(?:lines/|parquet/date=)(\d{4}-\d{2}-\d{2})/[^/]+\.(?:jsonl|parquet)")
-_FIRST, _LAST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2199, 12, 31, tzinfo=dt.UTC)  # that are believed
+_FIRST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # times between the two are believed
+_LAST = dt.datetime(2199, 12, 31, tzinfo=dt.UTC)
 _AT_ONCE = 16  # objects that are fetched at once
 
 _log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class _Line(_Part):
 
 
 def holds_decisions(url: str) -> bool:
-    """Tells whether anything was ever logged there."""
+    """True where anything was ever logged."""
     return any(open_store(url).keys(part) for part in ("lines/", "parquet/"))
 
 
@@ -133,10 +134,13 @@ def open_log(
     leaves out archived products of which no experiment drew a price so far, and keeps each `line` of the others, whole.
     Raises SourceError where the log cannot be read.
     """
-    store, first = open_store(url), since.isoformat() if since else ""
-    columns, rows = "* EXCLUDE (line)", "true"
+    store = open_store(url)
+    first = since.isoformat() if since else ""
+    columns = "* EXCLUDE (line)"
+    rows = "true"
     if drawn:
-        columns, rows = "*", f"worker IS NULL OR {_DRAWN.format('found')} OR {_DRAWN.format(_FILE)}"
+        columns = "*"
+        rows = f"worker IS NULL OR {_DRAWN.format('found')} OR {_DRAWN.format(_FILE)}"
     with _connection() as (con, scratch):
         _read_lines(con, store, [key for day, key in _keys(store, "lines/") if day >= first])
         # Archived is what was deleted before: listed after the lines were read, no decision is missed.
@@ -157,7 +161,8 @@ def archive(url: str, *, before: dt.date, kept_since: dt.date | None = None) -> 
     Late lines make one more file of their day. `before` is the first day that stays as lines, `kept_since` the first
     that is kept at all (None: all are). Raises SourceError where the log cannot be read or written.
     """
-    store, archived = open_store(url), 0
+    store = open_store(url)
+    archived = 0
     if kept_since is not None:
         kept = [*_keys(store, "lines/"), *_keys(store, "parquet/")]
         store.delete([key for day, key in kept if day < kept_since.isoformat()])

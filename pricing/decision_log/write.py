@@ -46,27 +46,42 @@ class LogEntry:
 
     def encode(self, worker: str, sequence: int) -> bytes:
         """The line of the worker's decision of this number."""
-        one, asked = self.answer, self.answer.experiment
+        answer = self.answer
+        asked = answer.experiment
         experiment: dict[str, str | float] | None = None
         if asked is not None:
             experiment = {"name": asked.experiment, "arm": asked.arm.name, "odds": asked.arm.share}
-            experiment |= {} if asked.deviation is None else {"deviation": asked.deviation}
-        sizes, unit = one.candidate_sizes, one.unit
-        figures = ("date", "category", "current_price", "list_price", "unit_cost", "tax_rate")
+            if asked.deviation is not None:
+                experiment["deviation"] = asked.deviation
         head = {
-            **{"schema": SCHEMA, "worker": worker, "sequence": sequence, "at": self.at.astimezone(dt.UTC)},
-            **{"product_id": self.request.product_id, **{name: getattr(one, name) for name in figures}},
-            "candidates": {"price": one.candidate_prices, "units": one.candidate_units, "size": sizes, "unit": unit},
+            "schema": SCHEMA,
+            "worker": worker,
+            "sequence": sequence,
+            "at": self.at.astimezone(dt.UTC),
+            "product_id": self.request.product_id,
+            "date": answer.date,
+            "category": answer.category,
+            "current_price": answer.current_price,
+            "list_price": answer.list_price,
+            "unit_cost": answer.unit_cost,
+            "tax_rate": answer.tax_rate,
+            "candidates": {
+                "price": answer.candidate_prices,
+                "units": answer.candidate_units,
+                "size": answer.candidate_sizes,
+                "unit": answer.unit,
+            },
             "experiment": experiment,
         }
         request = self.request.__pydantic_serializer__.to_json(self.request, exclude_unset=True)
-        decision = self.body or one.decision.__pydantic_serializer__.to_json(one.decision)
+        decision = self.body or answer.decision.__pydantic_serializer__.to_json(answer.decision)
         return b'%b,"request":%b,"decision":%b}\n' % (to_json(head, inf_nan_mode="null")[:-1], request, decision)
 
 
 def put_decisions(url: str, entries: Sequence[LogEntry]) -> None:
     """Puts decisions of a job into the log's store, before it goes on; raises SourceError where it takes none."""
-    store, worker = open_store(url), _new_worker()
+    store = open_store(url)
+    worker = _new_worker()
     for number, start in enumerate(range(0, len(entries), _AT_ONCE)):
         part = enumerate(entries[start : start + _AT_ONCE], start + 1)
         lines = b"".join(entry.encode(worker, sequence) for sequence, entry in part)
@@ -98,8 +113,10 @@ class LogWriter:
 
     def __init__(self, folder: Path, *, url: str) -> None:
         self.worker = _new_worker()
-        self._folder, self._store = folder, open_store(url)
-        self._lock, self._closing = threading.Lock(), threading.Event()
+        self._folder = folder
+        self._store = open_store(url)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
         self._lines: list[bytes] = []  # not on the disk yet
         self._issued = self._written = self._dropped = self._waiting = self._segments = 0
         self._failures: dict[str, str | None] = {}  # by what failed: disk or store
@@ -132,12 +149,14 @@ class LogWriter:
         self._sender.join(seconds)
 
     def _write_on(self) -> None:
-        last, opened_at = False, time.monotonic()
+        last = False
+        opened_at = time.monotonic()
         while not last:
             last = self._closing.wait(_FLUSH_SECONDS)
             self._flush()
             if last or time.monotonic() - opened_at > _SEGMENT_SECONDS:
-                self._path, opened_at = self._next_path(), time.monotonic()
+                self._path = self._next_path()
+                opened_at = time.monotonic()
 
     def _next_path(self) -> Path:
         self._segments += 1
@@ -146,7 +165,8 @@ class LogWriter:
     def _flush(self) -> None:
         """Writes the lines in memory to the open segment."""
         with self._lock:
-            lines, self._lines = self._lines, []
+            lines = self._lines
+            self._lines = []
         if not lines:
             return
         try:
@@ -163,7 +183,8 @@ class LogWriter:
         self._folder.mkdir(parents=True, exist_ok=True)
         segment = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         try:
-            size, done = os.fstat(segment).st_size, 0
+            size = os.fstat(segment).st_size
+            done = 0
             try:
                 while done < len(block):
                     done += os.write(segment, block[done:])
@@ -182,7 +203,8 @@ class LogWriter:
 
     def _send(self) -> None:
         """Puts closed segments into the store, and those that other workers left; each is deleted once it is there."""
-        failure, waiting = None, 0
+        failure = None
+        waiting = 0
         for path in sorted(self._folder.glob("*.jsonl")):
             day, _, name = path.name.partition("_")
             others = self.worker not in name
@@ -195,13 +217,15 @@ class LogWriter:
             except FileNotFoundError:  # another process of this folder was faster
                 continue
             except (SourceError, OSError) as error:  # a bad segment keeps no other back
-                failure, waiting = str(error), waiting + 1
+                failure = str(error)
+                waiting += 1
         self._waiting = waiting
         self._note("store", failure)
 
     def _note(self, what: str, why: str | None) -> None:
         """Notes a failure, or that there is none any more, and logs the change."""
-        before, self._failures[what] = self._failures.get(what), why
+        before = self._failures.get(what)
+        self._failures[what] = why
         if why and not before:
             _log.error("decision log: %s; prices go on", why)
         elif before and not why:

@@ -146,10 +146,9 @@ def _attempt(
         RequestError: A request cannot be priced as sent; of many, one fails for any reason.
     """
     control = current.control
+    switches = control.switches if control.switches.first_end is None else control.switches.at(at)
     try:
-        return pricer.price_detailed(
-            asked, today=at.date(), experiments=control.experiments, switches=control.switches.at(at)
-        )
+        return pricer.price_detailed(asked, today=at.date(), experiments=control.experiments, switches=switches)
     except RequestError:
         raise
     except Exception as error:

@@ -241,7 +241,7 @@ def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sol
     )
 
     stocks = {request.product_id: request.current_stock for request in asked}
-    assert all(request.asks_newest_comp_price for request in asked)
+    assert all("comp_price" not in request.model_fields_set for request in asked)
     assert panel.product_ids[0] not in stocks
     assert stocks[panel.product_ids[1]] == 47.0
     assert stocks[panel.product_ids[2]] is None
@@ -292,9 +292,9 @@ def test_in_a_table_an_empty_cell_is_none_and_an_absent_column_what_is_known() -
         rows.assign(comp_price=[8.5, None], comp_price_age=[2, None], current_stock=[40, None]), where="rows"
     )
 
-    assert [request.asks_newest_comp_price for request in absent] == [True, True]
+    assert ["comp_price" in request.model_fields_set for request in absent] == [False, False]
     assert [(request.comp_price, request.comp_price_age) for request in cells] == [(8.5, 2), (None, None)]
-    assert not any(request.asks_newest_comp_price for request in cells)
+    assert all("comp_price" in request.model_fields_set for request in cells)
     assert [request.current_stock for request in (*absent, *cells)] == [None, None, 40, None]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from pricing.config import Config, load_config
 from pricing.data.event_windows import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
-from pricing.decision.guardrails import PricingContext
+from pricing.decision.limits import PricingContext
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest

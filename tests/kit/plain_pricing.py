@@ -9,7 +9,7 @@ from scipy import stats
 from pricing.config_models import DecisionConfig
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
-from pricing.decision.guardrails import Limits, PricingContext
+from pricing.decision.limits import Limits, PricingContext
 from pricing.decision.resolve import take
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import PRIOR_ONLY

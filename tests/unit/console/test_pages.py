@@ -17,8 +17,8 @@ from console import price_files, words
 from console.confirm import SHOWN
 from console.worklist import PAGE, STATES, Pick, Worklist, read_table
 from pricing.config import load_config
-from pricing.config_models import DecisionConfig
 from pricing.data.panel import save_panel
+from pricing.decision.decide import Policy
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.reasons import BIT
 from pricing.decision.switches import Review, Switch, Switches, Unfreeze
@@ -53,8 +53,8 @@ def worklist_of(frame: pd.DataFrame) -> Worklist:
     return read_table(frame.to_parquet(index=False), key="1", made=NIGHT)
 
 
-def decision(beyond: float | None) -> DecisionConfig:
-    return load_config().decision.model_copy(update={"approve_beyond": beyond})
+def policy(beyond: float | None) -> Policy:
+    return Policy(load_config().decision.model_copy(update={"approve_beyond": beyond}))
 
 
 def decided(home: Path) -> list[tuple[str, str, dict[str, Any]]]:
@@ -236,7 +236,7 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
     for name, amount in (("given", 99.0), ("cheap", 0.01)):
         said.take(Switch(action="override", scope="product", name=name, price=amount, until=end, **SAID))
 
-    table = worklist.standing(said, said.switches(at=NIGHT), decision=decision(0.05))
+    table = worklist.standing(said, said.switches(at=NIGHT), policy=policy(0.05))
 
     by_state = {"open": ("far", "outdated", "freed", "older", "newer"), "by hand": ("frozen", "given", "cheap")}
     by_state |= {"automatic": ("near",), "approved": ("approved", "seen"), "rejected": ("rejected",)}
@@ -254,7 +254,7 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
     }  # fmt: skip
     asked = set(worklist.text["product_id"][table.pick(Pick())].tolist())
     assert ("doubtful" in asked, "seen" in asked) == (True, False)  # what wants eyes does so until a person looked
-    free = worklist.standing(Heard(), Switches(), decision=decision(None))
+    free = worklist.standing(Heard(), Switches(), policy=policy(None))
     assert free.number["charged"].tolist() == free.number["proposed_price"].tolist()
     assert "automatic" not in {STATES[state] for state in free.state}
 
@@ -653,14 +653,6 @@ def test_a_file_has_as_many_rows_as_its_page_counts(console: Console) -> None:
     counts, file = re.findall(r"<b>(\d+)</b> (?:wait|may)", ann.see("/price-file")), written(console, ann)
 
     assert counts == [str(len(file.rows) - 3), str(len(file.approved))]
-
-
-def test_what_serving_holds_back_by_a_hair_waits_in_the_console_too() -> None:
-    frame = price_table(["tea"], current_price=333.33, proposed_price=350.0)  # 5.001 % more
-
-    table = worklist_of(frame).standing(Heard(), Switches(), decision=decision(0.05))
-
-    assert STATES[table.state[0]] == "open"
 
 
 def test_why_a_price_moves_names_its_step_and_no_reason_of_another() -> None:

@@ -15,7 +15,7 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin, unit_profit, with_tax
 from pricing.data.panel import Panel
-from pricing.decision.guardrails import AllowedPrices
+from pricing.decision.allowed_prices import AllowedPrices
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.switches import Switch, Switches

@@ -22,7 +22,7 @@ from pricing.decision.experiment_results import (
     spans,
 )
 from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, Experiments, deal
-from pricing.decision.guardrails import EDGE
+from pricing.decision.limits import EDGE
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry, LogWriter

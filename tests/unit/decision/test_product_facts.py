@@ -253,7 +253,7 @@ def test_names_are_carried_and_united_and_no_state_knows_of_them() -> None:
 
     assert carried.names.tolist() == ["Green tea", "Milk", "Oats"]
     assert unite_facts(parts).names.tolist() == ["Tea", "", ""]
-    assert carried.named(np.array([third, "stranger"])).tolist() == ["Oats", ""]
+    assert carried.column("names", np.array([third, "stranger"]), missing="").tolist() == ["Oats", ""]
     assert make_demand(replace(make_panel(), names={"P00001": "Tea"})).encoded.tail.names == {}
 
 
