@@ -15,7 +15,8 @@ from pricing.data.ewma import Norms, ewma_features, smoothed_price
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import ensemble
 from pricing.demand.ensemble import Combination
-from pricing.demand.state import Encoded, Weights, heads, prepare
+from pricing.demand.forward_pass import Weights, heads, prepare
+from pricing.demand.state import Encoded
 
 # Row of the network's `known` input: before it `features.known_features` lays out 8 waves, 4 holidays, gap, known and
 # step, after it the summary follows.

@@ -14,6 +14,7 @@ from pricing.data.ewma import Norms, has_own_history
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.ensemble import combined_factor, extend_combination, own_noise
+from pricing.demand.forward_pass import Networks
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
 from pricing.demand.levels import (
     Learnt,
@@ -25,7 +26,7 @@ from pricing.demand.levels import (
     row_parameters,
     typical,
 )
-from pricing.demand.state import Networks, State, add_blank_states, carry, encode_panel, expand
+from pricing.demand.state import State, add_blank_states, carry, encode_panel, expand
 from pricing.demand.table import WEEK, DemandTable
 from pricing.errors import HistoryError
 

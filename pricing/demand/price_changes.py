@@ -7,7 +7,7 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.features import weekends
 from pricing.data.panel import Panel
-from pricing.demand.batches import FeatureTable
+from pricing.demand.batches import FeatureTable, Targets
 from pricing.demand.grades import FORTNIGHT, parents_of
 
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a price change
@@ -22,27 +22,6 @@ AFTER = 7  # periods scored after a cut
 COST_MOVE = 0.01  # log change of unit cost in the fortnight before a price change that makes it cost-driven
 
 
-@dataclass(frozen=True)
-class ScoredPeriods:
-    """Scored periods: (event,) product, cutoff before the price change, and step from cutoff to scored period."""
-
-    product: Ints
-    cutoff: Ints
-    step: Ints
-
-    @property
-    def at(self) -> Ints:
-        """(event,) the scored period."""
-        return self.cutoff + self.step
-
-    def __len__(self) -> int:
-        return len(self.product)
-
-    def select(self, rows: Bools) -> "ScoredPeriods":
-        """Select events."""
-        return ScoredPeriods(self.product[rows], self.cutoff[rows], self.step[rows])
-
-
 def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bools:
     """(product, period) True where the price changed from the period before; both have a row, as have enough before."""
     seen, moved = table.seen > 0, np.zeros(table.log_price.shape, np.bool_)
@@ -53,12 +32,12 @@ def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bool
     return moved if own is None else moved & ~own  # the platform's own prices depend on its forecasts
 
 
-def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
+def after_price_changes(table: FeatureTable, moved: Bools) -> Targets:
     """Periods of price changes and those after, while the new price stands: more where a product's changes are few."""
     few = moved.sum(axis=1) < FEW
     price, seen = table.log_price, table.seen > 0
     products, periods = seen.shape
-    found: list[ScoredPeriods] = []
+    found: list[Targets] = []
     unchanged = np.ones((products, periods), bool)  # (product, cutoff)
     for step in range(1, min(SCORED_PERIODS_FEW, periods - 1) + 1):
         last = periods - step
@@ -69,11 +48,11 @@ def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
         if step > SCORED_PERIODS:
             stands &= few[:, None]
         rows, cutoffs = np.nonzero(stands)
-        found.append(ScoredPeriods(rows, cutoffs, np.full(len(rows), step)))
+        found.append(Targets(rows, cutoffs, np.full(len(rows), step)))
     return join(found)
 
 
-def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tuple[ScoredPeriods, Ints]:
+def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tuple[Targets, Ints]:
     """Windows that begin `first` periods after (or before) a price change, and (event,) its period.
 
     The cutoff is just before the window. The price must be constant from the price change, or for windows before it
@@ -88,11 +67,11 @@ def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tu
     for offset in range(ends[0], ends[-1] + 1):
         stood &= seen[rows, at + offset] & (np.abs(price[rows, at + offset] - price[rows, at + ends[0]]) <= SAME_PRICE)
     rows, at = rows[stood], at[stood]
-    parts = [ScoredPeriods(rows, at + first - 1, np.full(len(rows), step)) for step in range(1, SCORED_PERIODS + 1)]
+    parts = [Targets(rows, at + first - 1, np.full(len(rows), step)) for step in range(1, SCORED_PERIODS + 1)]
     return join(parts), np.tile(at, SCORED_PERIODS)
 
 
-def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats, Floats]:
+def after_cuts(table: FeatureTable, moved: Bools) -> tuple[Targets, Floats, Floats]:
     """Up to AFTER periods after the end of a temporary cut, forecast from the day before it began.
 
     With them (event,) the cut's depth in log units, below 0, and its length in periods.
@@ -113,13 +92,13 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats
         now = np.minimum(end + later, seen.shape[1] - 1)
         unchanged &= inside & (np.abs(price[row, now] - before) <= BACK)
         use = np.flatnonzero(unchanged & seen[row, now])
-        found.append(ScoredPeriods(row[use], begin[use] - 1, (now - begin + 1)[use]))
+        found.append(Targets(row[use], begin[use] - 1, (now - begin + 1)[use]))
         kept.append(use)
     which = np.concatenate(kept)
     return join(found), depth[which], (end - begin)[which].astype(np.float64)
 
 
-def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
+def during_tests(table: FeatureTable, tested: Floats) -> Targets:
     """Periods at randomised prices, forecast from the day before the draw, SCORED_PERIODS_FEW periods away at most."""
     drawn = np.isfinite(tested)  # (product, period); log of the price over that without the draw, NaN outside tests
     filled = np.where(drawn, tested, np.inf)
@@ -130,24 +109,24 @@ def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
     start = np.maximum.accumulate(np.where(began, period, 0), axis=1)
     rows, at = np.nonzero(drawn & (table.seen > 0) & (np.cumsum(table.seen > 0, axis=1) > LEAST_ROWS_BEFORE))
     step = at - start[rows, at] + 1
-    events = ScoredPeriods(rows, at - step, step)
+    events = Targets(rows, at - step, step)
     return events.select((events.cutoff >= 0) & (step <= SCORED_PERIODS_FEW))
 
 
-def join(parts: list[ScoredPeriods]) -> ScoredPeriods:
+def join(parts: list[Targets]) -> Targets:
     """Concatenate events."""
-    return ScoredPeriods(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
+    return Targets(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
 
 
 @dataclass(frozen=True)
 class EstimationSample:
     """Scored periods of a panel and their price information, before any demand forecast."""
 
-    moves: ScoredPeriods  # from price changes made by people on
-    before: ScoredPeriods  # just before some of them
-    later: ScoredPeriods  # some time after some of them
-    after: ScoredPeriods  # after temporary cuts
-    tests: ScoredPeriods  # at randomised prices
+    moves: Targets  # from price changes made by people on
+    before: Targets  # just before some of them
+    later: Targets  # some time after some of them
+    after: Targets  # after temporary cuts
+    tests: Targets  # at randomised prices
     coming: Ints  # (before event,) row in `moves` of the first period of the following price change
     past: Ints  # (later event,) row in `moves` of the first period of the preceding price change
     depth: Floats  # (after event,) log depth of the cut, below 0
@@ -161,9 +140,20 @@ class EstimationSample:
     first: Ints  # (parent,) row of its first product
 
     @property
-    def everything(self) -> ScoredPeriods:
-        """Concatenate all events, in the order of `EventForecast`."""
-        return join([self.moves, self.before, self.later, self.after, self.tests])
+    def parts(self) -> dict[str, Targets]:
+        """The scored periods by the names that they have here."""
+        return {
+            "moves": self.moves,
+            "before": self.before,
+            "later": self.later,
+            "after": self.after,
+            "tests": self.tests,
+        }
+
+    @property
+    def everything(self) -> Targets:
+        """All scored periods, part by part."""
+        return join(list(self.parts.values()))
 
 
 def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, own: Bools | None) -> EstimationSample:
@@ -205,7 +195,7 @@ def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, o
     )
 
 
-def _kinds(panel: Panel, table: FeatureTable, moves: ScoredPeriods) -> dict[str, Bools]:
+def _kinds(panel: Panel, table: FeatureTable, moves: Targets) -> dict[str, Bools]:
     """(event,) masks of the kinds of price changes whose elasticities are compared."""
     move = table.log_price[moves.product, moves.at] - table.log_price[moves.product, moves.cutoff]
     size = np.abs(move)

@@ -6,7 +6,7 @@ fit. An estimate is normal around the elasticity itself; all estimates may share
 is a tree, so that messages along it give exact posteriors (Pearl 1988).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,10 @@ class PosteriorElasticities:
     def elasticity(self) -> Floats:
         """(product,) posterior means of the elasticity."""
         return elasticity_of(self.mean, self.sd)
+
+    def of_products(self, parent: Ints) -> "PosteriorElasticities":
+        """Give each product that of its (product,) parent."""
+        return replace(self, mean=self.mean[parent], sd=self.sd[parent])
 
 
 def elasticity_of(mean: Floats, sd: Floats) -> Floats:
