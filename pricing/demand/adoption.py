@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats
 from pricing.config_models import DemandConfig
@@ -26,7 +25,7 @@ def adopt(
     config: DemandConfig,
     *,
     like: DemandModel,
-    tested: NDArray[np.floating] | None = None,
+    tested: Floats | None = None,
     live_since: np.datetime64 | None = None,
 ) -> DemandModel:
     """Model other products of a shop with the networks that a sample of it trained, which `like` models.

@@ -13,7 +13,8 @@ from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import baselines, evaluation
 from pricing.demand.curve import Offers
-from pricing.demand.ensemble import CLASSES, FORECASTERS, bounded, direct_forecast, prior_weights
+from pricing.demand.direct import direct_forecast
+from pricing.demand.ensemble import CLASSES, FORECASTERS, bounded, prior_weights, volume_of
 from pricing.demand.folds import Fold, fitting, walk_forward
 from pricing.demand.levels import LevelForecasts
 from pricing.demand.model import DemandModel, add_products
@@ -125,7 +126,7 @@ def evaluate(
     paths, table = (levels or model.levels()).paths, model.table()
     begin, end = (int(np.searchsorted(panel.dates, day)) for day in (fold.first, fold.last))
     rows = np.searchsorted(panel.product_ids, past.product_ids)
-    classes = evaluation.volume_class(np.nanmean(np.where(past.present, past.units_sold, np.nan), axis=1))
+    classes = np.asarray(CLASSES)[volume_of(past)]
     naive = baselines.seasonal_naive(past, steps=end - begin + 1)
     flat = baselines.flat_median(past)
     parts = []

@@ -13,8 +13,8 @@ from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.data import features
 from pricing.data.ewma import Norms, ewma_features, smoothed_price
 from pricing.data.panel import STEP_DAYS, Period
-from pricing.demand import ensemble
-from pricing.demand.ensemble import Combination
+from pricing.demand import trees
+from pricing.demand.ensemble import FORECASTERS, Combination
 from pricing.demand.forward_pass import Weights, heads, prepare
 from pricing.demand.state import Encoded
 
@@ -84,7 +84,7 @@ class NetworkForecast(NamedTuple):
 class LevelForecasts(NamedTuple):
     """Forecasts of a model's forecasters."""
 
-    paths: Floats  # (forecaster, product, horizon) log factor on level and profile, as in `ensemble.FORECASTERS`
+    paths: Floats  # (forecaster, product, horizon) log factor on level and profile, as in `FORECASTERS`
     lift: Floats  # (product,) as of `NetworkForecast`
     log_size: Floats  # (product,)
 
@@ -183,10 +183,10 @@ def forecast_levels(model: Learnt) -> LevelForecasts:
     """
     products, horizon = len(model.category), model.horizon
     network = network_forecast(model, row_parameters(model), periods=horizon)
-    paths = np.zeros((len(ensemble.FORECASTERS), products, horizon), np.float32)
-    paths[ensemble.FORECASTERS.index("network")] = network.mean[:products]
+    paths = np.zeros((len(FORECASTERS), products, horizon), np.float32)
+    paths[FORECASTERS.index("network")] = network.mean[:products]
     if model.combination.booster.size:
-        paths[ensemble.FORECASTERS.index("booster")] = _tree_paths(model)
+        paths[FORECASTERS.index("booster")] = _tree_paths(model)
     return LevelForecasts(paths, network.lift[:products], network.log_size[:products])
 
 
@@ -197,13 +197,13 @@ def _tree_paths(model: Learnt) -> Floats:
     weekday = features.weekdays(coming_dates(model, horizon), period=model.period)
     gap = model.rival_usual() / model.norms.usual_price
     units = features.restated_columns(tail, model.norms)["restated"]
-    reach = min(ensemble.REACH[model.period], len(tail.dates))
+    reach = min(trees.REACH[model.period], len(tail.dates))
     recent = np.where(tail.present & (tail.censored == 0), units, np.nan)[:, -reach:]
     paths = np.zeros((len(level), horizon), np.float32)
     for begin in range(0, len(level), CHUNK):
         rows = np.arange(begin, min(begin + CHUNK, len(level)))
         known = _known(model, gap[rows], step=np.ones(horizon, np.int64))
-        inputs = ensemble.tree_features(
+        inputs = trees.tree_features(
             period=model.period,
             level=np.repeat(level[rows], horizon),
             slow=np.column_stack([np.repeat(summary[rows], horizon, axis=0), profile[rows][:, weekday].ravel()]),
@@ -213,5 +213,5 @@ def _tree_paths(model: Learnt) -> Floats:
             weekday=np.tile(weekday, len(rows)),
             category=np.repeat(model.category[rows], horizon),
         )
-        paths[rows] = ensemble.predict_trees(text, inputs).reshape(len(rows), -1)
+        paths[rows] = trees.predict_trees(text, inputs).reshape(len(rows), -1)
     return paths

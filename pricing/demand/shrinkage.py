@@ -9,7 +9,6 @@ is a tree, so that messages along it give exact posteriors (Pearl 1988).
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
 
@@ -141,7 +140,7 @@ def _moments(chances: Floats) -> tuple[Floats, Floats]:
     return mean, np.maximum(chances @ GRID**2 - mean**2, 0.0)
 
 
-def _mixed(weights: Floats, parts: list[tuple[NDArray[np.floating], NDArray[np.floating]]]) -> tuple[Floats, Floats]:
+def _mixed(weights: Floats, parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     """Mean and standard deviation of a mixture, from the parts' means and variances."""
     means, variances = (np.stack(values) for values in zip(*parts, strict=True))
     mean = weights @ means

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.config_models import DemandConfig
@@ -14,18 +13,20 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.adoption import initial_norms, own_prices
 from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches, shape_for
 from pricing.demand.competitor import estimate_competitor_effects
-from pricing.demand.ensemble import network_only, prior_weights, train_trees, volume_of
+from pricing.demand.ensemble import network_only, prior_weights, volume_of
+from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
 from pricing.demand.forward_pass import Weights
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells, parents_of
 from pricing.demand.identification import Identified, identify
 from pricing.demand.levels import LevelForecasts, Priors
-from pricing.demand.lifts import learn_lifts, learn_promotion_lift
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Progress, Trainer, with_draw, without_draw
 from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
+from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.shrinkage import elasticity_of
 from pricing.demand.state import encode_panel
+from pricing.demand.trees import train_trees
 from pricing.errors import HistoryError
 
 Calendar = Callable[[Days], Bools]
@@ -57,7 +58,7 @@ def train(
     *,
     calendar: Calendar | None = None,
     out_of_fold: OutOfFold | None = None,
-    tested: NDArray[np.floating] | None = None,
+    tested: Floats | None = None,
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
 ) -> DemandModel:
@@ -90,7 +91,7 @@ def fit(
     *,
     calendar: Calendar | None = None,
     start: WarmStart | None = None,
-    tested: NDArray[np.floating] | None = None,
+    tested: Floats | None = None,
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
 ) -> Trained:
@@ -245,11 +246,10 @@ def _with_forecasters(
     return model.combined(levels, weights=weights, dispersion=combination.dispersion), levels
 
 
-def _category_level(panel: Panel, category: Ints, *, units: Floats) -> NDArray[np.float64]:
+def _category_level(panel: Panel, category: Ints, *, units: Floats) -> Floats:
     """(category,) geometric mean over products of mean units a period, from (product, period) in their own units."""
     log_mean = np.log((units.sum(axis=1) + 0.5) / (panel.present.sum(axis=1) + 1.0))
-    level: NDArray[np.float64] = np.exp(np.bincount(category, log_mean) / np.maximum(np.bincount(category), 1))
-    return level
+    return np.asarray(np.exp(np.bincount(category, log_mean) / np.maximum(np.bincount(category), 1)))
 
 
 def _priors(identified: Identified, panel: Panel, category: Ints, *, level: Floats, units: Units) -> Priors:
