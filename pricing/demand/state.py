@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pricing.arrays import Floats, Ints, Strings
+from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data import features
 from pricing.data.ewma import EwmaState, Norms, blank_ewma_state, select_ewma_state
 from pricing.data.panel import SERIES, STEP_DAYS, Panel
@@ -32,7 +31,7 @@ class State:
     def take(self, rows: Ints) -> "State":
         """Select products by row; a row of −1 is blank."""
         new = (rows < 0)[:, None]
-        hidden, cell = (np.where(new, 0.0, one[rows]).astype(np.float32) for one in (self.hidden, self.cell))
+        hidden, cell = (np.where(new, 0.0, values[rows]).astype(np.float32) for values in (self.hidden, self.cell))
         return State(select_ewma_state(self.memory, rows), hidden, cell)
 
 
@@ -43,7 +42,7 @@ class Encoded:
     state: State  # after the last period
     checkpoint: State  # after the period before `tail` begins
     tail: Panel  # input rows since the checkpoint; corrections replace them and are encoded again
-    digest: NDArray[np.float64]  # (product, 3) `digest` of the rows up to the checkpoint, to detect a changed past
+    digest: Floats  # (product, 3) `digest` of the rows up to the checkpoint, to detect a changed past
 
 
 def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> State:
@@ -62,9 +61,10 @@ def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> St
 
 def _each(combine: Callable[..., Floats], *states: State) -> State:
     """Combine the arrays of several states one by one."""
-    memory = {name: combine(*(getattr(one.memory, name) for one in states)) for name in vars(states[0].memory)}
-    hidden, cell = (combine(*(getattr(one, name) for one in states)) for name in ("hidden", "cell"))
-    return State(EwmaState(**memory), hidden, cell)
+    memories = [vars(state.memory) for state in states]
+    memory = {name: combine(*(each[name] for each in memories)) for name in memories[0]}
+    hidden = combine(*(state.hidden for state in states))
+    return State(EwmaState(**memory), hidden, combine(*(state.cell for state in states)))
 
 
 def blank(weights: Weights, panel: Panel) -> State:
@@ -78,12 +78,11 @@ def encode_panel(weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> 
     return _from(blank(weights, panel), np.zeros((len(panel.product_ids), 3)), weights, panel, norms=norms, tail=tail)
 
 
-def _from(
-    start: State, sums: NDArray[np.float64], weights: Weights, panel: Panel, *, norms: Norms, tail: int
-) -> Encoded:
+def _from(start: State, sums: Floats, weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
     """Encode a panel from a state and the digest of what came before it."""
     cut = max(len(panel.dates) - tail, 0)
-    head, rest = span(panel, 0, cut), span(panel, cut, len(panel.dates))
+    head = span(panel, 0, cut)
+    rest = span(panel, cut, len(panel.dates))
     checkpoint = advance(weights, head, norms=norms, state=start)
     state = advance(weights, rest, norms=norms, state=checkpoint)
     rest = replace(rest, notes=(), events=(), lineage={}, names={}, silent=())  # of which states know nothing
@@ -100,18 +99,21 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
         HistoryError: Periods are missing between the state and the panel, or the past before the checkpoint differs.
     """
     days = STEP_DAYS[panel.period]
-    old, first = encoded.tail, panel.dates[0]
+    old = encoded.tail
     begin = old.dates[0]
+    first = panel.dates[0]
     if first > old.dates[-1] + np.timedelta64(days, "D"):
         raise HistoryError(
             f"the state ends on {old.dates[-1]} and the new rows begin on {first}: the periods between are missing; "
             "give rows from the day after the state's date on"
         )
-    start, sums = encoded.checkpoint, encoded.digest
+    start = encoded.checkpoint
+    sums = encoded.digest
     whole = np.zeros(len(panel.product_ids), bool)
     if first < begin:
         cut = int(np.searchsorted(panel.dates, begin))
-        before, panel = span(panel, 0, cut), span(panel, cut, len(panel.dates))
+        before = span(panel, 0, cut)
+        panel = span(panel, cut, len(panel.dates))
         start, sums = _encode_unread(weights, encoded, before, norms=norms)
         # A product's age gives its first row: a panel that begins by then contains all of its past.
         age = start.memory.age
@@ -128,9 +130,7 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
     return _from(start, sums, weights, overlay(old, panel, whole=whole), norms=norms, tail=tail)
 
 
-def _encode_unread(
-    weights: Weights, encoded: Encoded, before: Panel, *, norms: Norms
-) -> tuple[State, NDArray[np.float64]]:
+def _encode_unread(weights: Weights, encoded: Encoded, before: Panel, *, norms: Norms) -> tuple[State, Floats]:
     """Return checkpoint and digest with the past of products that had none: those that join with a history."""
     unread = (encoded.digest[:, 0] == 0) & (encoded.checkpoint.memory.age == 0)
     rows = np.flatnonzero(unread & before.present.any(axis=1))
@@ -139,7 +139,7 @@ def _encode_unread(
     theirs = before.select(rows)
     fresh = advance(weights, theirs, norms=norms.take(rows), state=blank(weights, theirs))
 
-    def put(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+    def put(old: Floats, new: Floats) -> Floats:
         merged = old.copy()
         merged[rows] = new
         return merged
@@ -172,7 +172,7 @@ def _refuse_single_rows(before: Panel, tail: Panel, *, age: Floats, read: Floats
     )
 
 
-def digest(panel: Panel) -> NDArray[np.float64]:
+def digest(panel: Panel) -> Floats:
     """(product, 3) sums of rows, units and absolute log prices over the panel's periods."""
     rows = panel.present.sum(axis=1).astype(np.float64)
     units = np.where(panel.present, panel.units_sold, 0.0).astype(np.float64).sum(axis=1)
@@ -186,18 +186,19 @@ def span(panel: Panel, start: int, stop: int) -> Panel:
     return replace(panel, dates=panel.dates[start:stop], **cut)
 
 
-def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
+def overlay(old: Panel, new: Panel, *, whole: Bools) -> Panel:
     """Merge old and new periods; where both have a row the new one is used.
 
     An old row absent from the new panel is kept, unless the new panel has the product's `whole` (product,) past.
     """
     days = np.timedelta64(STEP_DAYS[new.period], "D")
-    first, last = min(old.dates[0], new.dates[0]), max(old.dates[-1], new.dates[-1])
-    dates = np.arange(first, last + days, days)
+    first = min(old.dates[0], new.dates[0])
+    dates = np.arange(first, max(old.dates[-1], new.dates[-1]) + days, days)
     at_old, at_new = (int((panel.dates[0] - first) // days) for panel in (old, new))
     columns: dict[str, Any] = {}
     for name in SERIES:
-        before, after = getattr(old, name), getattr(new, name)
+        before = getattr(old, name)
+        after = getattr(new, name)
         shape = (len(before), len(dates))
         merged = np.zeros(shape, bool) if before.dtype == np.bool_ else np.full(shape, np.nan, np.float32)
         merged[:, at_old : at_old + before.shape[1]] = before
@@ -217,14 +218,19 @@ def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
     )
 
 
+def find_rows(names: Strings, wanted: Strings) -> Ints:
+    """(wanted,) the row of each among sorted names; −1 where it is not there."""
+    row = np.minimum(np.searchsorted(names, wanted), max(len(names) - 1, 0))
+    return np.where(names[row] == wanted, row, -1)
+
+
 def expand(panel: Panel, product_ids: Strings) -> Panel:
     """Reorder the panel to `product_ids`; absent products get no rows.
 
     Their holiday flags are those of most products in the period, as for any product without a row.
     """
-    where = np.searchsorted(panel.product_ids, product_ids)
-    where = np.minimum(where, max(len(panel.product_ids) - 1, 0))
-    found = panel.product_ids[where] == product_ids
+    where = find_rows(panel.product_ids, product_ids)
+    found = where >= 0
     holiday = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
     blanks: dict[str, Any] = {"present": False, "is_promo": 0.0, "is_holiday": holiday}
     columns: dict[str, Any] = {}
