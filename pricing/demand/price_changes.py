@@ -1,5 +1,6 @@
 """Select the product-periods that identify elasticities: after and near price changes, after cuts, at random draws."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,32 +25,34 @@ COST_MOVE = 0.01  # log change of unit cost in the fortnight before a price chan
 
 def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bools:
     """(product, period) True where the price changed from the period before; both have a row, as have enough before."""
-    seen, moved = table.seen > 0, np.zeros(table.log_price.shape, np.bool_)
-    with np.errstate(invalid="ignore"):
-        changed = np.abs(np.diff(table.log_price, axis=1)) > SAME_PRICE
-    moved[:, 1:] = changed & seen[:, 1:] & seen[:, :-1]
-    moved[:, 1:] &= np.cumsum(seen, axis=1)[:, :-1] >= LEAST_ROWS_BEFORE
+    seen = table.seen > 0
+    changed = np.abs(np.diff(table.log_price, axis=1)) > SAME_PRICE
+    enough = np.cumsum(seen, axis=1)[:, :-1] >= LEAST_ROWS_BEFORE
+    moved = np.pad(changed & enough & seen[:, 1:] & seen[:, :-1], ((0, 0), (1, 0)))
     return moved if own is None else moved & ~own  # the platform's own prices depend on its forecasts
 
 
 def after_price_changes(table: FeatureTable, moved: Bools) -> Targets:
     """Periods of price changes and those after, while the new price stands: more where a product's changes are few."""
     few = moved.sum(axis=1) < FEW
-    price, seen = table.log_price, table.seen > 0
-    products, periods = seen.shape
-    found: list[Targets] = []
-    unchanged = np.ones((products, periods), bool)  # (product, cutoff)
-    for step in range(1, min(SCORED_PERIODS_FEW, periods - 1) + 1):
-        last = periods - step
-        stands = np.zeros((products, periods), bool)
-        unchanged[:, last:] = False
-        unchanged[:, :last] &= np.abs(price[:, step:] - price[:, 1 : last + 1]) <= SAME_PRICE
-        stands[:, :last] = moved[:, 1 : last + 1] & seen[:, step:] & unchanged[:, :last]
-        if step > SCORED_PERIODS:
-            stands &= few[:, None]
-        rows, cutoffs = np.nonzero(stands)
-        found.append(Targets(rows, cutoffs, np.full(len(rows), step)))
+    row, at = np.nonzero(moved)
+    found = []
+    for later, rows in _while_price_stands(table, row, at, table.log_price[row, at], most=SCORED_PERIODS_FEW):
+        use = rows if later < SCORED_PERIODS else rows[few[row[rows]]]
+        found.append(Targets(row[use], at[use] - 1, np.full(len(use), later + 1)))
     return join(found)
+
+
+def _while_price_stands(
+    table: FeatureTable, product: Ints, begin: Ints, price: Floats, *, most: int, within: float = SAME_PRICE
+) -> Iterator[tuple[int, Ints]]:
+    """Yield how much later than (case,) `begin`, and the cases with a row there whose log price still is `price`."""
+    stands = np.ones(len(product), np.bool_)
+    last = table.seen.shape[1] - 1
+    for later in range(most):
+        now = np.minimum(begin + later, last)
+        stands &= (begin + later <= last) & (np.abs(table.log_price[product, now] - price) <= within)
+        yield later, np.flatnonzero(stands & (table.seen[product, now] > 0))
 
 
 def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tuple[Targets, Ints]:
@@ -58,16 +61,20 @@ def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tu
     The cutoff is just before the window. The price must be constant from the price change, or for windows before it
     from the cutoff, to the window's end.
     """
-    price, seen = table.log_price, table.seen > 0
-    rows, at = np.nonzero(moved)
+    price = table.log_price
+    row, at = np.nonzero(moved)
     inside = (at + first > 0) & (at + first + SCORED_PERIODS <= price.shape[1])
-    rows, at = rows[inside], at[inside]
-    ends = sorted((0 if first > 0 else -1, first - 1, first + SCORED_PERIODS - 1))
-    stood = np.ones(len(rows), bool)
-    for offset in range(ends[0], ends[-1] + 1):
-        stood &= seen[rows, at + offset] & (np.abs(price[rows, at + offset] - price[rows, at + ends[0]]) <= SAME_PRICE)
-    rows, at = rows[stood], at[stood]
-    parts = [Targets(rows, at + first - 1, np.full(len(rows), step)) for step in range(1, SCORED_PERIODS + 1)]
+    row = row[inside]
+    at = at[inside]
+    begin = 0 if first > 0 else first - 1  # from the price change on, or from the cutoff
+    end = first + SCORED_PERIODS if first > 0 else 0
+    stood = np.ones(len(row), np.bool_)
+    for offset in range(begin, end):
+        same = np.abs(price[row, at + offset] - price[row, at + begin]) <= SAME_PRICE
+        stood &= (table.seen[row, at + offset] > 0) & same
+    row = row[stood]
+    at = at[stood]
+    parts = [Targets(row, at + first - 1, np.full(len(row), step)) for step in range(1, SCORED_PERIODS + 1)]
     return join(parts), np.tile(at, SCORED_PERIODS)
 
 
@@ -76,26 +83,25 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[Targets, Floats, Floa
 
     With them (event,) the cut's depth in log units, below 0, and its length in periods.
     """
-    price, seen = table.log_price, table.seen > 0
-    rows, at = np.nonzero(moved)
-    begin, end = at[:-1], at[1:]
-    same = (rows[:-1] == rows[1:]) & (end - begin <= SCORED_PERIODS_FEW - AFTER)
-    row, begin, end = rows[:-1][same], begin[same], end[same]
+    price = table.log_price
+    row, at = np.nonzero(moved)
+    # A cut begins with one price change of a product and ends with its next.
+    same = (row[:-1] == row[1:]) & (np.diff(at) <= SCORED_PERIODS_FEW - AFTER)
+    row = row[:-1][same]
+    begin = at[:-1][same]
+    end = at[1:][same]
     before = price[row, begin - 1]
     depth = price[row, begin] - before
     cut = (depth < -CUT) & (np.abs(price[row, end] - before) <= BACK)
-    row, begin, end, depth, before = (values[cut] for values in (row, begin, end, depth, before))
-    found, kept = [], []
-    unchanged = np.ones(len(row), bool)
-    for later in range(AFTER):
-        inside = end + later < seen.shape[1]
-        now = np.minimum(end + later, seen.shape[1] - 1)
-        unchanged &= inside & (np.abs(price[row, now] - before) <= BACK)
-        use = np.flatnonzero(unchanged & seen[row, now])
-        found.append(Targets(row[use], begin[use] - 1, (now - begin + 1)[use]))
-        kept.append(use)
-    which = np.concatenate(kept)
-    return join(found), depth[which], (end - begin)[which].astype(np.float64)
+    begin = begin[cut]
+    end = end[cut]
+    found = []
+    which = []
+    for later, use in _while_price_stands(table, row[cut], end, before[cut], most=AFTER, within=BACK):
+        found.append(Targets(row[cut][use], begin[use] - 1, (end - begin)[use] + later + 1))
+        which.append(use)
+    of = np.concatenate(which)
+    return join(found), depth[cut][of], (end - begin)[of].astype(np.float64)
 
 
 def during_tests(table: FeatureTable, tested: Floats) -> Targets:
@@ -169,9 +175,10 @@ def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, o
     first = np.flatnonzero(moves.step == 1)
     row_of = np.full(panel.present.shape, -1)
     row_of[moves.product[first], moves.at[first]] = first
-    before, coming = around_price_changes(table, moved, first=-SCORED_PERIODS)
-    later, past = around_price_changes(table, moved, first=LATER)
-    coming, past = row_of[before.product, coming], row_of[later.product, past]
+    before, change = around_price_changes(table, moved, first=-SCORED_PERIODS)
+    coming = row_of[before.product, change]
+    later, change = around_price_changes(table, moved, first=LATER)
+    past = row_of[later.product, change]
     after, depth, lasted = after_cuts(table, moved)
     tests = during_tests(table, drawn)
     first_series, parent = np.unique(parents_of(panel), return_inverse=True)
