@@ -106,8 +106,10 @@ def typical(values: Floats, category: Ints, *, count: int) -> Floats:
 
 def row_parameters(model: Learnt) -> RowParameters:
     """Gather the parameters of every row; a category's own are its prior's or its products' mean."""
-    norms, priors, state = model.norms, model.priors, model.encoded.state
-    level, profile, summary, recent = *ewma_features(state.memory, norms), smoothed_price(state.memory)
+    norms = model.norms
+    priors = model.priors
+    state = model.encoded.state
+    level, profile, summary = ewma_features(state.memory, norms)
     count = len(priors.level)
 
     def stack(own: Floats, category: Floats | None = None) -> Floats:
@@ -123,20 +125,20 @@ def row_parameters(model: Learnt) -> RowParameters:
         prepared=stack(prepare(model.weights, state.hidden, model.category)),
         elasticity=stack(norms.elasticity, priors.elasticity),
         weekend=stack(norms.weekend),
-        recent_price=stack(recent, np.zeros(count)),
+        recent_price=stack(smoothed_price(state.memory), np.zeros(count)),
     )
 
 
 def coming_dates(model: Learnt, periods: int) -> Days:
     """(period,) the dates after the states'."""
     steps = np.arange(1, periods + 1) * STEP_DAYS[model.period]
-    dates: Days = model.encoded.tail.dates[-1] + steps.astype("timedelta64[D]")
-    return dates
+    return np.asarray(model.encoded.tail.dates[-1] + steps.astype("timedelta64[D]"))
 
 
 def network_forecast(model: Learnt, parameters: RowParameters, *, periods: int) -> NetworkForecast:
     """Run the network's heads over the periods after the states, of every row."""
-    kernel, count = model.weights["from_known/kernel"], len(parameters.level)
+    kernel = model.weights["from_known/kernel"]
+    count = len(parameters.level)
     weekday = features.weekdays(coming_dates(model, periods), period=model.period)
     own = parameters.prepared + parameters.summary @ kernel[PROFILE_ROW + 1 :]
     gap = np.concatenate([model.rival_usual() / model.norms.usual_price, np.full(len(model.priors.level), np.nan)])
@@ -181,7 +183,8 @@ def forecast_levels(model: Learnt) -> LevelForecasts:
 
     These are the calendar's holidays, no promotion, and the competitor's usual price; named events are common to all.
     """
-    products, horizon = len(model.category), model.horizon
+    products = len(model.category)
+    horizon = model.horizon
     network = network_forecast(model, row_parameters(model), periods=horizon)
     paths = np.zeros((len(FORECASTERS), products, horizon), np.float32)
     paths[FORECASTERS.index("network")] = network.mean[:products]
@@ -192,7 +195,9 @@ def forecast_levels(model: Learnt) -> LevelForecasts:
 
 def _tree_paths(model: Learnt) -> Floats:
     """(product, horizon) the trees' log factor on level and profile."""
-    tail, horizon, text = model.encoded.tail, model.horizon, model.combination.booster.tobytes()
+    tail = model.encoded.tail
+    horizon = model.horizon
+    text = model.combination.booster.tobytes()
     level, profile, summary = ewma_features(model.encoded.state.memory, model.norms)
     weekday = features.weekdays(coming_dates(model, horizon), period=model.period)
     gap = model.rival_usual() / model.norms.usual_price

@@ -14,13 +14,16 @@ from pricing.arrays import Floats, Ints
 
 # Of 1,851 published elasticities the median is −2.2, the mean −2.6 (Bijmolt, van Heerde and Pieters 2005,
 # doi:10.1509/jmkr.42.2.141.62296); the sd also spans phones, where −15 was found, and what nobody can do without.
-PRIOR_MEDIAN, PRIOR_SD = 2.3, 0.8
-BETWEEN, CATEGORIES = 0.6, 0.5  # shares of PRIOR_SD: products around their category, categories around the level
+PRIOR_MEDIAN = 2.3
+PRIOR_SD = 0.8
+BETWEEN = 0.6  # share of PRIOR_SD: products around their category
+CATEGORIES = 0.5  # likewise, categories around the level
 PLAUSIBLE = (-20.0, -0.2)  # elasticities: fast electronics reach −15, what nobody can do without −0.3
 TAILS = 4.0  # degrees of freedom of the level's prior
 SPREAD_DOUBT = 0.5  # prior standard deviation of the log of both spreads (Gelman 2006, doi:10.1214/06-BA117A)
 GRID = np.linspace(np.log(0.15), np.log(60.0), 121)  # of θ
-_SPREADS, _BIASES = np.linspace(-1.5, 1.5, 3), np.linspace(-2.0, 2.0, 5)  # standard normal points
+_SPREADS = np.linspace(-1.5, 1.5, 3)  # standard normal points
+_BIASES = np.linspace(-2.0, 2.0, 5)  # likewise
 _TINY = 1e-300
 
 
