@@ -125,9 +125,7 @@ class WatchPart(Part):
     emails: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = []  # beside whatever subscribes to the topic
     budget_usd: Annotated[float, Field(gt=0, le=1e7)]  # a month, of which 80 % spent, or all of it forecast, is mailed
     without: list[str] = []  # alarms of `alarms.yaml` that this environment does without
-    guide: Annotated[str, Field(pattern=r"^\S+$")] = (
-        "docs/operator/operating.md"  # with which an alarm's description ends
-    )
+    guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operator/operating.md"  # ends alarms' descriptions
 
 
 class ImagesPart(Part):

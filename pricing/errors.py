@@ -70,9 +70,7 @@ class PlanError(PricingError):
 
     def __init__(self, where: str, *, key: str, violations: Sequence[Violation]) -> None:
         lines = [f"{where}, which {key} names, cannot be used:", *map(str, violations)]
-        lines.append(
-            f"Mend the file (docs/shop/calendar.md shows its columns), or take {key} out of the configuration."
-        )
+        lines.append(f"Mend the file (docs/shop/calendar.md has its columns), or take {key} out of the configuration.")
         super().__init__("\n".join(lines))
 
 

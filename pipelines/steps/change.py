@@ -102,7 +102,7 @@ def decide(
         stays = f"the champion stays {wanted.from_version}" if wanted.from_version else "serving prices by rule"
         print(f"refused: version {number} {because}; {stays}", file=sys.stderr)
         print(
-            "each gate: docs/shop/held.md; --force true --reason WORDS overrules them, in an emergency", file=sys.stderr
+            "each gate: docs/shop/held.md; in an emergency --force true --reason WORDS overrules them", file=sys.stderr
         )
         return EXIT_REFUSED
     return put_in_force(access, wanted, file.config, holds_only=versions[0].holds_only, note=text)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats
 from pricing.config_models import DemandConfig
@@ -26,7 +25,7 @@ def adopt(
     config: DemandConfig,
     *,
     like: DemandModel,
-    tested: NDArray[np.floating] | None = None,
+    tested: Floats | None = None,
     live_since: np.datetime64 | None = None,
 ) -> DemandModel:
     """Model other products of a shop with the networks that a sample of it trained, which `like` models.
@@ -47,7 +46,9 @@ def adopt(
     known = np.isin(panel.categories, like.categories)
     if not known.all():
         raise HistoryError(f"the sample has no product of the category {str(panel.categories[~known][0])!r}")
-    units, priors, norms = find_units(panel.units_sold, panel.categories), like.priors, like.norms
+    units = find_units(panel.units_sold, panel.categories)
+    priors = like.priors
+    norms = like.norms
     lifts = norms.lifts and norms.lifts.with_products(category)
     identified = identify(
         panel,
@@ -59,7 +60,8 @@ def adopt(
         networks=like.networks,
     )
     # What is known of a category is known from the sample: a partition may have few of its products.
-    evidence, told = identified.evidence, np.minimum(priors.grade, CATEGORY)[category]
+    evidence = identified.evidence
+    told = np.minimum(priors.grade, CATEGORY)[category]
     none = evidence.moves + evidence.drawn == 0
     elasticity = np.where(none, priors.elasticity[category], identified.norms.elasticity).astype(np.float32)
     sd = np.where(none, priors.elasticity_sd[category], identified.shrunk.sd).astype(np.float32)

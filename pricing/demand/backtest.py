@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pricing.arrays import Floats
+from pricing.arrays import Floats, Ints
 from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import baselines, evaluation
 from pricing.demand.curve import Offers
-from pricing.demand.ensemble import CLASSES, FORECASTERS, bounded, direct_forecast, prior_weights
+from pricing.demand.direct import direct_forecast
+from pricing.demand.ensemble import CLASSES, FORECASTERS, bounded, prior_weights, volume_of
 from pricing.demand.folds import Fold, fitting, walk_forward
 from pricing.demand.levels import LevelForecasts
 from pricing.demand.model import DemandModel, add_products
@@ -92,8 +93,7 @@ def backtest(
             frames.append(frame)
             if on_fold is not None:
                 on_fold(number, evaluation.figures(frame))
-    trees = model.combination.booster.size > 0
-    prior = prior_weights(len(panel.dates), context=config.context, trees=trees)
+    prior = prior_weights(len(panel.dates), context=config.context, trees=model.combination.booster.size > 0)
     found = OutOfFold(measure_width(frames), choose_weights(frames, prior=prior))
     frame = pd.concat(with_measured_width(frames), ignore_index=True)
     figures = evaluation.figures(frame)
@@ -122,29 +122,21 @@ def evaluate(
     and is no input of the forecast; nothing else of the scored days is read. `levels` holds the forecasters' own
     forecasts, shown beside the combined one and computed when absent; `direct` the (product, period) baseline's.
     """
-    paths, table = (levels or model.levels()).paths, model.table()
-    begin, end = (int(np.searchsorted(panel.dates, day)) for day in (fold.first, fold.last))
+    paths = (levels or model.levels()).paths
+    table = model.table()
     rows = np.searchsorted(panel.product_ids, past.product_ids)
-    classes = evaluation.volume_class(np.nanmean(np.where(past.present, past.units_sold, np.nan), axis=1))
+    begin, end = (int(np.searchsorted(panel.dates, day)) for day in (fold.first, fold.last))
     naive = baselines.seasonal_naive(past, steps=end - begin + 1)
     flat = baselines.flat_median(past)
+    classes = np.asarray(CLASSES)[volume_of(past)]
     parts = []
     for at in range(begin, end + 1):
-        offers = Offers(
-            product=np.arange(len(rows)),
-            category=model.category,
-            date=np.full(len(rows), panel.dates[at]),
-            list_price=panel.list_price[rows, at],
-            comp_price=panel.comp_price[rows, at],
-            is_promo=panel.is_promo[rows, at],
-            periods=np.ones(len(rows), np.int64),
-        )
-        price = panel.price[rows, at]
-        grid = table.curves(offers)(np.where(np.isfinite(price), price, 1.0)[:, None])
-        forecast = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
         ahead = int((panel.dates[at] - fold.cutoff) // np.timedelta64(STEP_DAYS[panel.period], "D"))
-        there = min(ahead, model.horizon) - 1
-        others = bounded(paths[:, :, there]) - paths[0, :, there] - model.combination.factor[:, there + 1]
+        there = min(ahead, model.horizon)
+        others = bounded(paths[:, :, there - 1]) - paths[0, :, there - 1] - model.combination.factor[:, there]
+        price = panel.price[rows, at]
+        grid = table.curves(_asked(panel, rows, at, model))(np.where(np.isfinite(price), price, 1.0)[:, None])
+        forecast = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
         columns: dict[str, Any] = {
             "product_id": past.product_ids,
             "category": past.categories,
@@ -158,18 +150,32 @@ def evaluate(
             "shelf": np.nan_to_num(panel.stock[rows, at].astype(np.float64), nan=np.inf),
             "forecast": forecast,
             **{name: forecast * np.exp(other) for name, other in zip(FORECASTERS, others, strict=True)},
-            **({} if model.combination.booster.size else {"booster": np.nan}),
             "size": grid.first_size * np.exp(-model.combination.narrow),
             "unit": grid.unit,
             "counted": model.counted,
             "naive": naive[:, at - begin],
             "flat": flat,
         }
+        if not model.combination.booster.size:
+            columns["booster"] = np.nan
         if direct is not None:  # a median of counts is a count
             point = direct[:, at - begin]
             columns["direct"] = np.where(model.counted, grid.unit * np.rint(point / grid.unit), point)
         parts.append(pd.DataFrame(columns)[panel.present[rows, at]])
     return with_quantiles(pd.concat(parts, ignore_index=True), DEFAULT_WIDTH)
+
+
+def _asked(panel: Panel, rows: Ints, at: int, model: DemandModel) -> Offers:
+    """Ask for the model's products, `rows` of the panel, what a request in a period would."""
+    return Offers(
+        product=np.arange(len(rows)),
+        category=model.category,
+        date=np.full(len(rows), panel.dates[at]),
+        list_price=panel.list_price[rows, at],
+        comp_price=panel.comp_price[rows, at],
+        is_promo=panel.is_promo[rows, at],
+        periods=np.ones(len(rows), np.int64),
+    )
 
 
 def _known(panel: Panel, fold: Fold) -> Panel:
@@ -205,7 +211,8 @@ def _carried(earlier: Trained, past: Panel) -> WarmStart | None:
     """
     if not np.array_equal(np.unique(past.categories), earlier.model.categories):
         return None
-    grown, old = add_products(earlier.model, past), earlier.start.identified
+    grown = add_products(earlier.model, past)
+    old = earlier.start.identified
     mean = np.log(-grown.norms.elasticity) - 0.5 * grown.elasticity_sd**2
     shrunk = replace(old.shrunk, mean=mean, sd=grown.elasticity_sd)
     identified = replace(old, norms=grown.norms, shrunk=shrunk, grade=grown.grade, evidence=grown.evidence)

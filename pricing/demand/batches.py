@@ -2,23 +2,74 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Bools, Floats, Ints
+from pricing.config_models import DemandConfig
 from pricing.data import features
 from pricing.data.counting_units import in_steps
 from pricing.data.ewma import Norms
-from pricing.data.features import Past
+from pricing.data.features import KNOWN, Past
 from pricing.data.panel import Panel
 
 # Exponent of step sampling: 1 is uniform, above 1 favours near steps, which decide most prices. Uniform sampling makes
 # their error over the noise floor 1 % larger without improving the far ones.
 NEARNESS = 2.0
+SERIES = 64  # products in a batch
 KNOWN_PRICES = 3  # past-price features of the price network
+UNKNOWN_CATEGORY = 0.1  # share of a batch's series that train the unknown category's embedding
 Batch = tuple[list[NDArray[Any]], Floats]  # one training step's inputs and target, see `draw_batches`
+# The network that forecasts, and the two nuisance networks of the elasticities: of demand and of price changes.
+Kind = Literal["forecast", "demand", "price"]
+WIDTH: dict[Kind, int] = {"forecast": KNOWN, "demand": KNOWN + 1, "price": KNOWN + 1 + KNOWN_PRICES}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Dimensions of a network and of its batches."""
+
+    length: int  # periods of past
+    cutoffs: int  # the last ones of them, each followed by forecasts
+    steps: int  # sampled after each cutoff
+    known: int  # features known of a period to come
+    categories: int
+    units: int  # of the LSTM
+
+
+def shape_for(config: DemandConfig, kind: Kind, *, length: int, steps: int, categories: int) -> Shape:
+    """Return the shape of a network that forecasts from the last five sixths of `length` periods of past."""
+    return Shape(
+        length=length,
+        cutoffs=max(length - length // 6, 1),
+        steps=steps,
+        known=WIDTH[kind],
+        categories=categories,
+        units=config.units,
+    )
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Periods to forecast: of which product, from which cutoff, and how many periods after it; all of one shape (…)."""
+
+    product: Ints
+    cutoff: Ints  # the last period known
+    step: Ints  # at least 1
+
+    @property
+    def at(self) -> Ints:
+        """(…) the period forecast."""
+        return self.cutoff + self.step
+
+    def __len__(self) -> int:
+        return len(self.product)
+
+    def select(self, rows: Bools | Ints | slice) -> "Targets":
+        """Select some, of those in one row."""
+        return Targets(self.product[rows], self.cutoff[rows], self.step[rows])
 
 
 @dataclass(frozen=True)
@@ -75,45 +126,41 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
     )
 
 
-def gather_known(
-    table: FeatureTable, rows: Ints, cutoff: Ints, step: Ints, *, flag: bool, prices: bool = False
-) -> Floats:
-    """(…, KNOWN) the network's `known` input for products `rows` at periods cutoff + step; all of one shape (…).
+def gather_known(table: FeatureTable, targets: Targets, kind: Kind) -> Floats:
+    """(…, WIDTH) the `known` input of a network: calendar, holidays, competitor, step, weekday profile, slow features.
 
-    Args:
-        table: The panel's table.
-        rows: Products.
-        cutoff: Period index of the cutoff.
-        step: Periods after it, at least 1.
-        flag: Add the promotion flag as one more, for the nuisance networks.
-        prices: Add KNOWN_PRICES more, for the price network: the log price at the cutoff, seven periods before it, and
-            their difference.
+    The nuisance networks read the promotion flag as well; that of prices also the log price at the cutoff, the one
+    seven periods before it, and their difference.
     """
-    target = cutoff + step
-    common = table.common[rows, target].copy()
-    common[..., -1] = np.log(step) / 3.0
-    profile = table.past.profile[rows, cutoff, table.weekday[target]]
+    rows, cutoff, at = targets.product, targets.cutoff, targets.at
+    common = table.common[rows, at].copy()
+    common[..., -1] = np.log(targets.step) / 3.0
+    profile = table.past.profile[rows, cutoff, table.weekday[at]]
     parts = [common, profile[..., None], table.past.summary[rows, cutoff]]
-    if flag:
-        parts.append(table.promo[rows, target][..., None])
-    if prices:
-        now, before = table.log_price[rows, cutoff], table.log_price[rows, np.maximum(cutoff - 7, 0)]
+    if kind != "forecast":
+        parts.append(table.promo[rows, at][..., None])
+    if kind == "price":
+        now = table.log_price[rows, cutoff]
+        before = table.log_price[rows, np.maximum(cutoff - 7, 0)]
         parts.append(5.0 * np.stack([now, before, now - before], axis=-1))
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
+def baseline(table: FeatureTable, targets: Targets) -> Floats:
+    """(…) log units expected at usual price without the network: level plus weekday profile."""
+    level = table.past.level[targets.product, targets.cutoff]
+    profile = table.past.profile[targets.product, targets.cutoff, table.weekday[targets.at]]
+    return np.asarray(level + profile)
+
+
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What batches are drawn: how many, from which periods, for which network."""
+    """Which batches are drawn: for which network, and from which periods."""
 
-    series: int  # in a batch
-    length: int  # periods of past
-    cutoffs: int  # in each
-    steps: int  # sampled after each cutoff
+    kind: Kind
+    shape: Shape
     horizon: int  # the largest step
     keep: Floats  # (period,) 1.0 where a target period may be trained on (cross-fitting)
-    price: bool = False  # the log price change is the target
-    flag: bool = False  # add the promotion flag
 
 
 def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generator) -> Iterator[Batch]:
@@ -124,38 +171,36 @@ def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generat
     The target is (series, N, M, 4): units sold (or the log price ratio), the log units expected before the network
     speaks, 1.0 where the stock ran out, and the weight in the loss, 0 where there is nothing to learn.
     """
+    shape = plan.shape
     products, periods = table.seen.shape
     unknown = int(table.category.max()) + 1
     active = np.maximum(periods - table.begin, 1).astype(np.float64)
-    back = np.arange(plan.length)
     while True:
-        rows = rng.choice(products, plan.series, p=active / active.sum())
-        earliest = np.minimum(np.maximum(table.begin[rows] - plan.length // 4, 0), periods - plan.length - 1)
-        start = rng.integers(earliest, periods - plan.length)  # (series,)
-        within = start[:, None] + back  # (series, length)
-        cutoff = within[:, plan.length - plan.cutoffs :, None]  # (series, cutoffs, 1)
-        asked = 1 + (plan.horizon * rng.random((plan.series, plan.cutoffs, plan.steps)) ** NEARNESS).astype(np.int64)
+        rows = rng.choice(products, SERIES, p=active / active.sum())
+        earliest = np.minimum(np.maximum(table.begin[rows] - shape.length // 4, 0), periods - shape.length - 1)
+        start = rng.integers(earliest, periods - shape.length)  # (series,)
+        within = start[:, None] + np.arange(shape.length)  # (series, length)
+        cutoff = within[:, shape.length - shape.cutoffs :, None]  # (series, cutoffs, 1)
+        nearness = rng.random((SERIES, shape.cutoffs, shape.steps)) ** NEARNESS
+        asked = 1 + (plan.horizon * nearness).astype(np.int64)
         step = np.minimum(asked, periods - 1 - cutoff)
-        target = cutoff + step
-        who = np.broadcast_to(rows[:, None, None], step.shape)
-        cutoffs = np.broadcast_to(cutoff, step.shape)
-        category = np.where(rng.random(plan.series) < 0.1, unknown, table.category[rows]).astype(np.int32)
-        weight = table.seen[who, target] * plan.keep[target]
-        weight = weight * (cutoffs >= table.begin[who] - 1) * (step == asked)
-        nothing = np.zeros(step.shape, np.float32)
-        if plan.price:
-            actual, offset = table.log_price[who, target] - table.log_price[who, cutoffs], nothing
-        else:
-            actual = table.units[who, target]
-            offset = table.offset[who, target] + baseline(table, who, cutoffs, step)
-        known = gather_known(table, who, cutoffs, step, flag=plan.flag, prices=plan.price)
-        draw = nothing if plan.price or plan.flag else table.draw[who, target]
-        told = [actual, offset, table.censored[who, target], weight.astype(np.float32)]
-        yield [table.past.inputs[rows[:, None], within], known, draw, category], np.stack(told, axis=-1)
+        product = np.broadcast_to(rows[:, None, None], step.shape)
+        targets = Targets(product, np.broadcast_to(cutoff, step.shape), step)
+
+        category = np.where(rng.random(SERIES) < UNKNOWN_CATEGORY, unknown, table.category[rows]).astype(np.int32)
+        weight = table.seen[product, targets.at] * plan.keep[targets.at]
+        weight = weight * (targets.cutoff >= table.begin[product] - 1) * (step == asked)
+        known = gather_known(table, targets, plan.kind)
+        draw = table.draw[product, targets.at] if plan.kind == "forecast" else np.zeros(step.shape, np.float32)
+        censored = table.censored[product, targets.at]
+        target = [*_outcomes(table, targets, plan.kind), censored, weight.astype(np.float32)]
+        yield [table.past.inputs[rows[:, None], within], known, draw, category], np.stack(target, axis=-1)
 
 
-def baseline(table: FeatureTable, rows: Ints, cutoff: Ints, step: Ints) -> Floats:
-    """(…) log units expected at usual price without the network: level plus weekday profile."""
-    profile = table.past.profile[rows, cutoff, table.weekday[cutoff + step]]
-    total: Floats = table.past.level[rows, cutoff] + profile
-    return total
+def _outcomes(table: FeatureTable, targets: Targets, kind: Kind) -> tuple[Floats, Floats]:
+    """(…) what a network is to predict, and the offset that it starts from."""
+    product, at = targets.product, targets.at
+    if kind == "price":
+        change = table.log_price[product, at] - table.log_price[product, targets.cutoff]
+        return change, np.zeros(at.shape, np.float32)
+    return table.units[product, at], table.offset[product, at] + baseline(table, targets)

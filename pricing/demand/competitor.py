@@ -66,13 +66,13 @@ def estimate_competitor_effects(
     It is read from moves that somebody made for a reason: what drove the competitor's price and demand together biases
     it.
     """
-    later, before = _pairs(panel, norms)
+    later, before = _pairs(panel, panel.comp_price, norms)
     change = later.log_units - before.log_units
-    competitor, own = later.comp_price - before.comp_price, later.price - before.price
+    competitor = later.other - before.other
+    own = later.price - before.price
     noise = 1.0 / (later.units + _HALF) + 1.0 / (before.units + _HALF)
     good = np.isfinite(change) & np.isfinite(competitor) & np.isfinite(own)
-    moved: Bools = good & (np.abs(competitor) > MOVED)
-    moves = moved.sum(axis=1)
+    moves = (good & (np.abs(competitor) > MOVED)).sum(axis=1)
     change, competitor, own, noise = (np.where(good, values, 0.0) for values in (change, competitor, own, noise))
     first = _regress(change, competitor, own, weight=_weight(good, noise))
     extra = max(float((first.left**2).sum()) / first.free - float(noise.sum()) / max(int(good.sum()), 1), 0.0)
@@ -126,7 +126,8 @@ def _regress(change: Floats, competitor: Floats, own: Floats, *, weight: Floats)
     told = information > APART * (weight * competitor * competitor).sum(axis=1)  # else it is rounding
     per = np.divide(1.0, information, where=told, out=np.zeros(len(information)))
     whole, follows = ((weight * c * values).sum(axis=1) * per for values in (y, x))
-    y_apart, x_apart = y - whole[:, None] * c, x - follows[:, None] * c  # Frisch and Waugh 1933
+    y_apart = y - whole[:, None] * c  # Frisch and Waugh 1933
+    x_apart = x - follows[:, None] * c
     precision = float((weight * x_apart * x_apart).sum()) + ANSWER_SD**-2
     answer = float((weight * x_apart * y_apart).sum()) / precision
     rows = int((weight > 0).sum())
@@ -152,22 +153,27 @@ class _Spans:
 
     units: Floats
     log_units: Floats
-    price: Floats
-    comp_price: Floats
+    price: Floats  # log of the own price
+    other: Floats  # log of the price of others
 
 
-def _pairs(panel: Panel, norms: Norms) -> tuple[_Spans, _Spans]:
-    """Every span but the first, and the one before it, over the periods that count in both."""
-    length, periods = SPAN[panel.period], len(panel.dates)
+def _pairs(panel: Panel, other_price: Floats, norms: Norms) -> tuple[_Spans, _Spans]:
+    """Every span but the first, and the one before it, over the periods that count in both.
+
+    `other_price` is (product, period) the price of others beside the own one, here the competitor's.
+    """
+    length = SPAN[panel.period]
+    periods = len(panel.dates)
     spans = periods // length
 
     def folded(values: Floats) -> Floats:  # (product, span, period of the span), up to the last day
         return values[:, periods - spans * length :].reshape(len(values), spans, length).astype(np.float64)
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        price, comp_price = folded(np.log(panel.price)), folded(np.log(panel.comp_price))
+        price = folded(np.log(panel.price))
+        other = folded(np.log(other_price))
     counts = folded((panel.present & ~panel.censored & (panel.is_promo < 0.5)).astype(np.float64)) > 0
-    counts &= np.isfinite(price) & np.isfinite(comp_price)
+    counts &= np.isfinite(price) & np.isfinite(other)
     both = counts[:, 1:] & counts[:, :-1]
     units = folded(restated_units(panel, norms))
     count = both.sum(axis=2)
@@ -175,7 +181,7 @@ def _pairs(panel: Panel, norms: Norms) -> tuple[_Spans, _Spans]:
 
     def over(part: slice) -> _Spans:
         total = np.where(both, units[:, part], 0.0).sum(axis=2)
-        sums = (np.where(both, values[:, part], 0.0).sum(axis=2) for values in (price, comp_price))
+        sums = (np.where(both, values[:, part], 0.0).sum(axis=2) for values in (price, other))
         mean = (np.where(enough, each / np.maximum(count, 1), np.nan) for each in sums)
         return _Spans(total, np.where(enough, np.log(total + _HALF), np.nan), *mean)
 

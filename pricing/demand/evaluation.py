@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import special, stats
 
-from pricing.arrays import Floats
+from pricing.arrays import Bools, Floats
 from pricing.demand.baselines import NAMES, baseline_of, sales_rows
-from pricing.demand.ensemble import CLASSES, volume_rows
+from pricing.demand.ensemble import CLASSES
 
 LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is numerically a Poisson distribution
 LEAST_MEAN = 1e-6  # units a period
@@ -22,7 +21,7 @@ _NO_TAIL = 1e-7  # probability of selling out below which the stock does not cha
 _BREAKS = (-10.0, 8.0, 40.0)  # standard deviations from the mean between which the tail is integrated
 
 
-def quantile(level: float, *, mean: Floats, size: Floats, counted: NDArray[np.bool_]) -> Floats:
+def quantile(level: float, *, mean: Floats, size: Floats, counted: Bools) -> Floats:
     """Quantile of demand at probability `level`, whole where `counted`, else interpolated as in `sales_transform`.
 
     All is (row,); the mean is above 0, in counting units.
@@ -187,7 +186,7 @@ def _integrated_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
     return np.asarray(total + slope / 24.0)  # next term of the Euler–Maclaurin expansion
 
 
-def _forecast(mean: Floats, size: Floats) -> tuple[NDArray[np.bool_], Floats, Floats]:
+def _forecast(mean: Floats, size: Floats) -> tuple[Bools, Floats, Floats]:
     """(row,) whether the forecast is known, and its mean and size clipped to the computable range."""
     known = np.isfinite(mean) & (size > 0)
     centre = np.where(known, np.maximum(mean, LEAST_MEAN), 1.0).astype(np.float64)
@@ -220,11 +219,6 @@ def coverage(frame: pd.DataFrame, *, level: float) -> float:
     """Share of actuals inside the central interval of `level`; see `share_inside`."""
     inside = share_inside(frame["pit_low"].to_numpy(), frame["pit_high"].to_numpy(), level=level)
     return float(inside.mean()) if len(frame) else float("nan")
-
-
-def volume_class(mean_units: Floats) -> NDArray[np.str_]:
-    """(product,) third of the products by mean units: low, mid or high."""
-    return np.asarray(CLASSES)[volume_rows(mean_units)]
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Any]:

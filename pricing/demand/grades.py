@@ -20,7 +20,8 @@ LEAST_MOVE = 0.02  # log units
 STANDS: dict[Period, int] = {"day": 3, "week": 1}  # periods that a new price must stand
 FORTNIGHT: dict[Period, int] = {"day": 14, "week": 2}  # periods
 LEAST_FORTNIGHTS = 4  # with moves, or with random draws, for a usable standard error
-LEAST_MOVES, LEAST_MOVED = 8, 3  # of a category, and its products that made them
+LEAST_MOVES = 8  # of a category
+LEAST_MOVED = 3  # its products that made them
 
 # Objections to an estimate, which widen it; bit n of `Evidence.flags` is FLAGS[n].
 FLAGS = ("trend", "dip_after_cut", "kinds_disagree")
@@ -79,7 +80,8 @@ def gather_evidence(panel: Panel, *, own: Bools | None = None, tested: Floats | 
 
 def moves_of(price: Floats, present: Bools, *, period: Period) -> Bools:
     """(product, period) True where a move begins, and stands; prices of periods without a row are those before."""
-    log_price, moved = np.log(price), np.zeros(price.shape, np.bool_)
+    log_price = np.log(price)
+    moved = np.zeros(price.shape, np.bool_)
     with np.errstate(invalid="ignore"):
         moved[:, 1:] = present[:, 1:] & (np.abs(np.diff(log_price, axis=1)) >= LEAST_MOVE - 1e-6)
         for later in range(1, STANDS[period]):

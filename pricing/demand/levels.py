@@ -13,9 +13,10 @@ from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.data import features
 from pricing.data.ewma import Norms, ewma_features, smoothed_price
 from pricing.data.panel import STEP_DAYS, Period
-from pricing.demand import ensemble
-from pricing.demand.ensemble import Combination
-from pricing.demand.state import Encoded, Weights, heads, prepare
+from pricing.demand import trees
+from pricing.demand.ensemble import FORECASTERS, Combination
+from pricing.demand.forward_pass import Weights, heads, prepare
+from pricing.demand.state import Encoded
 
 # Row of the network's `known` input: before it `features.known_features` lays out 8 waves, 4 holidays, gap, known and
 # step, after it the summary follows.
@@ -83,7 +84,7 @@ class NetworkForecast(NamedTuple):
 class LevelForecasts(NamedTuple):
     """Forecasts of a model's forecasters."""
 
-    paths: Floats  # (forecaster, product, horizon) log factor on level and profile, as in `ensemble.FORECASTERS`
+    paths: Floats  # (forecaster, product, horizon) log factor on level and profile, as in `FORECASTERS`
     lift: Floats  # (product,) as of `NetworkForecast`
     log_size: Floats  # (product,)
 
@@ -105,8 +106,10 @@ def typical(values: Floats, category: Ints, *, count: int) -> Floats:
 
 def row_parameters(model: Learnt) -> RowParameters:
     """Gather the parameters of every row; a category's own are its prior's or its products' mean."""
-    norms, priors, state = model.norms, model.priors, model.encoded.state
-    level, profile, summary, recent = *ewma_features(state.memory, norms), smoothed_price(state.memory)
+    norms = model.norms
+    priors = model.priors
+    state = model.encoded.state
+    level, profile, summary = ewma_features(state.memory, norms)
     count = len(priors.level)
 
     def stack(own: Floats, category: Floats | None = None) -> Floats:
@@ -122,20 +125,20 @@ def row_parameters(model: Learnt) -> RowParameters:
         prepared=stack(prepare(model.weights, state.hidden, model.category)),
         elasticity=stack(norms.elasticity, priors.elasticity),
         weekend=stack(norms.weekend),
-        recent_price=stack(recent, np.zeros(count)),
+        recent_price=stack(smoothed_price(state.memory), np.zeros(count)),
     )
 
 
 def coming_dates(model: Learnt, periods: int) -> Days:
     """(period,) the dates after the states'."""
     steps = np.arange(1, periods + 1) * STEP_DAYS[model.period]
-    dates: Days = model.encoded.tail.dates[-1] + steps.astype("timedelta64[D]")
-    return dates
+    return np.asarray(model.encoded.tail.dates[-1] + steps.astype("timedelta64[D]"))
 
 
 def network_forecast(model: Learnt, parameters: RowParameters, *, periods: int) -> NetworkForecast:
     """Run the network's heads over the periods after the states, of every row."""
-    kernel, count = model.weights["from_known/kernel"], len(parameters.level)
+    kernel = model.weights["from_known/kernel"]
+    count = len(parameters.level)
     weekday = features.weekdays(coming_dates(model, periods), period=model.period)
     own = parameters.prepared + parameters.summary @ kernel[PROFILE_ROW + 1 :]
     gap = np.concatenate([model.rival_usual() / model.norms.usual_price, np.full(len(model.priors.level), np.nan)])
@@ -180,29 +183,32 @@ def forecast_levels(model: Learnt) -> LevelForecasts:
 
     These are the calendar's holidays, no promotion, and the competitor's usual price; named events are common to all.
     """
-    products, horizon = len(model.category), model.horizon
+    products = len(model.category)
+    horizon = model.horizon
     network = network_forecast(model, row_parameters(model), periods=horizon)
-    paths = np.zeros((len(ensemble.FORECASTERS), products, horizon), np.float32)
-    paths[ensemble.FORECASTERS.index("network")] = network.mean[:products]
+    paths = np.zeros((len(FORECASTERS), products, horizon), np.float32)
+    paths[FORECASTERS.index("network")] = network.mean[:products]
     if model.combination.booster.size:
-        paths[ensemble.FORECASTERS.index("booster")] = _tree_paths(model)
+        paths[FORECASTERS.index("booster")] = _tree_paths(model)
     return LevelForecasts(paths, network.lift[:products], network.log_size[:products])
 
 
 def _tree_paths(model: Learnt) -> Floats:
     """(product, horizon) the trees' log factor on level and profile."""
-    tail, horizon, text = model.encoded.tail, model.horizon, model.combination.booster.tobytes()
+    tail = model.encoded.tail
+    horizon = model.horizon
+    text = model.combination.booster.tobytes()
     level, profile, summary = ewma_features(model.encoded.state.memory, model.norms)
     weekday = features.weekdays(coming_dates(model, horizon), period=model.period)
     gap = model.rival_usual() / model.norms.usual_price
     units = features.restated_columns(tail, model.norms)["restated"]
-    reach = min(ensemble.REACH[model.period], len(tail.dates))
+    reach = min(trees.REACH[model.period], len(tail.dates))
     recent = np.where(tail.present & (tail.censored == 0), units, np.nan)[:, -reach:]
     paths = np.zeros((len(level), horizon), np.float32)
     for begin in range(0, len(level), CHUNK):
         rows = np.arange(begin, min(begin + CHUNK, len(level)))
         known = _known(model, gap[rows], step=np.ones(horizon, np.int64))
-        inputs = ensemble.tree_features(
+        inputs = trees.tree_features(
             period=model.period,
             level=np.repeat(level[rows], horizon),
             slow=np.column_stack([np.repeat(summary[rows], horizon, axis=0), profile[rows][:, weekday].ravel()]),
@@ -212,5 +218,5 @@ def _tree_paths(model: Learnt) -> Floats:
             weekday=np.tile(weekday, len(rows)),
             category=np.repeat(model.category[rows], horizon),
         )
-        paths[rows] = ensemble.predict_trees(text, inputs).reshape(len(rows), -1)
+        paths[rows] = trees.predict_trees(text, inputs).reshape(len(rows), -1)
     return paths

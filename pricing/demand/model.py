@@ -14,6 +14,7 @@ from pricing.data.ewma import Norms, has_own_history
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.ensemble import combined_factor, extend_combination, own_noise
+from pricing.demand.forward_pass import Networks
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
 from pricing.demand.levels import (
     Learnt,
@@ -25,7 +26,7 @@ from pricing.demand.levels import (
     row_parameters,
     typical,
 )
-from pricing.demand.state import Networks, State, add_blank_states, carry, encode_panel, expand
+from pricing.demand.state import State, add_blank_states, carry, encode_panel, expand, find_rows
 from pricing.demand.table import WEEK, DemandTable
 from pricing.errors import HistoryError
 
@@ -61,31 +62,36 @@ class DemandModel(Learnt):
 
     def table(self) -> DemandTable:
         """Write the table that a version serves; see `table.DemandTable`."""
-        parameters, products, count = row_parameters(self), len(self.product_ids), len(self.priors.level)
+        rows = row_parameters(self)
+        products = len(self.product_ids)
         periods = self.horizon + WEEK[self.period]
-        nothing = np.full(count, np.nan, np.float32)
-        network, dates = network_forecast(self, parameters, periods=periods), coming_dates(self, periods)
+        dates = coming_dates(self, periods)
+        network = network_forecast(self, rows, periods=periods)
         # The level is known best where the product was lately sold, so there the curves of all elasticities meet.
         weekend = features.weekends(dates, period=self.period)
-        strength = parameters.elasticity[:, None] * (1.0 + parameters.weekend[:, None] * weekend)
-        profile = parameters.profile[:, features.weekdays(dates, period=self.period)]
-        levels = parameters.level[:, None] + profile + network.mean + parameters.recent_price[:, None] * strength
+        strength = rows.elasticity[:, None] * (1.0 + rows.weekend[:, None] * weekend)
+        profile = rows.profile[:, features.weekdays(dates, period=self.period)]
+        levels = rows.level[:, None] + profile + network.mean + rows.recent_price[:, None] * strength
         ahead = np.minimum(np.arange(1, periods + 1), self.combination.factor.shape[1] - 1)
         levels[:products] += self.combination.factor[:, ahead]
         log_size = network.log_size.copy()
         log_size[:products] += self.combination.narrow
-        rival = 0.0 if self.competitor is None else np.maximum(np.nan_to_num(self.competitor.mean), 0.0)
+        rival = np.zeros(products) if self.competitor is None else np.maximum(np.nan_to_num(self.competitor.mean), 0.0)
+
+        def of_products(values: Floats, otherwise: float = np.nan) -> Floats:
+            return np.append(values, np.full(len(self.priors.level), otherwise))
+
         columns = {
             "levels": levels,
-            "reference": np.concatenate([self.norms.usual_price * np.exp(parameters.recent_price[:products]), nothing]),
-            "list_price": np.concatenate([self.list_price, nothing]),
+            "reference": of_products(self.norms.usual_price * np.exp(rows.recent_price[:products])),
+            "list_price": of_products(self.list_price),
             "size": np.exp(log_size),
-            "elasticity": parameters.elasticity,
-            "elasticity_sd": np.concatenate([self.elasticity_sd, self.priors.elasticity_sd]),
-            "weekend": parameters.weekend,
+            "elasticity": rows.elasticity,
+            "elasticity_sd": np.append(self.elasticity_sd, self.priors.elasticity_sd),
+            "weekend": rows.weekend,
             "promotion": network.lift,
-            "rival": np.concatenate([np.broadcast_to(rival, products), np.zeros(count)]),
-            "rival_usual": np.concatenate([self.rival_usual(), nothing]),
+            "rival": of_products(rival, 0.0),
+            "rival_usual": of_products(self.rival_usual()),
         }
         return DemandTable(
             product_ids=self.product_ids,
@@ -96,9 +102,9 @@ class DemandModel(Learnt):
             horizon=self.horizon,
             state_date=self.state_date,
             level_error=self.level_error,
-            unit=parameters.unit,
+            unit=rows.unit,
             lifts=self.norms.lifts and self.norms.lifts.since(self.encoded.tail.dates[-1]),
-            grade=np.concatenate([self.grade, np.minimum(self.priors.grade, CATEGORY)]),
+            grade=np.append(self.grade, np.minimum(self.priors.grade, CATEGORY)),
             own=has_own_history(self.encoded.state.memory, periods=self.own_periods, period=self.period),
             evidence=self.evidence,
             competitor=self.competitor,
@@ -140,28 +146,21 @@ class DemandModel(Learnt):
             HistoryError: The panel is of another grain, ends before the state, leaves a gap after it, or changes the
                 past before the checkpoint; or it is not the whole history although `rebuild` is set.
         """
-        if panel.period != self.period:
-            raise HistoryError(f"the model reads one row a {self.period}, the panel has one a {panel.period}")
-        if panel.dates[-1].astype(dt.date) < self.state_date:
-            raise HistoryError(f"the panel ends on {panel.dates[-1]}, before the state's date {self.state_date}")
-        grown, days = add_products(self, panel), np.timedelta64(STEP_DAYS[self.period], "D")
+        self._refuse_other_history(panel, rebuild=rebuild)
+        tail = self.encoded.tail
+        grown = add_products(self, panel)
         if grown.norms.lifts is not None:  # the calendar is kept where the panel has none
-            since, until = np.datetime64(self.state_date), panel.dates[-1] + (len(self.holidays) - 1) * days
+            until = panel.dates[-1] + np.timedelta64((len(self.holidays) - 1) * STEP_DAYS[self.period], "D")
+            since = np.datetime64(self.state_date)
             lifts = grown.norms.lifts.with_calendar(panel.events, since=since, until=until, period=self.period)
             grown = replace(grown, norms=replace(grown.norms, lifts=lifts))
         aligned = replace(expand(panel, grown.product_ids), parent_ids=grown.encoded.tail.parent_ids)
-        tail = len(self.encoded.tail.dates)
-        begin = self.encoded.tail.dates[-1] - (int(self.encoded.state.memory.age.max(initial=0.0)) - 1) * days
-        if rebuild and panel.dates[0] > begin:
-            raise HistoryError(
-                f"the panel begins on {panel.dates[0]}, the history that was read on {begin}: encoding it from scratch "
-                "would forget what lies between; give the whole history, or train anew on what there is"
-            )
+        periods = len(tail.dates)
         if rebuild:
-            encoded = encode_panel(self.weights, aligned, norms=grown.norms, tail=tail)
+            encoded = encode_panel(self.weights, aligned, norms=grown.norms, tail=periods)
         else:
-            encoded = carry(self.weights, grown.encoded, aligned, norms=grown.norms, tail=tail)
-        ahead = int((panel.dates[-1] - self.encoded.tail.dates[-1]) // days)
+            encoded = carry(self.weights, grown.encoded, aligned, norms=grown.norms, tail=periods)
+        ahead = int((panel.dates[-1] - tail.dates[-1]) // np.timedelta64(STEP_DAYS[self.period], "D"))
         last = encoded.tail.list_price[:, -1]
         carried = replace(
             grown,
@@ -170,6 +169,20 @@ class DemandModel(Learnt):
             holidays=np.concatenate([self.holidays[ahead:], np.zeros(min(ahead, len(self.holidays)), np.float32)]),
         )
         return carried.with_levels()
+
+    def _refuse_other_history(self, panel: Panel, *, rebuild: bool) -> None:
+        """Raise HistoryError where `refresh` cannot go on from the state by a panel, whatever its rows."""
+        if panel.period != self.period:
+            raise HistoryError(f"the model reads one row a {self.period}, the panel has one a {panel.period}")
+        if panel.dates[-1].astype(dt.date) < self.state_date:
+            raise HistoryError(f"the panel ends on {panel.dates[-1]}, before the state's date {self.state_date}")
+        oldest = int(self.encoded.state.memory.age.max(initial=0.0)) - 1
+        begin = self.encoded.tail.dates[-1] - np.timedelta64(oldest * STEP_DAYS[self.period], "D")
+        if rebuild and panel.dates[0] > begin:
+            raise HistoryError(
+                f"the panel begins on {panel.dates[0]}, the history that was read on {begin}: encoding it from scratch "
+                "would forget what lies between; give the whole history, or train anew on what there is"
+            )
 
     def with_levels(self) -> "DemandModel":
         """Recompute the forecasters' levels from the states and the calendar, with the same combination weights."""
@@ -206,13 +219,13 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
     new = panel.select(~known)
     ids = np.concatenate([model.product_ids, new.product_ids])
     order = np.argsort(ids, kind="stable")
-    place = np.minimum(np.searchsorted(model.categories, new.categories), max(len(model.categories) - 1, 0))
-    category = np.where(model.categories[place] == new.categories, place, len(model.categories))
+    category = find_rows(model.categories, new.categories)
+    category = np.where(category >= 0, category, len(model.categories))
     own_parents = new.product_ids if new.parent_ids is None else new.parent_ids
     parents, first = np.unique(model.parent_ids, return_index=True)
-    place = np.minimum(np.searchsorted(parents, own_parents), max(len(parents) - 1, 0))
-    shares = parents[place] == own_parents  # (new,) whether the model knows a product of the same parent
-    sibling = np.where(shares, first[place], 0)
+    place = find_rows(parents, own_parents)
+    shares = place >= 0  # (new,) whether the model knows a product of the same parent
+    sibling = first[place]
 
     def joined(own: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([own, more])[order].astype(own.dtype)
@@ -220,7 +233,9 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
     def inherited(own: NDArray[Any], otherwise: NDArray[Any]) -> NDArray[Any]:
         return joined(own, np.where(shares, own[sibling], otherwise))
 
-    priors, old, nothing = model.priors, model.norms, vars(blank_evidence(len(new.product_ids)))
+    priors = model.priors
+    old = model.norms
+    nothing = vars(blank_evidence(len(new.product_ids)))
     norms = Norms(
         usual_price=joined(old.usual_price, row_median(np.where(new.present, new.price, np.nan))),
         unit=joined(old.unit, priors.unit[category]),
@@ -230,7 +245,7 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
         promotion=joined(old.promotion, typical(old.promotion, model.category, count=len(priors.level))[category]),
         lifts=old.lifts and old.lifts.with_products(np.concatenate([old.lifts.category, category])[order]),
     )
-    rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(new.product_ids), -1)])[order]
+    rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(category), -1)])[order]
     encoded = add_blank_states(model.encoded, ids[order], rows)
     if shares.any() or model.encoded.tail.parent_ids is not None:
         # No elasticity was estimated for a parent that the model does not know: such a product is its own.

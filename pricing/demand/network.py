@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,12 +19,11 @@ import keras
 from keras import ops
 
 from pricing.arrays import Floats
-from pricing.data.features import launched
-from pricing.demand.batches import Batch
-from pricing.demand.state import LOG_SIZE_LIMITS
+from pricing.data.features import PAST, launched
+from pricing.demand.batches import Batch, Shape
+from pricing.demand.forward_pass import LOG_SIZE_LIMITS, Weights
 from pricing.errors import TrainingError
 
-Weights = dict[str, Floats]
 Progress = Callable[[str], None]
 Watcher = Callable[[int, float], None]
 Tensor = Any  # a backend tensor; Keras has no type for it
@@ -39,19 +37,6 @@ _WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 _FAR = 1.0  # z-score at which the tail switches to a geometric series: slopes of the two differ least there
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Dimensions of a network: periods of past, cutoffs, steps, past and known features, categories, LSTM units."""
-
-    length: int
-    cutoffs: int
-    steps: int
-    past: int
-    known: int
-    categories: int
-    units: int
-
-
 def build_network(shape: Shape) -> keras.Model:
     """Build the network, uncompiled: (past, known, draw, category) → (series, N, M, 2).
 
@@ -59,7 +44,7 @@ def build_network(shape: Shape) -> keras.Model:
     only through the offset and the draw, whose effect is positive by construction, so that demand can only fall in
     price.
     """
-    past = keras.Input((shape.length, shape.past), name="past")
+    past = keras.Input((shape.length, PAST), name="past")
     known = keras.Input((shape.cutoffs, shape.steps, shape.known), name="known")
     draw = keras.Input((shape.cutoffs, shape.steps), name="draw")
     category = keras.Input((), dtype="int32", name="category")

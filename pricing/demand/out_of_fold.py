@@ -28,7 +28,8 @@ PARTS = 4  # candidate weights are multiples of a quarter
 ALIKE = 1e-9  # of the units sold: scores closer than this are ties
 _NUDGE = 1e-3  # step in log level of the numerical derivative of expected sales
 _FACTORS = np.linspace(-1.5, 1.5, 13)  # candidate log factors on the size
-_SHARES = np.array([p for p in product(range(PARTS + 1), repeat=len(FORECASTERS)) if sum(p) == PARTS]) / PARTS
+_PARTITIONS = [parts for parts in product(range(PARTS + 1), repeat=len(FORECASTERS)) if sum(parts) == PARTS]
+_SHARES = np.array(_PARTITIONS) / PARTS  # (candidate, forecaster) combination weights
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,44 @@ def with_quantiles(frame: pd.DataFrame, width: Width) -> pd.DataFrame:
     demand limited by `shelf`: `expected` is their mean, `pit_low`, `pit_high` and `crps` score them. All but the PIT
     are in the units of `actual`.
     """
-    unit, counted = frame["unit"].to_numpy(np.float64), frame["counted"].to_numpy(np.bool_)
+    sales = _Sales.of(frame)
     place = {name: number for number, name in enumerate(CLASSES)}
     row = frame["volume_class"].map(place).fillna(len(CLASSES)).to_numpy(np.int64)
-    mean = np.maximum(frame["forecast"].to_numpy(np.float64) / unit, LEAST_MEAN)
-    size = frame["size"].to_numpy(np.float64) * np.exp(width.dispersion[row])
-    columns = {name: unit * quantile(q, mean=mean, size=size, counted=counted) for name, q in QUANTILES.items()}
-    sold, shelf = (in_steps(frame[name].to_numpy(np.float64), unit) for name in ("actual", "shelf"))
-    given = {"mean": mean, "size": size, "shelf": shelf}
-    columns["expected"] = unit * sales_moments(**given)[0]
-    columns["pit_low"], columns["pit_high"] = sales_transform(sold, **given)
-    columns["crps"] = unit * sales_score(sold, **given)
+    mean = np.maximum(sales.read("forecast"), LEAST_MEAN)
+    size = sales.size * np.exp(width.dispersion[row])
+    counted = frame["counted"].to_numpy(np.bool_)
+    columns: dict[str, Floats] = {
+        name: sales.unit * quantile(level, mean=mean, size=size, counted=counted) for name, level in QUANTILES.items()
+    }
+    columns["expected"] = sales.unit * sales_moments(mean=mean, size=size, shelf=sales.shelf)[0]
+    columns["pit_low"], columns["pit_high"] = sales_transform(sales.sold, mean=mean, size=size, shelf=sales.shelf)
+    columns["crps"] = sales.crps(mean, size)
     return frame.assign(**columns)
+
+
+@dataclass(frozen=True)
+class _Sales:
+    """Columns of an evaluation frame, counted in each product's own unit; all (row,)."""
+
+    frame: pd.DataFrame
+    unit: Floats
+    sold: Floats
+    shelf: Floats
+    size: Floats  # of the negative binomial
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> "_Sales":
+        unit = frame["unit"].to_numpy(np.float64)
+        sold, shelf = (in_steps(frame[name].to_numpy(np.float64), unit) for name in ("actual", "shelf"))
+        return cls(frame, unit, sold, shelf, frame["size"].to_numpy(np.float64))
+
+    def read(self, name: str) -> Floats:
+        """Return a column in counting units."""
+        return np.asarray(self.frame[name].to_numpy(np.float64) / self.unit)
+
+    def crps(self, mean: Floats, size: Floats) -> Floats:
+        """Score forecasts in counting units; the result is in the units of `actual`."""
+        return np.asarray(self.unit * sales_score(self.sold, mean=mean, size=size, shelf=self.shelf))
 
 
 def with_measured_width(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -100,10 +127,9 @@ def measure_width(frames: list[pd.DataFrame]) -> Width:
     def sharpest(scored: pd.DataFrame, otherwise: Floats) -> Floats:
         if scored.empty:
             return otherwise
-        some = _spread_rows(scored)
-        unit, size = some["unit"].to_numpy(np.float64), some["size"].to_numpy(np.float64)
-        mean = np.maximum(some["demand"].to_numpy(np.float64) / unit, LEAST_MEAN)
-        scores = [_crps(some, mean, size * np.exp(one)) for one in _FACTORS]
+        sales = _Sales.of(_spread_rows(scored))
+        mean = np.maximum(sales.read("demand"), LEAST_MEAN)
+        scores = [float(sales.crps(mean, sales.size * np.exp(factor)).sum()) for factor in _FACTORS]
         return np.asarray(_FACTORS[int(np.argmin(scores))])
 
     dispersion = _by_class(frame.assign(demand=frame["forecast"]), sharpest, default=np.zeros(()))
@@ -119,26 +145,7 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     the level (1 with unlimited stock, less where stock runs out), ε² (a² + b² × step) is expected, so that a sum has
     weight ε⁴. If all steps fall into one sum, b keeps its default.
     """
-    scored = sales_rows(frame.assign(demand=frame["forecast"]))
-    unit = scored["unit"].to_numpy(np.float64)
-    demand = scored["demand"].to_numpy(np.float64) / unit
-    given = {"size": scored["size"].to_numpy(np.float64), "shelf": in_steps(scored["shelf"].to_numpy(np.float64), unit)}
-    expected, spread = sales_moments(mean=demand, **given)
-    more = sales_moments(mean=np.maximum(demand, LEAST_MEAN) * np.exp(_NUDGE), **given)[0]
-    days = (scored["date"].to_numpy() - scored["cutoff"].to_numpy()) / np.timedelta64(1, "D")
-    weekly = len(scored) > 0 and bool(np.median(days / scored["step"].to_numpy()) > WEEKLY)
-    scored = scored.assign(
-        chunk=(scored["step"] - 1) // (2 if weekly else 7),
-        actual=scored["actual"] / unit,
-        forecast=expected,
-        spread=spread,
-        follows=(more - expected) / np.expm1(_NUDGE),
-    )
-    groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
-    sums = groups[["actual", "forecast", "spread", "follows"]].sum()
-    sums = sums.assign(rows=groups.size(), step=groups["step"].mean()).reset_index()
-    # The size includes the shared error, so count noise of n periods already contains 1/n of it.
-    sums = sums[(sums["rows"] > 1) & (sums["forecast"] >= 5.0)]
+    sums = _sums_of_weeks(sales_rows(frame.assign(demand=frame["forecast"])))
     if len(sums) < LEAST_SUMS:
         return LEVEL_ERROR
     error = np.log((sums["actual"] + 0.5) / (sums["forecast"] + 0.5))
@@ -152,6 +159,32 @@ def measure_level_error(frame: pd.DataFrame) -> tuple[float, float]:
     growth = max(growth, 0.0)
     at_once = share @ (excess - share * growth * step) / max(float(share @ share), 1e-12)
     return float(np.sqrt(max(float(at_once), 0.0))), float(np.sqrt(growth))
+
+
+def _sums_of_weeks(scored: pd.DataFrame) -> pd.DataFrame:
+    """Sum a product's sales, expected sales, their variance and their slope in the log level, over weeks of steps.
+
+    Only sums of several periods of which at least five units were expected.
+    """
+    sales = _Sales.of(scored)
+    demand = sales.read("demand")
+    raised = np.maximum(demand, LEAST_MEAN) * np.exp(_NUDGE)
+    expected, spread = sales_moments(mean=demand, size=sales.size, shelf=sales.shelf)
+    more, _ = sales_moments(mean=raised, size=sales.size, shelf=sales.shelf)
+    days = (scored["date"].to_numpy() - scored["cutoff"].to_numpy()) / np.timedelta64(1, "D")
+    weekly = len(scored) > 0 and bool(np.median(days / scored["step"].to_numpy()) > WEEKLY)
+    scored = scored.assign(
+        chunk=(scored["step"] - 1) // (2 if weekly else 7),
+        actual=scored["actual"] / sales.unit,
+        forecast=expected,
+        spread=spread,
+        follows=(more - expected) / np.expm1(_NUDGE),
+    )
+    groups = scored.groupby(["product_id", "cutoff", "chunk"], observed=True)
+    sums = groups[["actual", "forecast", "spread", "follows"]].sum()
+    sums = sums.assign(rows=groups.size(), step=groups["step"].mean()).reset_index()
+    # The size includes the shared error, so count noise of n periods already contains 1/n of it.
+    return sums[(sums["rows"] > 1) & (sums["forecast"] >= 5.0)]
 
 
 def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
@@ -176,12 +209,11 @@ def choose_weights(earlier: Sequence[pd.DataFrame], *, prior: Floats) -> Floats:
         if some["censored"].all():  # no row, or only sold-out ones, which never penalise a high forecast
             return otherwise
         tried = usable[(usable[:, ~there] == 0).all(axis=1)]
-        unit, size = some["unit"].to_numpy(np.float64), some["size"].to_numpy(np.float64)
-        means = np.stack([some[name].to_numpy(np.float64) / unit for name in FORECASTERS])
+        sales = _Sales.of(some)
+        means = np.stack([sales.read(name) for name in FORECASTERS])
         means[~there] = 0.0
-        scores = np.array([_crps(some, each @ means, size) for each in tried])
-        sold = in_steps(some["actual"].to_numpy(np.float64), unit)
-        alike = tried[scores <= scores.min() + ALIKE * float((unit * sold).sum())]
+        scores = np.array([float(sales.crps(weights @ means, sales.size).sum()) for weights in tried])
+        alike = tried[scores <= scores.min() + ALIKE * float((sales.unit * sales.sold).sum())]
         nearest = alike[int(np.argmin(np.abs(alike - otherwise).sum(axis=1)))]
         return np.where(there, nearest * otherwise[there].sum(), otherwise)
 
@@ -202,14 +234,7 @@ def _by_class(frame: pd.DataFrame, find: Callable[[pd.DataFrame, Floats], Floats
     scored = sales_rows(frame)
     everything = shrunk(find(scored, default), default)
     own = [find(scored[scored["volume_class"] == name], everything) for name in CLASSES]
-    return np.array([*(shrunk(one, everything) for one in own), everything])
-
-
-def _crps(some: pd.DataFrame, mean: Floats, size: Floats) -> float:
-    """Total CRPS, in the units of `actual`, of forecasts in counting units."""
-    unit = some["unit"].to_numpy(np.float64)
-    sold, shelf = (in_steps(some[name].to_numpy(np.float64), unit) for name in ("actual", "shelf"))
-    return float((unit * sales_score(sold, mean=mean, size=size, shelf=shelf)).sum())
+    return np.array([*(shrunk(found, everything) for found in own), everything])
 
 
 def _spread_rows(scored: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Select the product-periods that identify elasticities: after and near price changes, after cuts, at random draws."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.features import weekends
 from pricing.data.panel import Panel
-from pricing.demand.batches import FeatureTable
+from pricing.demand.batches import FeatureTable, Targets
 from pricing.demand.grades import FORTNIGHT, parents_of
 
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a price change
@@ -22,104 +23,88 @@ AFTER = 7  # periods scored after a cut
 COST_MOVE = 0.01  # log change of unit cost in the fortnight before a price change that makes it cost-driven
 
 
-@dataclass(frozen=True)
-class ScoredPeriods:
-    """Scored periods: (event,) product, cutoff before the price change, and step from cutoff to scored period."""
-
-    product: Ints
-    cutoff: Ints
-    step: Ints
-
-    @property
-    def at(self) -> Ints:
-        """(event,) the scored period."""
-        return self.cutoff + self.step
-
-    def __len__(self) -> int:
-        return len(self.product)
-
-    def select(self, rows: Bools) -> "ScoredPeriods":
-        """Select events."""
-        return ScoredPeriods(self.product[rows], self.cutoff[rows], self.step[rows])
-
-
 def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bools:
     """(product, period) True where the price changed from the period before; both have a row, as have enough before."""
-    seen, moved = table.seen > 0, np.zeros(table.log_price.shape, np.bool_)
-    with np.errstate(invalid="ignore"):
-        changed = np.abs(np.diff(table.log_price, axis=1)) > SAME_PRICE
-    moved[:, 1:] = changed & seen[:, 1:] & seen[:, :-1]
-    moved[:, 1:] &= np.cumsum(seen, axis=1)[:, :-1] >= LEAST_ROWS_BEFORE
+    seen = table.seen > 0
+    changed = np.abs(np.diff(table.log_price, axis=1)) > SAME_PRICE
+    enough = np.cumsum(seen, axis=1)[:, :-1] >= LEAST_ROWS_BEFORE
+    moved = np.pad(changed & enough & seen[:, 1:] & seen[:, :-1], ((0, 0), (1, 0)))
     return moved if own is None else moved & ~own  # the platform's own prices depend on its forecasts
 
 
-def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
+def after_price_changes(table: FeatureTable, moved: Bools) -> Targets:
     """Periods of price changes and those after, while the new price stands: more where a product's changes are few."""
     few = moved.sum(axis=1) < FEW
-    price, seen = table.log_price, table.seen > 0
-    products, periods = seen.shape
-    found: list[ScoredPeriods] = []
-    unchanged = np.ones((products, periods), bool)  # (product, cutoff)
-    for step in range(1, min(SCORED_PERIODS_FEW, periods - 1) + 1):
-        last = periods - step
-        stands = np.zeros((products, periods), bool)
-        unchanged[:, last:] = False
-        unchanged[:, :last] &= np.abs(price[:, step:] - price[:, 1 : last + 1]) <= SAME_PRICE
-        stands[:, :last] = moved[:, 1 : last + 1] & seen[:, step:] & unchanged[:, :last]
-        if step > SCORED_PERIODS:
-            stands &= few[:, None]
-        rows, cutoffs = np.nonzero(stands)
-        found.append(ScoredPeriods(rows, cutoffs, np.full(len(rows), step)))
+    row, at = np.nonzero(moved)
+    found = []
+    for later, rows in _while_price_stands(table, row, at, table.log_price[row, at], most=SCORED_PERIODS_FEW):
+        use = rows if later < SCORED_PERIODS else rows[few[row[rows]]]
+        found.append(Targets(row[use], at[use] - 1, np.full(len(use), later + 1)))
     return join(found)
 
 
-def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tuple[ScoredPeriods, Ints]:
+def _while_price_stands(
+    table: FeatureTable, product: Ints, begin: Ints, price: Floats, *, most: int, within: float = SAME_PRICE
+) -> Iterator[tuple[int, Ints]]:
+    """Yield how much later than (case,) `begin`, and the cases with a row there whose log price still is `price`."""
+    stands = np.ones(len(product), np.bool_)
+    last = table.seen.shape[1] - 1
+    for later in range(most):
+        now = np.minimum(begin + later, last)
+        stands &= (begin + later <= last) & (np.abs(table.log_price[product, now] - price) <= within)
+        yield later, np.flatnonzero(stands & (table.seen[product, now] > 0))
+
+
+def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tuple[Targets, Ints]:
     """Windows that begin `first` periods after (or before) a price change, and (event,) its period.
 
     The cutoff is just before the window. The price must be constant from the price change, or for windows before it
     from the cutoff, to the window's end.
     """
-    price, seen = table.log_price, table.seen > 0
-    rows, at = np.nonzero(moved)
+    price = table.log_price
+    row, at = np.nonzero(moved)
     inside = (at + first > 0) & (at + first + SCORED_PERIODS <= price.shape[1])
-    rows, at = rows[inside], at[inside]
-    ends = sorted((0 if first > 0 else -1, first - 1, first + SCORED_PERIODS - 1))
-    stood = np.ones(len(rows), bool)
-    for offset in range(ends[0], ends[-1] + 1):
-        stood &= seen[rows, at + offset] & (np.abs(price[rows, at + offset] - price[rows, at + ends[0]]) <= SAME_PRICE)
-    rows, at = rows[stood], at[stood]
-    parts = [ScoredPeriods(rows, at + first - 1, np.full(len(rows), step)) for step in range(1, SCORED_PERIODS + 1)]
+    row = row[inside]
+    at = at[inside]
+    begin = 0 if first > 0 else first - 1  # from the price change on, or from the cutoff
+    end = first + SCORED_PERIODS if first > 0 else 0
+    stood = np.ones(len(row), np.bool_)
+    for offset in range(begin, end):
+        same = np.abs(price[row, at + offset] - price[row, at + begin]) <= SAME_PRICE
+        stood &= (table.seen[row, at + offset] > 0) & same
+    row = row[stood]
+    at = at[stood]
+    parts = [Targets(row, at + first - 1, np.full(len(row), step)) for step in range(1, SCORED_PERIODS + 1)]
     return join(parts), np.tile(at, SCORED_PERIODS)
 
 
-def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats, Floats]:
+def after_cuts(table: FeatureTable, moved: Bools) -> tuple[Targets, Floats, Floats]:
     """Up to AFTER periods after the end of a temporary cut, forecast from the day before it began.
 
     With them (event,) the cut's depth in log units, below 0, and its length in periods.
     """
-    price, seen = table.log_price, table.seen > 0
-    rows, at = np.nonzero(moved)
-    begin, end = at[:-1], at[1:]
-    same = (rows[:-1] == rows[1:]) & (end - begin <= SCORED_PERIODS_FEW - AFTER)
-    row, begin, end = rows[:-1][same], begin[same], end[same]
+    price = table.log_price
+    row, at = np.nonzero(moved)
+    # A cut begins with one price change of a product and ends with its next.
+    same = (row[:-1] == row[1:]) & (np.diff(at) <= SCORED_PERIODS_FEW - AFTER)
+    row = row[:-1][same]
+    begin = at[:-1][same]
+    end = at[1:][same]
     before = price[row, begin - 1]
     depth = price[row, begin] - before
     cut = (depth < -CUT) & (np.abs(price[row, end] - before) <= BACK)
-    row, begin, end, depth, before = (values[cut] for values in (row, begin, end, depth, before))
-    found, kept = [], []
-    unchanged = np.ones(len(row), bool)
-    for later in range(AFTER):
-        inside = end + later < seen.shape[1]
-        now = np.minimum(end + later, seen.shape[1] - 1)
-        unchanged &= inside & (np.abs(price[row, now] - before) <= BACK)
-        use = np.flatnonzero(unchanged & seen[row, now])
-        found.append(ScoredPeriods(row[use], begin[use] - 1, (now - begin + 1)[use]))
-        kept.append(use)
-    which = np.concatenate(kept)
-    return join(found), depth[which], (end - begin)[which].astype(np.float64)
+    begin = begin[cut]
+    end = end[cut]
+    found = []
+    which = []
+    for later, use in _while_price_stands(table, row[cut], end, before[cut], most=AFTER, within=BACK):
+        found.append(Targets(row[cut][use], begin[use] - 1, (end - begin)[use] + later + 1))
+        which.append(use)
+    of = np.concatenate(which)
+    return join(found), depth[cut][of], (end - begin)[of].astype(np.float64)
 
 
-def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
+def during_tests(table: FeatureTable, tested: Floats) -> Targets:
     """Periods at randomised prices, forecast from the day before the draw, SCORED_PERIODS_FEW periods away at most."""
     drawn = np.isfinite(tested)  # (product, period); log of the price over that without the draw, NaN outside tests
     filled = np.where(drawn, tested, np.inf)
@@ -130,24 +115,24 @@ def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
     start = np.maximum.accumulate(np.where(began, period, 0), axis=1)
     rows, at = np.nonzero(drawn & (table.seen > 0) & (np.cumsum(table.seen > 0, axis=1) > LEAST_ROWS_BEFORE))
     step = at - start[rows, at] + 1
-    events = ScoredPeriods(rows, at - step, step)
+    events = Targets(rows, at - step, step)
     return events.select((events.cutoff >= 0) & (step <= SCORED_PERIODS_FEW))
 
 
-def join(parts: list[ScoredPeriods]) -> ScoredPeriods:
+def join(parts: list[Targets]) -> Targets:
     """Concatenate events."""
-    return ScoredPeriods(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
+    return Targets(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
 
 
 @dataclass(frozen=True)
 class EstimationSample:
     """Scored periods of a panel and their price information, before any demand forecast."""
 
-    moves: ScoredPeriods  # from price changes made by people on
-    before: ScoredPeriods  # just before some of them
-    later: ScoredPeriods  # some time after some of them
-    after: ScoredPeriods  # after temporary cuts
-    tests: ScoredPeriods  # at randomised prices
+    moves: Targets  # from price changes made by people on
+    before: Targets  # just before some of them
+    later: Targets  # some time after some of them
+    after: Targets  # after temporary cuts
+    tests: Targets  # at randomised prices
     coming: Ints  # (before event,) row in `moves` of the first period of the following price change
     past: Ints  # (later event,) row in `moves` of the first period of the preceding price change
     depth: Floats  # (after event,) log depth of the cut, below 0
@@ -161,9 +146,20 @@ class EstimationSample:
     first: Ints  # (parent,) row of its first product
 
     @property
-    def everything(self) -> ScoredPeriods:
-        """Concatenate all events, in the order of `EventForecast`."""
-        return join([self.moves, self.before, self.later, self.after, self.tests])
+    def parts(self) -> dict[str, Targets]:
+        """The scored periods by the names that they have here."""
+        return {
+            "moves": self.moves,
+            "before": self.before,
+            "later": self.later,
+            "after": self.after,
+            "tests": self.tests,
+        }
+
+    @property
+    def everything(self) -> Targets:
+        """All scored periods, part by part."""
+        return join(list(self.parts.values()))
 
 
 def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, own: Bools | None) -> EstimationSample:
@@ -179,9 +175,10 @@ def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, o
     first = np.flatnonzero(moves.step == 1)
     row_of = np.full(panel.present.shape, -1)
     row_of[moves.product[first], moves.at[first]] = first
-    before, coming = around_price_changes(table, moved, first=-SCORED_PERIODS)
-    later, past = around_price_changes(table, moved, first=LATER)
-    coming, past = row_of[before.product, coming], row_of[later.product, past]
+    before, change = around_price_changes(table, moved, first=-SCORED_PERIODS)
+    coming = row_of[before.product, change]
+    later, change = around_price_changes(table, moved, first=LATER)
+    past = row_of[later.product, change]
     after, depth, lasted = after_cuts(table, moved)
     tests = during_tests(table, drawn)
     first_series, parent = np.unique(parents_of(panel), return_inverse=True)
@@ -205,7 +202,7 @@ def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, o
     )
 
 
-def _kinds(panel: Panel, table: FeatureTable, moves: ScoredPeriods) -> dict[str, Bools]:
+def _kinds(panel: Panel, table: FeatureTable, moves: Targets) -> dict[str, Bools]:
     """(event,) masks of the kinds of price changes whose elasticities are compared."""
     move = table.log_price[moves.product, moves.at] - table.log_price[moves.product, moves.cutoff]
     size = np.abs(move)

@@ -12,16 +12,17 @@ each. Their errors may be correlated within a cluster of time, so that the paren
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.demand.censoring import complete_censored
 from pricing.demand.cluster_robust import absorbed_variance, cluster_robust_variance, normal_factor
 
 MAX_NEWTON = 40
 SETTLED = 1e-4
 # Prior standard deviations, around 0, of the control's and the weekend's coefficient: about the standard error that two
 # years of one shop's price changes give.
-CONTROL_SD, WEEKEND_SD = 0.2, 0.15
+CONTROL_SD = 0.2
+WEEKEND_SD = 0.15
 LEVEL_SD = 0.2  # log units: prior standard deviation of the level error, with the weight of one product
 POOLED_DEGREES = 4.0  # prior degrees of freedom of each product's over-dispersion (moderated variance)
 
@@ -45,18 +46,17 @@ class Residuals:
 class Shift:
     """Estimated differences between elasticities and those in the offset."""
 
-    value: Floats  # (parent,) shift of each parent; a product without one is its own
+    value: Floats  # (parent,) δ, shift of each parent; a product without one is its own
     error: Floats  # (parent,) its standard error given the control's coefficient; infinite without an estimate
-    category_information: (
-        Floats  # (category,) 1 / squared error of the shift that its products would share; 0 if unknown
-    )
+    # (category,) 1 / squared error of the shift that its products would share; 0 if unknown
+    category_information: Floats
     mean: float  # shift that all products share
     mean_error: float  # its standard error clustered over parents, with the uncertainty of control and weekend
     drift: float  # what clustering over time adds to it, in quadrature; infinite with one cluster of time
-    control: float  # coefficient of the control function
+    control: float  # κ, coefficient of the control function
     common: Floats  # (parent,) standard deviation of the error that all products share through that coefficient
-    weekend: float  # relative change of the elasticity on weekends, for all products, beyond that in the offset
-    level: Floats  # (product,) predicted random intercept: log error of the forecast's level
+    weekend: float  # Δω, relative change of the elasticity on weekends, for all products, beyond that in the offset
+    level: Floats  # (product,) α, predicted random intercept: log error of the forecast's level
     level_sd: float  # standard deviation of the random intercepts
 
 
@@ -67,8 +67,8 @@ class _Pooled:
     value: Floats  # (column,)
     error: Floats  # (column,) clustered over parents
     drift: Floats  # (column,) what clustering over time adds to it, in quadrature
-    level: Floats  # (product,)
-    variance: float  # of the level
+    level: Floats  # (product,) α
+    variance: float  # of the level, σ²
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,7 @@ class _Design:
     around: Floats  # (column, event)
 
 
-def regress(
-    residuals: Residuals,
-    *,
-    products: int,
-    weekend: float = 0.0,
-    parent: Ints | None = None,
-    category: Ints | None = None,
-) -> Shift:
+def regress(residuals: Residuals, *, weekend: float, parent: Ints, category: Ints) -> Shift:
     """Quasi-Poisson regression of units on price residuals, with the demand network's forecast as offset.
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), with random intercepts αᵢ of
@@ -103,53 +96,53 @@ def regress(
     all (Smyth 2004, doi:10.2202/1544-6115.1027; parents of several products among themselves, since what these share
     counts in it) and at least 1.
 
-    `products` counts those without events, too; `parent` is (product,) row of the parent whose coefficient each shares,
-    each its own when absent; `category` (product,) row of the category, all one when absent.
+    `parent` is (product,) row of the parent whose coefficient each shares, products without events included; `category`
+    (product,) row of the category.
     """
-    parent = np.arange(products) if parent is None else parent
     columns = np.stack([residuals.price, residuals.routine, residuals.weekend]).astype(np.float64)  # (3, event)
     shared = _fit(residuals, columns, parent=parent)
     prior = np.asarray([CONTROL_SD, WEEKEND_SD]) ** 2
     variance = (shared.error**2 + shared.drift**2)[1:]
-    left = 1.0 / (1.0 / prior + 1.0 / variance)  # posterior variances
+    left = 1.0 / (1.0 / prior + 1.0 / variance)  # posterior variances of κ and ω
     kept = 1.0 - left / prior
     so_far = np.asarray([0.0, weekend])
-    beta = kept * (so_far + shared.value[1:]) - so_far
+    beta = kept * (so_far + shared.value[1:]) - so_far  # κ and Δω
+
     known = replace(residuals, mean=residuals.mean * np.exp(np.clip(beta @ columns[1:], -3, 3)))
     alone = _fit(known, columns[:1], parent=parent)
-    design = _design(known, columns, alone, columns[:1])
     # Error of δ from the shrunk coefficients: their posterior variance times the squared regression on the price.
+    design = _design(known, columns, alone, columns[:1])
     joint = (design.around * design.information) @ design.around[0]
     ties = joint[1:] / max(float(joint[0]), 1e-9)
     value, error, tie = _own(known, columns, alone, parent=parent)
-    category = np.zeros(products, np.int64) if category is None else category
+    _, category_error, _ = _own(known, columns, alone, parent=category)
+    control, more_on_weekends = beta
     return Shift(
         value=value,
         error=error,
-        category_information=1.0 / _own(known, columns, alone, parent=category)[1] ** 2,
+        category_information=1.0 / category_error**2,
         mean=float(alone.value[0]),
         mean_error=float(np.sqrt(alone.error[0] ** 2 + (ties**2) @ left)),
         drift=float(alone.drift[0]),
-        control=float(beta[0]),
+        control=float(control),
         common=np.abs(tie) * float(np.sqrt(left[0])),
-        weekend=float(beta[1]),
+        weekend=float(more_on_weekends),
         level=alone.level,
         level_sd=float(np.sqrt(alone.variance)),
     )
 
 
-def placebo(residuals: Residuals, column: Floats, *, products: int, parent: Ints | None = None) -> tuple[float, float]:
+def placebo(residuals: Residuals, column: Floats, *, parent: Ints) -> tuple[float, float]:
     """Coefficient of an (event,) column that should explain nothing, and its standard error (infinite if unknown)."""
     if not (np.abs(column) > 0).any():
         return 0.0, np.inf
-    parent = np.arange(products) if parent is None else parent
     pooled = _fit(residuals, np.asarray(column, np.float64)[None], parent=parent)
     return float(pooled.value[0]), float(np.hypot(pooled.error[0], pooled.drift[0]))
 
 
-def difference(residuals: Residuals, shift: Shift, kind: Bools, *, parent: Ints | None = None) -> tuple[float, float]:
+def difference(residuals: Residuals, shift: Shift, kind: Bools, *, parent: Ints) -> tuple[float, float]:
     """Elasticity of price changes of an (event,) kind less that of the others, and its error; infinite if unknown."""
-    of = residuals.product if parent is None else parent[residuals.product]
+    of = parent[residuals.product]
     parents = len(shift.value)
     price = residuals.price.astype(np.float64)
     given = shift.value[of] * price + shift.control * residuals.routine + shift.weekend * residuals.weekend
@@ -157,10 +150,14 @@ def difference(residuals: Residuals, shift: Shift, kind: Bools, *, parent: Ints 
     level = _Pooled(np.zeros(1), np.zeros(1), np.zeros(1), shift.level, shift.level_sd**2)
     columns = np.stack([np.where(kind, price, 0.0), price])
     design = _design(fitted, columns, level, np.zeros((1, len(price))))
-    spread = _by(of, design.information * design.around[1] ** 2, parents)
-    tie = _by(of, design.information * design.around[0] * design.around[1], parents)
+
+    # The kind's column less its regression, by parent, on the price.
+    of_kind, of_all = design.around
+    spread = _by(of, design.information * of_all**2, parents)
+    tie = _by(of, design.information * of_kind * of_all, parents)
     slope = np.divide(tie, spread, where=spread > 1e-9, out=np.zeros(parents))
-    column = design.around[0] - slope[of] * design.around[1]
+    column = of_kind - slope[of] * of_all
+
     information = _by(of, design.information * column**2, parents)
     score = _by(of, design.residual * column, parents)
     total = float(information.sum())  # one scoring step from the parents' own fits suffices for a test (Rao 1948)
@@ -172,12 +169,14 @@ def difference(residuals: Residuals, shift: Shift, kind: Bools, *, parent: Ints 
 
 
 def _by(row: Ints, values: Floats, rows: int) -> Floats:
+    """(row,) sums of values."""
     return np.bincount(row, values, rows).astype(np.float64)
 
 
 def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats) -> _Design:
     """Project the random intercepts out of `columns`, at the fit of the pooled coefficients to the columns `fitted`."""
-    who, products = events.product, len(pooled.level)
+    who = events.product
+    products = len(pooled.level)
     mean = events.mean * np.exp(np.clip(pooled.level[who] + pooled.value @ fitted, -3, 3))
     weight = 1.0 / (1.0 + events.mean / events.size)
     units, slope = complete_censored(events.units, mean, events.size, censored=events.censored)
@@ -185,15 +184,26 @@ def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats)
     total = _by(who, information, products)
     precision = 1.0 / pooled.variance
     centre = np.stack([_by(who, information * column, products) for column in columns]) / (total + precision)
-    return _Design(information, weight * (units - mean), total, centre, columns - centre[:, who])
+    return _Design(
+        information=information,
+        residual=weight * (units - mean),
+        total=total,
+        centre=centre,
+        around=columns - centre[:, who],
+    )
 
 
 def _fit(events: Residuals, columns: Floats, *, parent: Ints) -> _Pooled:
     """Penalised quasi-likelihood: coefficients that all products share, and the products' random intercepts."""
     products = len(parent)
     present = np.bincount(events.product, minlength=products) > 0
-    unknown = np.full(len(columns), np.inf)
-    fit = _Pooled(np.zeros(len(columns)), unknown, np.zeros(len(columns)), np.zeros(products), LEVEL_SD**2)
+    fit = _Pooled(
+        value=np.zeros(len(columns)),
+        error=np.full(len(columns), np.inf),
+        drift=np.zeros(len(columns)),
+        level=np.zeros(products),
+        variance=LEVEL_SD**2,
+    )
     if not present.any():
         return fit
     for _ in range(MAX_NEWTON):
@@ -206,9 +216,9 @@ def _fit(events: Residuals, columns: Floats, *, parent: Ints) -> _Pooled:
         level = fit.level + rise
         doubt = 1.0 / (design.total + precision)
         variance = float(((level**2 + doubt)[present].sum() + LEVEL_SD**2) / (present.sum() + 1))
-        done = max(np.abs(step).max(), np.abs(rise).max(), abs(variance / fit.variance - 1.0)) < SETTLED
+        largest = max(np.abs(step).max(), np.abs(rise).max(), abs(variance / fit.variance - 1.0))
         fit = replace(fit, value=fit.value + step, level=level, variance=variance)
-        if done:
+        if largest < SETTLED:
             break
     error, drift = _shared_error(events, columns, fit, group=parent[events.product])
     return replace(fit, error=error, drift=drift)
@@ -223,7 +233,8 @@ def _information(design: _Design, precision: float) -> Floats:
 def _shared_error(events: Residuals, columns: Floats, fit: _Pooled, *, group: Ints) -> tuple[Floats, Floats]:
     """(column,) CR2 errors over (event,) parents, at least the model-based ones, and what clustering over time adds."""
     design = _design(events, columns, fit, columns)
-    who, precision = events.product, 1.0 / fit.variance
+    who = events.product
+    precision = 1.0 / fit.variance
     # The prior of a product's intercept counts as data, distributed over its events in proportion to their information.
     part = design.information / np.maximum(design.total[who], 1e-300)
     centre = design.centre[:, who]
@@ -231,6 +242,7 @@ def _shared_error(events: Residuals, columns: Floats, fit: _Pooled, *, group: In
     pairs = np.einsum("ce,de->cde", design.around * design.information, design.around)
     pairs += precision * np.einsum("ce,de->cde", centre * part, centre)
     ridge = 1e-9 * np.eye(len(columns))
+
     error = np.sqrt(np.diag(np.linalg.inv(_information(design, precision) + ridge)))
     if len(np.unique(group)) > 1:
         error = np.maximum(error, _clustered(pairs, score, group, ridge=ridge))
@@ -242,7 +254,8 @@ def _shared_error(events: Residuals, columns: Floats, fit: _Pooled, *, group: In
 def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> Floats:
     """(column,) CR2 errors from events' (column, column, event) information and scores, times `normal_factor`."""
     _, row = np.unique(group, return_inverse=True)
-    count, columns = int(row.max()) + 1, len(score)
+    count = int(row.max()) + 1
+    columns = len(score)
     inside = np.stack([[_by(row, pairs[i, j], count) for j in range(columns)] for i in range(columns)], axis=-1)
     outer = np.stack([_by(row, values, count) for values in score], axis=-1)
     found = cluster_robust_variance(np.moveaxis(inside, 1, 0) + ridge / count, outer)
@@ -253,9 +266,14 @@ def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> F
 
 def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -> tuple[Floats, Floats, Floats]:
     """Fit each parent's own price coefficient; returns it with error and regression on the control."""
-    who, price, products = events.product, columns[0], len(parent)
-    parents, of = int(parent.max(initial=-1)) + 1, parent[who]
-    own, level, precision = np.full(parents, pooled.value[0]), pooled.level, 1.0 / pooled.variance
+    who = events.product
+    of = parent[who]
+    products = len(parent)
+    parents = int(parent.max(initial=-1)) + 1
+    price = columns[0]
+    precision = 1.0 / pooled.variance
+    own = np.full(parents, pooled.value[0])
+    level = pooled.level
     for _ in range(MAX_NEWTON):
         state = replace(pooled, value=np.ones(1), level=level)
         design = _design(events, columns, state, own[of][None] * price)
@@ -267,11 +285,11 @@ def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -
         step = np.where(usable, np.clip(gain / np.where(usable, inside, 1.0), -1, 1), 0.0)
         step = np.clip(own + step, -30, 30) - own
         rise = np.clip(gap / (design.total + precision) - step[parent] * design.centre[0], -1, 1)
-        own, level = own + step, level + rise
+        own = own + step
+        level = level + rise
         if max(np.abs(step).max(initial=0.0), np.abs(rise).max(initial=0.0)) < SETTLED:
             break
-    fit = replace(pooled, level=level)
-    error = _own_error(events, price, design, fit=fit, inside=inside, parent=parent)
+    error = _own_error(events, price, design, fit=replace(pooled, level=level), inside=inside, parent=parent)
     tie = _by(who, design.information * design.around[0] * design.around[1], products)
     tie = _by(parent, tie + precision * design.centre[0] * design.centre[1], parents)
     tie = np.where(usable, tie / np.where(usable, inside, 1.0), 0.0)
@@ -290,9 +308,10 @@ def _own_error(
         variance, degrees, active = variance[first], degrees[first], active[first]
         order = np.argsort(parent[events.product], kind="stable")
         ends = np.cumsum(np.bincount(parent[events.product], minlength=len(inside)))
+        of_parent = np.split(order, ends[:-1])
         for row in np.flatnonzero(several):
-            theirs = order[ends[row - 1] if row else 0 : ends[row]]
-            found = _together_variance(events, price, design, fit=fit, rows=np.flatnonzero(parent == row), own=theirs)
+            members = np.flatnonzero(parent == row)
+            found = _together_variance(events, price, design, fit=fit, rows=members, own=of_parent[row])
             variance[row], degrees[row], active[row] = found
     degrees = np.where(active > 1, degrees, 0.0)
     ratio = variance * inside
@@ -303,17 +322,19 @@ def _own_error(
 
 def _pooled_ratio(ratio: Floats, degrees: Floats, some: Bools) -> float:
     """Mean over-dispersion of some parents, weighted by degrees of freedom; 1 without any."""
-    ratio, degrees = ratio[some], degrees[some]
-    return float((degrees * ratio).sum() / degrees.sum()) if degrees.sum() > 0 else 1.0
+    weight = degrees[some]
+    return float((weight * ratio[some]).sum() / weight.sum()) if weight.sum() > 0 else 1.0
 
 
 def _alone_variance(events: Residuals, price: Floats, design: _Design, *, fit: _Pooled) -> tuple[Floats, Floats, Ints]:
     """(product,) variance of each product's own coefficient, were it alone; its degrees; clusters with changes."""
-    products, clusters = len(fit.level), int(events.cluster.max(initial=0)) + 2  # the last: the intercept's prior
-    precision, cell = 1.0 / fit.variance, events.product * clusters + events.cluster
+    products = len(fit.level)
+    clusters = int(events.cluster.max(initial=0)) + 2  # the last: the intercept's prior
+    precision = 1.0 / fit.variance
+    cell = events.product * clusters + events.cluster
 
     def sums(values: Floats) -> Floats:
-        return np.bincount(cell, values, products * clusters).reshape(products, clusters).astype(np.float64)
+        return _by(cell, values, products * clusters).reshape(products, clusters)
 
     information = np.empty((products, clusters, 2, 2))
     information[..., 0, 0] = sums(design.information)
@@ -332,13 +353,18 @@ def _together_variance(
     events: Residuals, price: Floats, design: _Design, *, fit: _Pooled, rows: Ints, own: Ints
 ) -> tuple[float, float, int]:
     """Variance of the coefficient that products `rows`, of events `own`, share; its degrees; clusters with changes."""
-    who, cluster = np.searchsorted(rows, events.product[own]), events.cluster[own]  # a shock common to them counts once
-    clusters, precision = int(cluster.max(initial=0)) + 2, 1.0 / fit.variance  # the last: the intercepts' priors
-    told, around = design.information[own], design.around[0, own]
-    active = int((_by(cluster, told * price[own] ** 2, clusters) > 0).sum())
-    information, score = _by(cluster, told * around**2, clusters), _by(cluster, design.residual[own] * around, clusters)
+    who = np.searchsorted(rows, events.product[own])
+    cluster = events.cluster[own]  # a shock common to the products counts once
+    clusters = int(cluster.max(initial=0)) + 2  # the last: the intercepts' priors
+    precision = 1.0 / fit.variance
+    told = design.information[own]
+    around = design.around[0, own]
     centre = design.centre[0, rows]
+    active = int((_by(cluster, told * price[own] ** 2, clusters) > 0).sum())
+
+    information = _by(cluster, told * around**2, clusters)
     information[-1] = precision * (centre**2).sum()
+    score = _by(cluster, design.residual[own] * around, clusters)
     score[-1] = precision * (centre * fit.level[rows]).sum()
     if not active or information.sum() < 1e-6:
         return 0.0, 0.0, active
@@ -346,37 +372,3 @@ def _together_variance(
     ties[-1] = -precision * centre
     variance, degrees = absorbed_variance(information, ties / np.sqrt(design.total[rows] + precision), score)
     return variance, degrees, active
-
-
-STEP = 1e-3  # log units: step of the numerical derivative
-FARTHEST = 50.0  # times the bound: cap where the tail has no mass in double precision
-
-
-def expected_above(units: Floats, mean: Floats, size: Floats) -> Floats:
-    """E[demand | demand ≥ units] of negative binomials with (event,) mean and size.
-
-    k · p(k; size) = mean · p(k − 1; size + 1) at the same odds, so the partial mean is a survival probability, too.
-    Units may be fractional.
-    """
-    odds = mean / (mean + size)
-    above = np.where(units > 0, special.betainc(np.maximum(units, 1e-9), size, odds), 1.0)
-    partial = np.where(units > 1, special.betainc(np.maximum(units - 1.0, 1e-9), size + 1.0, odds), 1.0)
-    expected = mean * partial / np.maximum(above, 1e-300)
-    return np.clip(expected, np.maximum(units, mean), FARTHEST * np.maximum(units, mean) + 1.0)
-
-
-def complete_censored(units: Floats, mean: Floats, size: Floats, *, censored: Floats) -> tuple[Floats, Floats]:
-    """Replace sold-out units by expected demand, and compute each event's information about the log mean.
-
-    With these units the negative binomial's score is that of the censored likelihood (Dempster, Laird, Rubin 1977). All
-    is (event,); where `censored` is above 0 the stock ran out. The information is minus the derivative of (units −
-    mean) in log mean, at least 0.
-    """
-    at = np.flatnonzero(censored > 0)
-    full, information = units.astype(np.float64), np.asarray(mean, np.float64).copy()
-    if len(at):
-        bound, middle, spread = units[at], mean[at], size[at]
-        full[at] = expected_above(bound, middle, spread)
-        slope = (expected_above(bound, middle * np.exp(STEP), spread) - full[at]) / STEP
-        information[at] = np.clip(middle - slope, 0.0, middle)
-    return full, information

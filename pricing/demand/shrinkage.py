@@ -6,22 +6,24 @@ fit. An estimate is normal around the elasticity itself; all estimates may share
 is a tree, so that messages along it give exact posteriors (Pearl 1988).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
 
 # Of 1,851 published elasticities the median is −2.2, the mean −2.6 (Bijmolt, van Heerde and Pieters 2005,
 # doi:10.1509/jmkr.42.2.141.62296); the sd also spans phones, where −15 was found, and what nobody can do without.
-PRIOR_MEDIAN, PRIOR_SD = 2.3, 0.8
-BETWEEN, CATEGORIES = 0.6, 0.5  # shares of PRIOR_SD: products around their category, categories around the level
+PRIOR_MEDIAN = 2.3
+PRIOR_SD = 0.8
+BETWEEN = 0.6  # share of PRIOR_SD: products around their category
+CATEGORIES = 0.5  # likewise, categories around the level
 PLAUSIBLE = (-20.0, -0.2)  # elasticities: fast electronics reach −15, what nobody can do without −0.3
 TAILS = 4.0  # degrees of freedom of the level's prior
 SPREAD_DOUBT = 0.5  # prior standard deviation of the log of both spreads (Gelman 2006, doi:10.1214/06-BA117A)
 GRID = np.linspace(np.log(0.15), np.log(60.0), 121)  # of θ
-_SPREADS, _BIASES = np.linspace(-1.5, 1.5, 3), np.linspace(-2.0, 2.0, 5)  # standard normal points
+_SPREADS = np.linspace(-1.5, 1.5, 3)  # standard normal points
+_BIASES = np.linspace(-2.0, 2.0, 5)  # likewise
 _TINY = 1e-300
 
 
@@ -38,6 +40,10 @@ class PosteriorElasticities:
     def elasticity(self) -> Floats:
         """(product,) posterior means of the elasticity."""
         return elasticity_of(self.mean, self.sd)
+
+    def of_products(self, parent: Ints) -> "PosteriorElasticities":
+        """Give each product that of its (product,) parent."""
+        return replace(self, mean=self.mean[parent], sd=self.sd[parent])
 
 
 def elasticity_of(mean: Floats, sd: Floats) -> Floats:
@@ -137,7 +143,7 @@ def _moments(chances: Floats) -> tuple[Floats, Floats]:
     return mean, np.maximum(chances @ GRID**2 - mean**2, 0.0)
 
 
-def _mixed(weights: Floats, parts: list[tuple[NDArray[np.floating], NDArray[np.floating]]]) -> tuple[Floats, Floats]:
+def _mixed(weights: Floats, parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     """Mean and standard deviation of a mixture, from the parts' means and variances."""
     means, variances = (np.stack(values) for values in zip(*parts, strict=True))
     mean = weights @ means

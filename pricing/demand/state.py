@@ -3,102 +3,21 @@
 NumPy only: neither refreshing nor reading a version needs Keras.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pricing.arrays import Days, Floats, Ints, Strings
+from pricing.arrays import Bools, Floats, Ints, Strings
 from pricing.data import features
 from pricing.data.ewma import EwmaState, Norms, blank_ewma_state, select_ewma_state
 from pricing.data.panel import SERIES, STEP_DAYS, Panel
+from pricing.demand.forward_pass import Weights, blank_state, encode
 from pricing.errors import HistoryError
 
-Weights = dict[str, Floats]
-
-LOG_SIZE_LIMITS = (-2.5, 5.0)
-NUISANCE_FOLDS = 2  # of cross-fitting
 CHUNK = 1000  # products encoded at a time: a long past of all at once may not fit in RAM
 HISTORY = 0.5  # rows a period, relative to those since the checkpoint, from which rows count as a history
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The nuisance networks of one estimation, with which elasticities of other products can be estimated.
-
-    Their names say what they predict, in which round, and the fold that they were not fitted to: `demand-1-0`.
-    """
-
-    weights: Mapping[str, Weights]
-    start: Days  # (1,) the period that the first block of time begins with
-
-    @property
-    def rounds(self) -> int:
-        """Rounds that were estimated."""
-        return len([name for name in self.weights if name.startswith("demand")]) // NUISANCE_FOLDS or 1
-
-
-def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) -> tuple[Floats, tuple[Floats, Floats]]:
-    """Run the LSTM over (series, period, PAST) inputs; periods before a product's first row leave its state unchanged.
-
-    Returns:
-        The hidden state after every period, (series, period, unit), and the last hidden and cell state, which are
-        (series, unit) each as in `state`, those before the first period.
-    """
-    kernel, recurrent = weights["lstm_cell/kernel"], weights["lstm_cell/recurrent_kernel"]
-    bias = weights["lstm_cell/bias"]
-    units = recurrent.shape[0]
-    hidden, cell = state
-    series, periods, _ = inputs.shape
-    states = np.empty((series, periods, units), np.float32)
-    waiting = ~features.launched(inputs).T[..., None]  # (period, series, 1)
-    for t in range(periods):
-        gates = inputs[:, t] @ kernel + hidden @ recurrent + bias  # (series, 4 × unit): input, forget, cell, output
-        sigmoid = 0.5 * (np.tanh(0.5 * gates) + 1.0)
-        moved = sigmoid[:, units : 2 * units] * cell + sigmoid[:, :units] * np.tanh(gates[:, 2 * units : 3 * units])
-        shown = sigmoid[:, 3 * units :] * np.tanh(moved)
-        np.copyto(moved, cell, where=waiting[t])
-        np.copyto(shown, hidden, where=waiting[t])
-        cell, hidden = moved, shown
-        states[:, t] = hidden
-    return states, (hidden, cell)
-
-
-def blank_state(weights: Weights, series: int) -> tuple[Floats, Floats]:
-    """Return the LSTM's initial (zero) state."""
-    units = weights["lstm_cell/recurrent_kernel"].shape[0]
-    return np.zeros((series, units), np.float32), np.zeros((series, units), np.float32)
-
-
-def prepare(weights: Weights, states: Floats, category: Ints) -> Floats:
-    """(series, …, HIDDEN) the part of the hidden layer that does not depend on the forecast period.
-
-    From (series, …, unit) hidden states and the (series,) category, of which the last one is unknown.
-    """
-    embedding = weights["category_embedding/embeddings"][category] @ weights["from_category/kernel"]
-    middle = (1,) * (states.ndim - 2)
-    own: Floats = states @ weights["from_state/kernel"] + weights["from_state/bias"]
-    return own + embedding.reshape(len(category), *middle, embedding.shape[-1])
-
-
-def respond(weights: Weights, prepared: Floats, known: Floats) -> tuple[Floats, Floats, Floats]:
-    """Compute the `heads` of (…, HIDDEN) from `prepare` and, broadcast against it, (…, known) features of a period."""
-    return heads(weights, prepared + known @ weights["from_known/kernel"])
-
-
-def heads(weights: Weights, hidden: Floats) -> tuple[Floats, Floats, Floats]:
-    """Compute the output heads from the hidden layer before its activation, (…, HIDDEN).
-
-    Returns:
-        Log mean over the offset without promotion, log units that a full promotion adds, and log size of the negative
-        binomial, each (…).
-    """
-    heads = np.maximum(hidden, 0.0) @ weights["heads/kernel"] + weights["heads/bias"]
-    lift: Floats = np.logaddexp(0.0, heads[..., 2] - 1.0)
-    size: Floats = np.minimum(np.maximum(heads[..., 1] + 1.0, LOG_SIZE_LIMITS[0]), LOG_SIZE_LIMITS[1])
-    return heads[..., 0], lift, size
 
 
 @dataclass(frozen=True)
@@ -112,7 +31,7 @@ class State:
     def take(self, rows: Ints) -> "State":
         """Select products by row; a row of −1 is blank."""
         new = (rows < 0)[:, None]
-        hidden, cell = (np.where(new, 0.0, one[rows]).astype(np.float32) for one in (self.hidden, self.cell))
+        hidden, cell = (np.where(new, 0.0, values[rows]).astype(np.float32) for values in (self.hidden, self.cell))
         return State(select_ewma_state(self.memory, rows), hidden, cell)
 
 
@@ -123,7 +42,7 @@ class Encoded:
     state: State  # after the last period
     checkpoint: State  # after the period before `tail` begins
     tail: Panel  # input rows since the checkpoint; corrections replace them and are encoded again
-    digest: NDArray[np.float64]  # (product, 3) `digest` of the rows up to the checkpoint, to detect a changed past
+    digest: Floats  # (product, 3) `digest` of the rows up to the checkpoint, to detect a changed past
 
 
 def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> State:
@@ -142,9 +61,10 @@ def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> St
 
 def _each(combine: Callable[..., Floats], *states: State) -> State:
     """Combine the arrays of several states one by one."""
-    memory = {name: combine(*(getattr(one.memory, name) for one in states)) for name in vars(states[0].memory)}
-    hidden, cell = (combine(*(getattr(one, name) for one in states)) for name in ("hidden", "cell"))
-    return State(EwmaState(**memory), hidden, cell)
+    memories = [vars(state.memory) for state in states]
+    memory = {name: combine(*(each[name] for each in memories)) for name in memories[0]}
+    hidden = combine(*(state.hidden for state in states))
+    return State(EwmaState(**memory), hidden, combine(*(state.cell for state in states)))
 
 
 def blank(weights: Weights, panel: Panel) -> State:
@@ -158,12 +78,11 @@ def encode_panel(weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> 
     return _from(blank(weights, panel), np.zeros((len(panel.product_ids), 3)), weights, panel, norms=norms, tail=tail)
 
 
-def _from(
-    start: State, sums: NDArray[np.float64], weights: Weights, panel: Panel, *, norms: Norms, tail: int
-) -> Encoded:
+def _from(start: State, sums: Floats, weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
     """Encode a panel from a state and the digest of what came before it."""
     cut = max(len(panel.dates) - tail, 0)
-    head, rest = span(panel, 0, cut), span(panel, cut, len(panel.dates))
+    head = span(panel, 0, cut)
+    rest = span(panel, cut, len(panel.dates))
     checkpoint = advance(weights, head, norms=norms, state=start)
     state = advance(weights, rest, norms=norms, state=checkpoint)
     rest = replace(rest, notes=(), events=(), lineage={}, names={}, silent=())  # of which states know nothing
@@ -180,18 +99,21 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
         HistoryError: Periods are missing between the state and the panel, or the past before the checkpoint differs.
     """
     days = STEP_DAYS[panel.period]
-    old, first = encoded.tail, panel.dates[0]
+    old = encoded.tail
     begin = old.dates[0]
+    first = panel.dates[0]
     if first > old.dates[-1] + np.timedelta64(days, "D"):
         raise HistoryError(
             f"the state ends on {old.dates[-1]} and the new rows begin on {first}: the periods between are missing; "
             "give rows from the day after the state's date on"
         )
-    start, sums = encoded.checkpoint, encoded.digest
+    start = encoded.checkpoint
+    sums = encoded.digest
     whole = np.zeros(len(panel.product_ids), bool)
     if first < begin:
         cut = int(np.searchsorted(panel.dates, begin))
-        before, panel = span(panel, 0, cut), span(panel, cut, len(panel.dates))
+        before = span(panel, 0, cut)
+        panel = span(panel, cut, len(panel.dates))
         start, sums = _encode_unread(weights, encoded, before, norms=norms)
         # A product's age gives its first row: a panel that begins by then contains all of its past.
         age = start.memory.age
@@ -208,9 +130,7 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
     return _from(start, sums, weights, overlay(old, panel, whole=whole), norms=norms, tail=tail)
 
 
-def _encode_unread(
-    weights: Weights, encoded: Encoded, before: Panel, *, norms: Norms
-) -> tuple[State, NDArray[np.float64]]:
+def _encode_unread(weights: Weights, encoded: Encoded, before: Panel, *, norms: Norms) -> tuple[State, Floats]:
     """Return checkpoint and digest with the past of products that had none: those that join with a history."""
     unread = (encoded.digest[:, 0] == 0) & (encoded.checkpoint.memory.age == 0)
     rows = np.flatnonzero(unread & before.present.any(axis=1))
@@ -219,7 +139,7 @@ def _encode_unread(
     theirs = before.select(rows)
     fresh = advance(weights, theirs, norms=norms.take(rows), state=blank(weights, theirs))
 
-    def put(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+    def put(old: Floats, new: Floats) -> Floats:
         merged = old.copy()
         merged[rows] = new
         return merged
@@ -252,7 +172,7 @@ def _refuse_single_rows(before: Panel, tail: Panel, *, age: Floats, read: Floats
     )
 
 
-def digest(panel: Panel) -> NDArray[np.float64]:
+def digest(panel: Panel) -> Floats:
     """(product, 3) sums of rows, units and absolute log prices over the panel's periods."""
     rows = panel.present.sum(axis=1).astype(np.float64)
     units = np.where(panel.present, panel.units_sold, 0.0).astype(np.float64).sum(axis=1)
@@ -266,18 +186,19 @@ def span(panel: Panel, start: int, stop: int) -> Panel:
     return replace(panel, dates=panel.dates[start:stop], **cut)
 
 
-def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
+def overlay(old: Panel, new: Panel, *, whole: Bools) -> Panel:
     """Merge old and new periods; where both have a row the new one is used.
 
     An old row absent from the new panel is kept, unless the new panel has the product's `whole` (product,) past.
     """
     days = np.timedelta64(STEP_DAYS[new.period], "D")
-    first, last = min(old.dates[0], new.dates[0]), max(old.dates[-1], new.dates[-1])
-    dates = np.arange(first, last + days, days)
+    first = min(old.dates[0], new.dates[0])
+    dates = np.arange(first, max(old.dates[-1], new.dates[-1]) + days, days)
     at_old, at_new = (int((panel.dates[0] - first) // days) for panel in (old, new))
     columns: dict[str, Any] = {}
     for name in SERIES:
-        before, after = getattr(old, name), getattr(new, name)
+        before = getattr(old, name)
+        after = getattr(new, name)
         shape = (len(before), len(dates))
         merged = np.zeros(shape, bool) if before.dtype == np.bool_ else np.full(shape, np.nan, np.float32)
         merged[:, at_old : at_old + before.shape[1]] = before
@@ -297,14 +218,19 @@ def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
     )
 
 
+def find_rows(names: Strings, wanted: Strings) -> Ints:
+    """(wanted,) the row of each among sorted names; −1 where it is not there."""
+    row = np.minimum(np.searchsorted(names, wanted), max(len(names) - 1, 0))
+    return np.where(names[row] == wanted, row, -1)
+
+
 def expand(panel: Panel, product_ids: Strings) -> Panel:
     """Reorder the panel to `product_ids`; absent products get no rows.
 
     Their holiday flags are those of most products in the period, as for any product without a row.
     """
-    where = np.searchsorted(panel.product_ids, product_ids)
-    where = np.minimum(where, max(len(panel.product_ids) - 1, 0))
-    found = panel.product_ids[where] == product_ids
+    where = find_rows(panel.product_ids, product_ids)
+    found = where >= 0
     holiday = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
     blanks: dict[str, Any] = {"present": False, "is_promo": 0.0, "is_holiday": holiday}
     columns: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,19 @@ MOST = 3.0  # log units that a low price adds at most: no history tells of more 
 POWER_LIMIT = 30.0  # log units; keeps absurd prices from overflowing
 STALE_HORIZONS = 4  # horizons after the state's date beyond which the level's uncertainty stops growing
 WEEK: dict[Period, int] = {"day": 7, "week": 1}  # periods; look-ahead past the table repeats its last week
+
+
+class _Columns(NamedTuple):
+    """Numbers of (request,) rows of the table that demand at a price needs."""
+
+    reference: Floats
+    list_price: Floats
+    rival_usual: Floats
+    rival: Floats
+    promotion: Floats
+    weekend: Floats
+    size: Floats
+    known: Floats  # share of the prior variance of the elasticity's log that data removed
 
 
 @dataclass(frozen=True)
@@ -89,13 +103,22 @@ class DemandTable:
 
     @cached_property
     def _columns(self) -> Floats:
-        """(row, 8) the numbers of a row that demand at a price needs, side by side.
-
-        The last one is the share of the prior variance of the elasticity's log that data removed.
-        """
+        """(row, column) the numbers of a row that demand at a price needs, side by side as in `_Columns`."""
         known = np.maximum(1.0 - (self.elasticity_sd / PRIOR_SD) ** 2, 0.0)
-        price = (self.reference, self.list_price, self.rival_usual, self.rival, self.promotion)
-        return np.stack([*price, self.weekend, self.size, known], axis=1)
+        columns = _Columns(
+            reference=self.reference,
+            list_price=self.list_price,
+            rival_usual=self.rival_usual,
+            rival=self.rival,
+            promotion=self.promotion,
+            weekend=self.weekend,
+            size=self.size,
+            known=known,
+        )
+        return np.stack(columns, axis=1)
+
+    def _of(self, rows: Ints) -> "_Columns":
+        return _Columns(*self._columns.take(rows, axis=0).T)
 
     @cached_property
     def _source(self) -> Ints:
@@ -130,7 +153,8 @@ class DemandTable:
 
     def ahead(self, rows: Ints, first: Ints, periods: int) -> Floats:
         """(request, period) log units at the reference price, named events in, from each request's first period on."""
-        week, last = WEEK[self.period], self.levels.shape[1]
+        week = WEEK[self.period]
+        last = self.levels.shape[1]
         at = first[:, None] + np.arange(-1, periods - 1)
         if at.min(initial=0) < 0 or at.max(initial=0) >= last:
             at = np.where(at < last, np.where(at < 0, at % week, at), last - week + (at - last) % week)
@@ -154,38 +178,20 @@ class DemandTable:
         The nodes' curves meet at the reference price. The same request gives the same figures in every batch: sums over
         periods run in their order, and nothing else crosses requests.
         """
-        rows, first = self.rows(offers), self.steps(offers.date)
-        reference, listed, usual, rival, promotion, stronger, size, known = self._columns.take(rows, axis=0).T
-        periods, count = np.maximum(offers.periods, 1), len(rows)
-        ends = np.empty((count, NODES + 1), np.int64)  # periods until each node's delivery; last, those asked for
-        ends[:, :NODES] = periods[:, None] if offers.deliveries is None else offers.deliveries[:, DELIVERY]
-        ends[:, NODES] = periods
-        units = np.exp(self.ahead(rows, first, int(ends.max(initial=1))))
-        parts = np.empty((3 if self._weekly else 2, *units.shape), units.dtype)
-        parts[0] = units
-        np.multiply(units, units, out=parts[1])
-        if self._weekly:
-            weekend = self.weekends(first, units.shape[1])
-            np.multiply(units, weekend, out=parts[2])
-        ends += (np.arange(count) * units.shape[1] - 1)[:, None]
-        sums = parts.cumsum(axis=2).reshape(len(parts), -1).take(ends, axis=1)  # (part, request, node and last)
-        # (kind of day, until delivery or first period, request, node, 1) units at the reference price
-        days = np.empty((len(parts) - 1, 2, count, NODES, 1), units.dtype)
-        days[0, 0, :, :, 0] = sums[0, :, :NODES]
-        days[0, 1] = units[:, :1, None]
-        if self._weekly:
-            days[1, 0, :, :, 0] = sums[2, :, :NODES]
-            days[0, 0] -= days[1, 0]
-            days[1, 1] = days[0, 1] * weekend[:, :1, None]
-            days[0, 1] -= days[1, 1]
-        step = np.minimum(np.maximum(first, 1), len(self._shift) - 1)
-        rest = (self._shift.take(step, axis=0) + _rival(offers.comp_price, usual, rival)[:, None])[:, :, None]
-        nodes, stronger = self._nodes.take(rows, axis=0)[:, :, None], 1.0 + stronger[:, None, None]
-        reference = _known(reference, offers.list_price)[:, None]
-        drawn = _draw(offers, listed, promotion) if offers.is_promo.any() else None
-        # Size of a sum of independent periods, from its variance: Σ m² / r = M² / R.
-        until_size = size * sums[0, :, NODES] ** 2 / np.maximum(sums[1, :, NODES], 1e-12)
-        source, grade, unit = self._source.take(rows), self.grade.take(rows), self.unit.take(rows)
+        rows = self.rows(offers)
+        first = self.steps(offers.date)
+        row = self._of(rows)
+        size = row.size
+        days, until_size = self._units_at_reference(offers, rows, first, size)
+        rest = self._shift.take(self._shift_row(first), axis=0)
+        rest = (rest + _rival(offers.comp_price, row)[:, None])[:, :, None]
+        nodes = self._nodes.take(rows, axis=0)[:, :, None]
+        stronger = 1.0 + row.weekend[:, None, None]
+        reference = _known(row.reference, offers.list_price)[:, None]
+        drawn = _draw(offers, row) if offers.is_promo.any() else None
+        source = self._source.take(rows)
+        grade = self.grade.take(rows)
+        unit = self.unit.take(rows)
 
         def at(prices: Floats) -> DemandGrid:
             power = _power(nodes, np.log(prices / reference).astype(np.float32))
@@ -202,30 +208,76 @@ class DemandTable:
             sold = days[0] * effect[0]
             if len(days) > 1:
                 sold += days[1] * effect[1]
-            return DemandGrid(sold[1], sold[0], size, until_size, WEIGHT, source, grade, known, unit)
+            return DemandGrid(
+                first=sold[1],
+                until=sold[0],
+                first_size=size,
+                until_size=until_size,
+                weight=WEIGHT,
+                source=source,
+                grade=grade,
+                known=row.known,
+                unit=unit,
+            )
 
         return at
+
+    def _units_at_reference(self, offers: Offers, rows: Ints, first: Ints, size: Floats) -> tuple[Floats, Floats]:
+        """Sum the units at the reference price until each node's delivery, weekends apart where they differ.
+
+        Returns:
+            Units (kind of day, until delivery or in the first period, request, node, 1), and the (request,) size of
+            the negative binomial of those until the delivery.
+        """
+        periods = np.maximum(offers.periods, 1)
+        count = len(rows)
+        ends = np.empty((count, NODES + 1), np.int64)  # periods until each node's delivery; last, those asked for
+        ends[:, :NODES] = periods[:, None] if offers.deliveries is None else offers.deliveries[:, DELIVERY]
+        ends[:, NODES] = periods
+        units = np.exp(self.ahead(rows, first, int(ends.max(initial=1))))
+        parts = np.empty((3 if self._weekly else 2, *units.shape), units.dtype)
+        parts[0] = units
+        np.multiply(units, units, out=parts[1])
+        if self._weekly:
+            weekend = self.weekends(first, units.shape[1])
+            np.multiply(units, weekend, out=parts[2])
+        ends += (np.arange(count) * units.shape[1] - 1)[:, None]
+        sums = parts.cumsum(axis=2).reshape(len(parts), -1).take(ends, axis=1)  # (part, request, node and last)
+        days = np.empty((len(parts) - 1, 2, count, NODES, 1), units.dtype)
+        days[0, 0, :, :, 0] = sums[0, :, :NODES]
+        days[0, 1] = units[:, :1, None]
+        if self._weekly:
+            days[1, 0, :, :, 0] = sums[2, :, :NODES]
+            days[0, 0] -= days[1, 0]
+            days[1, 1] = days[0, 1] * weekend[:, :1, None]
+            days[0, 1] -= days[1, 1]
+        # Size of a sum of independent periods, from its variance: Σ m² / r = M² / R.
+        return days, size * sums[0, :, NODES] ** 2 / np.maximum(sums[1, :, NODES], 1e-12)
+
+    def _shift_row(self, first: Ints) -> Ints:
+        """(request,) row of `_shift`: the step, at most the last one from which the level's uncertainty stays."""
+        return np.minimum(np.maximum(first, 1), len(self._shift) - 1)
 
     def terms(self, offers: Offers, prices: Floats) -> dict[str, Floats]:
         """Split the log of the units expected in the first period, at prices (request,), into terms that add up to it.
 
         `level` is of a mean period of the next week at the reference price; the others are what each adds to it.
         """
-        rows, first = self.rows(offers), self.steps(offers.date)
+        rows = self.rows(offers)
+        first = self.steps(offers.date)
+        row = self._of(rows)
         level = self.levels[rows][:, : WEEK[self.period]].mean(axis=1)
         events = np.broadcast_to(self.events(rows, first, 1), (len(rows), 1))[:, 0]
-        reference, listed, usual, rival, promotion = self._columns[rows].T[:5]
-        away = np.log(prices / _known(reference, offers.list_price)).astype(np.float32)[:, None]
+        away = np.log(prices / _known(row.reference, offers.list_price)).astype(np.float32)[:, None]
         power = _power(self._nodes[rows][:, :, None], away)[:, :, 0]
         power *= 1.0 + self.weekend[rows, None] * self.weekends(first, 1)
-        step = np.clip(first, 1, len(self._shift) - 1)
         return {
             "level": level,
             "season": self.ahead(rows, first, 1)[:, 0] - events - level,
             "events": events,
-            "price": np.log(np.exp(power + self._shift[step]) @ WEIGHT),
-            "promotion": _draw(offers, listed, promotion)(prices[:, None])[:, 0],
-            "competitor": _rival(offers.comp_price, usual, rival),
+            "price": np.log(np.exp(power + self._shift[self._shift_row(first)]) @ WEIGHT),
+            "promotion": _draw(offers, row)(prices[:, None])[:, 0],
+            "competitor": _rival(offers.comp_price, row),
         }
 
     def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:
@@ -238,7 +290,8 @@ class DemandTable:
         weekend = self.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
         nodes = self._nodes[rows] * (1.0 + weekend)[:, None]
         logs = np.log(-nodes)
-        middle, width = logs.mean(axis=1), NormalDist().inv_cdf(0.9) * logs.std(axis=1)
+        middle = logs.mean(axis=1)
+        width = NormalDist().inv_cdf(0.9) * logs.std(axis=1)
         return nodes.mean(axis=1), -np.exp(middle + width), -np.exp(middle - width)
 
     def sharing(self) -> tuple[Strings, Ints]:
@@ -252,16 +305,17 @@ def _known(price: Floats, otherwise: Floats) -> Floats:
     return np.where(np.isfinite(price), price, otherwise)
 
 
-def _draw(offers: Offers, listed: Floats, promotion: Floats) -> Callable[[Floats], Floats]:
+def _draw(offers: Offers, row: _Columns) -> Callable[[Floats], Floats]:
     """Log units that a promotion adds beyond its price, at prices (request, candidate): only where it is really cut."""
-    listed, most = _known(listed, offers.list_price)[:, None], (offers.is_promo * promotion)[:, None]
+    listed = _known(row.list_price, offers.list_price)[:, None]
+    most = (offers.is_promo * row.promotion)[:, None]
     return lambda prices: (features.promo_effect_share(prices, listed) * most).astype(np.float32)
 
 
-def _rival(comp_price: Floats, usual: Floats, rival: Floats) -> Floats:
+def _rival(comp_price: Floats, row: _Columns) -> Floats:
     """(request,) log units that the competitor's price adds; 0 where it, or his usual one, is not known."""
-    gap = np.minimum(np.maximum(np.log(comp_price / usual), -1.0), 1.0)
-    return np.where(np.isnan(gap), 0.0, rival * gap).astype(np.float32)
+    gap = np.minimum(np.maximum(np.log(comp_price / row.rival_usual), -1.0), 1.0)
+    return np.where(np.isnan(gap), 0.0, row.rival * gap).astype(np.float32)
 
 
 def _power(nodes: Floats, away: Floats) -> Floats:

@@ -4,32 +4,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.config_models import DemandConfig
 from pricing.data.counting_units import Units, find_units, in_steps, typical_unit
-from pricing.data.features import KNOWN, PAST, restated_units
+from pricing.data.features import restated_units
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.adoption import initial_norms, own_prices
-from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches
+from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches, shape_for
 from pricing.demand.competitor import estimate_competitor_effects
-from pricing.demand.ensemble import network_only, prior_weights, train_trees, volume_of
+from pricing.demand.ensemble import network_only, prior_weights, volume_of
+from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
+from pricing.demand.forward_pass import Weights
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells, parents_of
 from pricing.demand.identification import Identified, identify
 from pricing.demand.levels import LevelForecasts, Priors
-from pricing.demand.lifts import learn_lifts, learn_promotion_lift
 from pricing.demand.model import DemandModel
-from pricing.demand.network import Progress, Shape, Trainer, Weights, with_draw, without_draw
+from pricing.demand.network import Progress, Trainer, with_draw, without_draw
 from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
+from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.shrinkage import elasticity_of
 from pricing.demand.state import encode_panel
+from pricing.demand.trees import train_trees
 from pricing.errors import HistoryError
 
 Calendar = Callable[[Days], Bools]
 
-SERIES = 64
 STEPS_AHEAD = 3
 HOLIDAY_PERIODS = 420
 
@@ -57,7 +58,7 @@ def train(
     *,
     calendar: Calendar | None = None,
     out_of_fold: OutOfFold | None = None,
-    tested: NDArray[np.floating] | None = None,
+    tested: Floats | None = None,
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
 ) -> DemandModel:
@@ -90,7 +91,7 @@ def fit(
     *,
     calendar: Calendar | None = None,
     start: WarmStart | None = None,
-    tested: NDArray[np.floating] | None = None,
+    tested: Floats | None = None,
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
 ) -> Trained:
@@ -103,87 +104,124 @@ def fit(
         HistoryError: Nothing was sold.
         TrainingError: As `train`.
     """
-    say = progress or (lambda _: None)
-    if not (np.where(panel.present, panel.units_sold, 0.0) > 0).any():
+    if not (panel.units_sold[panel.present] > 0).any():
         raise HistoryError("no units were sold in the whole panel; check that units_sold holds sales")
-    categories, category = np.unique(panel.categories, return_inverse=True)
-    weights = with_draw(start.weights) if start is not None else None
+    category = np.unique(panel.categories, return_inverse=True)[1]
     units = find_units(panel.units_sold, panel.categories)
     sold = in_steps(np.where(panel.present, panel.units_sold, 0.0), units.size[:, None])
-    norms = initial_norms(panel, units=units, level=_category_level(panel, category, units=sold)[category])
+    level = _category_level(panel, category, units=sold)
+    norms = initial_norms(panel, units=units, level=level[category])
     if start is not None:  # counting units are always this panel's
-        identified = start.identified
-        norms = replace(identified.norms, unit=norms.unit, prior_level=norms.prior_level)
+        own = replace(start.identified.norms, unit=norms.unit, prior_level=norms.prior_level)
+        identified = replace(start.identified, norms=own)
     else:
-        norms = replace(norms, lifts=learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1))
+        lifts = learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1)
         identified = identify(
             panel,
-            norms=norms,
+            norms=replace(norms, lifts=lifts),
             category=category,
             config=config,
             progress=progress,
             tested=tested,
             own=own_prices(panel, live_since),
         )
-        norms = identified.norms
+    identified, level = _with_scales(identified, panel, category)
+    table = build_table(panel, norms=identified.norms, category=category)
+    horizon = min(config.horizon, len(panel.dates) // 3)
+    weights = _train_network(table, config, horizon=horizon, start=start, progress=progress)
+    serving = weights if table.draw.any() else without_draw(weights)
+    priors = _priors(identified, panel, category, level=level, units=units)
+    model = _model(
+        panel,
+        config,
+        identified,
+        weights=serving,
+        horizon=horizon,
+        priors=priors,
+        counted=units.counted,
+        calendar=calendar,
+    )
+    model, levels = _with_forecasters(model, panel, table, config)
+    return Trained(model, WarmStart(weights, identified), levels)
+
+
+def _with_scales(identified: Identified, panel: Panel, category: Ints) -> tuple[Identified, Floats]:
+    """Estimate lifts and levels given the elasticities, so that they exclude the effect of prices.
+
+    Returns:
+        The same elasticities with these scales, and the (category,) level.
+    """
+    norms = identified.norms
     norms = replace(norms, promotion=learn_promotion_lift(panel, norms=norms, category=category))
-    # Estimate lifts again now that elasticities are known, so that they exclude the effect of prices.
     lifts = learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1, passes=1)
     level = _category_level(panel, category, units=restated_units(panel, norms))
     norms = replace(norms, lifts=lifts, prior_level=level[category].astype(np.float32))
-    identified = replace(identified, norms=norms)
-    table = build_table(panel, norms=norms, category=category)
-    periods = len(panel.dates)
-    horizon = min(config.horizon, periods // 3)
+    return replace(identified, norms=norms), level
+
+
+def _train_network(
+    table: FeatureTable,
+    config: DemandConfig,
+    *,
+    horizon: int,
+    start: WarmStart | None,
+    progress: Progress | None,
+) -> Weights:
+    """Train the forecasting network on all periods; a third of the steps at half the rate after a warm start."""
+    periods = len(table.weekday)
     length = min(config.context, periods - horizon - 1)
-    shape = Shape(
-        length=length,
-        cutoffs=max(length - length // 6, 1),
-        steps=STEPS_AHEAD,
-        past=PAST,
-        known=KNOWN,
-        categories=len(categories),
-        units=config.units,
-    )
-    plan = SamplingPlan(
-        series=SERIES,
-        length=length,
-        cutoffs=shape.cutoffs,
-        steps=STEPS_AHEAD,
-        horizon=horizon,
-        keep=np.ones(periods, np.float32),
-    )
-    steps = config.steps if weights is None else max(config.steps // 3, 1)
-    rate = config.learning_rate if weights is None else config.learning_rate / 2
+    categories = int(table.category.max()) + 1
+    shape = shape_for(config, "forecast", length=length, steps=STEPS_AHEAD, categories=categories)
+    plan = SamplingPlan("forecast", shape, horizon=horizon, keep=np.ones(periods, np.float32))
     batches = draw_batches(table, plan, np.random.default_rng([config.seed, periods]))
     trainer = Trainer(shape, loss="demand", seed=config.seed)
-    weights = trainer.fit(batches, steps=steps, rate=rate, start=weights, progress=say, watched=True)
-    serving = weights if table.draw.any() else without_draw(weights)
+    steps = config.steps
+    rate = config.learning_rate
+    weights = None
+    if start is not None:
+        steps = max(steps // 3, 1)
+        rate = rate / 2
+        weights = with_draw(start.weights)
+    return trainer.fit(batches, steps=steps, rate=rate, start=weights, progress=progress, watched=True)
+
+
+def _model(
+    panel: Panel,
+    config: DemandConfig,
+    identified: Identified,
+    *,
+    weights: Weights,
+    horizon: int,
+    priors: Priors,
+    counted: Bools,
+    calendar: Calendar | None,
+) -> DemandModel:
+    """Put the model together, with the network as its only forecaster."""
+    categories, category = np.unique(panel.categories, return_inverse=True)
+    norms = identified.norms
     sd = identified.shrunk.sd
-    model = DemandModel(
+    return DemandModel(
         product_ids=panel.product_ids,
         categories=categories,
         category=category.astype(np.int32),
         period=panel.period,
         horizon=horizon,
         own_periods=config.own_periods,
-        weights=serving,
+        weights=weights,
         norms=norms,
-        counted=units.counted,
+        counted=counted,
         elasticity_sd=sd.astype(np.float32),
         grade=identified.grade,
         evidence=identified.evidence,
         list_price=panel.list_price[:, -1].astype(np.float32),
-        priors=_priors(identified, panel, category, level=level, counted=units.counted),
+        priors=priors,
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
         combination=network_only(len(panel.product_ids)),
-        encoded=encode_panel(serving, panel, norms=norms, tail=config.checkpoint),
+        encoded=encode_panel(weights, panel, norms=norms, tail=config.checkpoint),
         competitor=estimate_competitor_effects(panel, norms=norms, category=category, elasticity_sd=sd),
         networks=identified.networks,
     )
-    model, levels = _with_forecasters(model, panel, table, config)
-    return Trained(model, WarmStart(weights, identified), levels)
 
 
 def _with_forecasters(
@@ -208,23 +246,23 @@ def _with_forecasters(
     return model.combined(levels, weights=weights, dispersion=combination.dispersion), levels
 
 
-def _category_level(panel: Panel, category: Ints, *, units: Floats) -> NDArray[np.float64]:
+def _category_level(panel: Panel, category: Ints, *, units: Floats) -> Floats:
     """(category,) geometric mean over products of mean units a period, from (product, period) in their own units."""
     log_mean = np.log((units.sum(axis=1) + 0.5) / (panel.present.sum(axis=1) + 1.0))
-    level: NDArray[np.float64] = np.exp(np.bincount(category, log_mean) / np.maximum(np.bincount(category), 1))
-    return level
+    return np.asarray(np.exp(np.bincount(category, log_mean) / np.maximum(np.bincount(category), 1)))
 
 
-def _priors(identified: Identified, panel: Panel, category: Ints, *, level: Floats, counted: Bools) -> Priors:
+def _priors(identified: Identified, panel: Panel, category: Ints, *, level: Floats, units: Units) -> Priors:
+    """Summarise the products of each category, and all products for the unknown one."""
     shrunk = identified.shrunk
     tells = category_tells(identified.evidence, category=category, parent=parents_of(panel))
-    sold = Units(identified.norms.unit, counted)
-    members = [*(category == number for number in range(len(level))), np.ones(len(category), bool)]
-    unit, pieces = zip(*(typical_unit(sold, each) for each in members), strict=True)
+    members = [category == number for number in range(len(level))]
+    members.append(np.ones(len(category), np.bool_))
+    typical = [typical_unit(units, each) for each in members]
     return Priors(
         level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
-        unit=np.array(unit),
-        counted=np.array(pieces),
+        unit=np.array([unit for unit, _ in typical]),
+        counted=np.array([counted for _, counted in typical]),
         elasticity=elasticity_of(shrunk.category_mean, shrunk.category_sd).astype(np.float32),
         elasticity_sd=shrunk.category_sd.astype(np.float32),
         grade=np.append(np.where(tells, CATEGORY, PRIOR_ONLY), PRIOR_ONLY).astype(np.int8),

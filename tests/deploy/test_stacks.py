@@ -546,7 +546,7 @@ def sent_by_monitoring() -> Iterator[str]:
 
 
 ACCEPTED = {
-    "AwsSolutions-SMG4 .*": "passwords are renewed by hand: put the secret, start the task anew (docs/operator/operating.md)",
+    "AwsSolutions-SMG4 .*": "passwords are renewed by hand: put the secret, restart the task (docs/operator/operating.md)",
     "AwsSolutions-RDS(3|10) .*staging.*": "staging may lose its database: one zone, and destroy takes it along",
     "AwsSolutions-RDS11 .*": "another port than 5432 hides nothing from what its security group lets in",
     "AwsSolutions-ECS2 .*": "variables that are no secrets: addresses, folders, settings",

@@ -8,8 +8,9 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.data.ewma import Norms
 from pricing.data.panel import Panel
 from pricing.demand.batches import FeatureTable, build_table
-from pricing.demand.endogeneity import UNTESTED, FalsificationTests
-from pricing.demand.identification import Estimates, EventForecast
+from pricing.demand.estimation import Estimates
+from pricing.demand.falsification import UNTESTED, FalsificationTests
+from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import EstimationSample, select_sample
 from pricing.demand.regression import Residuals, Shift, regress
 from pricing.demand.shrinkage import PosteriorElasticities, shrink
@@ -106,7 +107,8 @@ def select(residuals: Residuals, rows: Ints | Bools) -> Residuals:
 def estimate(chain: Chain, *, shared: bool) -> Estimates:
     """Estimate the elasticities: one a product, or one a series."""
     series = len(chain.parent)
-    found = regress(chain.residuals, products=series, parent=chain.parent if shared else None)
+    parent = chain.parent if shared else np.arange(series)
+    found = regress(chain.residuals, weekend=0.0, parent=parent, category=np.zeros(series, int))
     return as_estimates(found)
 
 

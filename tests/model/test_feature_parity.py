@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pricing.demand import state
-from pricing.demand.batches import baseline, build_table, gather_known
+from pricing.demand import forward_pass
+from pricing.demand.batches import Targets, baseline, build_table, gather_known
 from pricing.demand.state import span
 from tests.kit.demand_fakes import make_model, make_panel
 
@@ -24,15 +24,14 @@ def test_a_tables_levels_are_the_forecasts_that_training_sees() -> None:
     price[:, CUTOFF + 1 :], promo[:, CUTOFF + 1 :] = served.reference[:5, None], 0.0
 
     table = build_table(replace(panel, price=price, is_promo=promo), norms=model.norms, category=model.category)
-    states, _ = state.encode(model.weights, table.past.inputs, state=state.blank_state(model.weights, 5))
-    prepared = state.prepare(model.weights, states, model.category)[:, CUTOFF]
-    rows, cutoffs = np.arange(5), np.full(5, CUTOFF)
+    states, _ = forward_pass.encode(model.weights, table.past.inputs, state=forward_pass.blank_state(model.weights, 5))
+    prepared = forward_pass.prepare(model.weights, states, model.category)[:, CUTOFF]
     mean, lift, log_size = np.empty((3, 5, 28))
     for step in range(1, 29):
-        steps = np.full(5, step)
-        known = gather_known(table, rows, cutoffs, steps, flag=False)
-        found, lift[:, step - 1], log_size[:, step - 1] = state.respond(model.weights, prepared, known)
-        offset = baseline(table, rows, cutoffs, steps) + table.offset[:, CUTOFF + step]
+        targets = Targets(np.arange(5), np.full(5, CUTOFF), np.full(5, step))
+        known = gather_known(table, targets, "forecast")
+        found, lift[:, step - 1], log_size[:, step - 1] = forward_pass.respond(model.weights, prepared, known)
+        offset = baseline(table, targets) + table.offset[:, CUTOFF + step]
         mean[:, step - 1] = found + offset
 
     np.testing.assert_allclose(served.levels[:5, :28], mean, atol=2e-5)

@@ -14,10 +14,10 @@ from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
-from pricing.demand import ensemble
+from pricing.demand import trees
 from pricing.demand.backtest import backtest
 from pricing.demand.batches import build_table
-from pricing.demand.ensemble import direct_forecast
+from pricing.demand.direct import direct_forecast
 from pricing.demand.model import DemandModel
 from pricing.demand.state import span
 from pricing.demand.training import Trained, fit, train
@@ -47,8 +47,8 @@ def trained() -> Trained:
 def test_trees_read_of_a_version_what_they_read_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     model, past = trained().model, span(panel(), 0, 140)
     served: dict[str, np.ndarray] = {}
-    features = ensemble.tree_features
-    monkeypatch.setattr(ensemble, "tree_features", lambda **read: served.update(read) or features(**read))
+    features = trees.tree_features
+    monkeypatch.setattr(trees, "tree_features", lambda **read: served.update(read) or features(**read))
     model.levels()
     table = build_table(past, norms=model.norms, category=model.category)
     rows, steps = np.divmod(np.arange(12 * model.horizon), model.horizon)

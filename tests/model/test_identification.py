@@ -3,10 +3,9 @@
 import numpy as np
 
 from pricing.demand.batches import build_table
-from pricing.demand.grades import gather_evidence, grade_products
-from pricing.demand.identification import _identified, learn, read_events
+from pricing.demand.estimation import estimate_round
+from pricing.demand.nuisances import read_events
 from pricing.demand.price_changes import after_price_changes, find_price_changes
-from pricing.demand.state import Networks
 from tests.kit.demand_fakes import make_norms, make_panel, make_weights
 from tests.kit.stores import chain_sample
 
@@ -17,22 +16,21 @@ def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing() -> Non
     events = after_price_changes(table, find_price_changes(table))
     weights = make_weights()
     weights["from_known/kernel"] = np.concatenate([weights["from_known/kernel"], np.ones((1, 32), np.float32)])
-    at_once = read_events(weights, table, events, price=False)
+    at_once = read_events(weights, table, events, "demand")
 
-    in_parts = read_events(weights, table, events, price=False, chunk=2)
+    in_parts = read_events(weights, table, events, "demand", chunk=2)
 
     assert len(events.product) > 100
     np.testing.assert_allclose(in_parts, at_once, rtol=1e-4, atol=1e-5)
 
 
-def test_all_series_of_a_parent_get_its_elasticity_grade_and_evidence() -> None:
-    sample, table, forecast, norms, panel = chain_sample()
-    shrunk = learn(sample, table, forecast, norms=norms, so_far=None).posterior(category=np.arange(3) % 2, categories=2)
-    evidence = gather_evidence(panel)
+def test_all_series_of_a_parent_get_its_elasticity() -> None:
+    sample, table, forecast, norms, _ = chain_sample()
+    known = estimate_round(sample, table, forecast, norms=norms, so_far=None)
 
-    found = _identified(sample, shrunk, norms, evidence, grade_products(evidence, panel), Networks({}, panel.dates[:1]))
+    found = known.posterior(category=np.arange(3) % 2, categories=2).of_products(sample.parent)
 
-    for values in (found.norms.elasticity, found.shrunk.sd, found.grade, *vars(found.evidence).values()):
+    for values in (found.elasticity, found.sd):
         assert values.shape == (6,)
         assert len(np.unique(values[:4])) == 1
-    assert len(np.unique(found.norms.elasticity)) == 3
+    assert len(np.unique(found.elasticity)) == 3

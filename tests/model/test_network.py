@@ -12,11 +12,12 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.features import AGE, KNOWN, PAST
 from pricing.data.panel import Panel
-from pricing.demand import state
+from pricing.demand import forward_pass
 from pricing.demand.backtest import Backtest, backtest
+from pricing.demand.batches import Shape
 from pricing.demand.folds import walk_forward
 from pricing.demand.grades import PRIOR_ONLY
-from pricing.demand.network import RIDGE, Shape, build_network, demand_loss, named_weights
+from pricing.demand.network import RIDGE, build_network, demand_loss, named_weights
 from pricing.demand.shrinkage import PRIOR_SD, START
 from pricing.demand.training import train
 from pricing.errors import HistoryError
@@ -94,7 +95,7 @@ def test_what_a_sold_out_day_teaches_is_the_slope_of_the_exact_likelihood(
 
 def test_the_numpy_forward_pass_equals_keras() -> None:
     rng = np.random.default_rng(0)
-    network = build_network(Shape(length=12, cutoffs=9, steps=2, past=PAST, known=KNOWN, categories=3, units=8))
+    network = build_network(Shape(length=12, cutoffs=9, steps=2, known=KNOWN, categories=3, units=8))
     network.set_weights([rng.normal(0, 0.3, weight.shape) for weight in network.get_weights()])
     past = rng.normal(size=(5, 12, PAST)).astype(np.float32)
     past[..., AGE] = np.abs(past[..., AGE])
@@ -104,9 +105,9 @@ def test_the_numpy_forward_pass_equals_keras() -> None:
     category = np.asarray([0, 1, 2, 3, 0], np.int32)
 
     ours = named_weights(network)
-    states, _ = state.encode(ours, past, state=state.blank_state(ours, 5))
-    prepared = state.prepare(ours, states[:, 3:], category)[:, :, None]
-    mean, lift, size = state.respond(ours, prepared, known)
+    states, _ = forward_pass.encode(ours, past, state=forward_pass.blank_state(ours, 5))
+    prepared = forward_pass.prepare(ours, states[:, 3:], category)[:, :, None]
+    mean, lift, size = forward_pass.respond(ours, prepared, known)
     theirs = np.asarray(network([past, known, draw, category]))
 
     np.testing.assert_allclose(mean + lift * draw, theirs[..., 0], atol=1e-5)

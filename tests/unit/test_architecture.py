@@ -39,7 +39,7 @@ OF_BENCHMARKS = {
 DOORS = {
     "keras": ("pricing.demand.network",),
     "tensorflow": ("pricing.demand.network",),
-    "lightgbm": ("pricing.demand.ensemble",),
+    "lightgbm": ("pricing.demand.trees",),
     "mlflow": (
         *("pricing.registry.mlflow_registry", "pricing.registry.pyfunc", "pricing.runtime.", "pipelines."),
         *("monitoring.tracking", "deploy.mlflow_server"),  # the latter runs in MLflow's image

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pricing.data.ewma import TAIL_SIZE, Norms, demand_above, has_own_history
 from pricing.data.features import past_features, promo_effect_share
 from pricing.data.panel import SERIES, Panel
-from pricing.demand.regression import expected_above
+from pricing.demand.censoring import expected_above
 from pricing.demand.state import encode_panel, span
 from tests.kit.demand_fakes import make_norms, make_panel, make_weights
 

@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 from pricing.data.event_windows import EventLifts
 from pricing.data.panel import Panel
-from pricing.demand.lifts import learn_lifts
+from pricing.demand.event_lifts import learn_lifts
 from tests.kit.demand_fakes import make_norms
 from tests.kit.events import FEAST, START, TRUE, event, make_panel
 

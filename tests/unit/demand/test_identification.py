@@ -8,7 +8,8 @@ import pytest
 from pricing.data.ewma import Norms
 from pricing.data.panel import Panel, Period
 from pricing.demand.batches import FeatureTable, build_table
-from pricing.demand.endogeneity import UNTESTED, FalsificationTest, FalsificationTests
+from pricing.demand.estimation import LEAST_BIAS, Estimates, estimate_round, with_draws
+from pricing.demand.falsification import UNTESTED, FalsificationTest, FalsificationTests
 from pricing.demand.grades import (
     CATEGORY,
     KINDS_DISAGREE,
@@ -21,7 +22,7 @@ from pricing.demand.grades import (
     grade_products,
     moves_of,
 )
-from pricing.demand.identification import LEAST_BIAS, Estimates, EventForecast, learn, with_draws
+from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import (
     SCORED_PERIODS,
     EstimationSample,
@@ -136,8 +137,8 @@ def moving(
 def test_random_prices_pass_every_test_and_are_found() -> None:
     sample, table, forecast, norms = moving(-2.8, seed=1, offset=-2.7)
 
-    known = learn(sample, table, forecast, norms=norms, so_far=None)
-    again = learn(sample, table, forecast, norms=norms, so_far=known)
+    known = estimate_round(sample, table, forecast, norms=norms, so_far=None)
+    again = estimate_round(sample, table, forecast, norms=norms, so_far=known)
 
     assert known.level == pytest.approx(-2.8, abs=0.1)
     assert known.step == pytest.approx(known.level + 2.7)
@@ -150,7 +151,7 @@ def test_random_prices_pass_every_test_and_are_found() -> None:
 def test_a_demand_that_moves_with_prices_before_and_after_widens_all() -> None:
     sample, table, forecast, norms = moving(-2.0, seed=1, trend=0.9)
 
-    known = learn(sample, table, forecast, norms=norms, so_far=None)
+    known = estimate_round(sample, table, forecast, norms=norms, so_far=None)
     found = known.posterior(category=np.zeros(PRODUCTS, int), categories=1)
     blind = replace(known, bias=0.0).posterior(category=np.zeros(PRODUCTS, int), categories=1)
 
@@ -192,8 +193,7 @@ def known_of(value: float, error: float) -> Estimates:
 
 
 def drawn(known: Estimates, shift: Shift) -> Estimates:
-    norms = replace(make_norms(make_panel()), elasticity=np.full(5, -2.0, np.float32))
-    return with_draws(known, shift, norms=norms)
+    return with_draws(known, shift, old=np.full(5, -2.0, np.float32))
 
 
 def test_draws_overrule_what_other_changes_say() -> None:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.demand import evaluation
+from pricing.demand.batches import Targets
 from pricing.demand.ensemble import (
     CLASSES,
     FORECASTERS,
     LIMIT,
-    _recent,
     combined_factor,
     extend_combination,
     network_only,
@@ -31,6 +31,7 @@ from pricing.demand.out_of_fold import (
     with_measured_width,
     with_quantiles,
 )
+from pricing.demand.trees import recent_units
 
 EQUAL = prior_weights(200, context=120)
 
@@ -150,7 +151,7 @@ def test_a_volume_class_has_weights_of_its_own() -> None:
 def test_trees_read_of_recent_units_those_up_to_the_cutoff(cutoff: int, reach: int) -> None:
     units = np.arange(60.0).reshape(2, 30)
 
-    (found,) = _recent(units, np.array([1]), np.array([cutoff]), reach=reach)
+    (found,) = recent_units(units, Targets(np.array([1]), np.array([cutoff]), np.array([1])), reach=reach)
 
     known = units[1, : cutoff + 1][-reach:]
     np.testing.assert_array_equal(found, [*[np.nan] * (reach - len(known)), *known])

@@ -8,7 +8,7 @@ import pytest
 from pricing.data.ewma import Norms
 from pricing.data.features import past_features
 from pricing.data.panel import Panel
-from pricing.demand.lifts import learn_promotion_lift
+from pricing.demand.promotion_lift import learn_promotion_lift
 from tests.kit.demand_fakes import make_norms
 from tests.kit.events import make_panel
 

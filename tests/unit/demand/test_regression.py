@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
+from pricing.demand.censoring import complete_censored, expected_above
 from pricing.demand.cluster_robust import absorbed_variance, cluster_robust_variance, normal_factor
 from pricing.demand.endogeneity import control_function, fit_price_change_mixture
+from pricing.demand.estimation import estimate_round
 from pricing.demand.grades import category_of_parents
-from pricing.demand.identification import learn
-from pricing.demand.regression import Residuals, complete_censored, difference, expected_above, placebo, regress
+from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from tests.kit.stores import ChainConfig, as_if_independent, chain_sample, draw_chain, estimate, posterior, select
 
 
@@ -41,11 +42,17 @@ def simulate(
     )
 
 
+def alone(residuals: Residuals, products: int, **shared: np.ndarray) -> Shift:
+    """Regress products that share no elasticity, and one category, where nothing else is given."""
+    each = {"parent": np.arange(products), "category": np.zeros(products, int)} | shared
+    return regress(residuals, weekend=0.0, **each)
+
+
 def test_prices_that_answer_to_hidden_demand_do_not_bias_the_level() -> None:
     truth = np.full(20, -0.5)
     confounded = simulate(shift=truth, confounding=0.2)
 
-    shift = regress(confounded, products=20)
+    shift = alone(confounded, 20)
     naive = np.polyfit(confounded.price, np.log(confounded.units + 0.5), 1)[0]
 
     assert naive > -0.2
@@ -54,7 +61,7 @@ def test_prices_that_answer_to_hidden_demand_do_not_bias_the_level() -> None:
 
 
 def test_a_product_without_moves_has_shift_zero_and_no_certainty() -> None:
-    shift = regress(simulate(shift=np.asarray([0.3, 0.3])), products=3)
+    shift = alone(simulate(shift=np.asarray([0.3, 0.3])), 3)
 
     assert shift.value[2] == 0.0
     assert np.isinf(shift.error[2])
@@ -64,7 +71,7 @@ def test_standard_errors_cover_the_truth_about_as_often_as_they_say() -> None:
     inside = []
     for seed in range(20):
         truth = np.random.default_rng(seed).normal(0, 0.5, 10)
-        shift = regress(simulate(shift=truth, seed=seed, events=400), products=10)
+        shift = alone(simulate(shift=truth, seed=seed, events=400), 10)
         inside.append(np.abs(shift.value - truth) < 1.2816 * np.hypot(shift.error, shift.common))
 
     assert 0.70 < np.mean(inside) < 0.92
@@ -76,7 +83,7 @@ def test_weekends_on_which_shoppers_answer_more_are_found() -> None:
     column = np.where(rng.random(len(plain.price)) < 2 / 7, -2.0 * plain.price, 0.0)
     units = rng.poisson(plain.mean * np.exp(0.4 * column)).astype(float)
 
-    found = regress(replace(plain, weekend=column, units=units), products=40)
+    found = alone(replace(plain, weekend=column, units=units), 40)
 
     assert found.weekend == pytest.approx(0.4, abs=0.1)
     assert found.mean == pytest.approx(0.0, abs=0.1)
@@ -107,7 +114,7 @@ def one_move(truth: float, *, seed: int, products: int = 60, same_day: bool = Fa
 
 @pytest.mark.parametrize("truth", [-3.6, -1.2])
 def test_one_move_a_product_tells_what_all_have_in_common(truth: float) -> None:
-    shift = regress(one_move(truth, seed=1), products=60)
+    shift = alone(one_move(truth, seed=1), 60)
 
     assert shift.mean - 2.0 == pytest.approx(truth, abs=0.35)
     assert 0.05 < shift.mean_error < 0.3
@@ -117,14 +124,14 @@ def test_one_move_a_product_tells_what_all_have_in_common(truth: float) -> None:
 def test_the_pooled_level_is_covered_about_as_often_as_its_error_says() -> None:
     inside = []
     for seed in range(60):
-        shift = regress(one_move(-3.0, seed=seed, products=20), products=20)
+        shift = alone(one_move(-3.0, seed=seed, products=20), 20)
         inside.append(abs(shift.mean + 1.0) < 1.2816 * np.hypot(shift.mean_error, shift.drift))
 
     assert 0.7 < np.mean(inside) < 0.95
 
 
 def test_moves_that_all_fall_together_say_nothing_of_the_level() -> None:
-    shift = regress(one_move(-3.6, seed=1, same_day=True), products=60)
+    shift = alone(one_move(-3.6, seed=1, same_day=True), 60)
 
     assert np.isinf(shift.drift)
 
@@ -136,8 +143,8 @@ def test_sold_out_events_bias_nothing() -> None:
     met = plain.units >= stock
     limited = replace(plain, units=np.minimum(plain.units, stock), censored=met.astype(float))
 
-    kept = regress(limited, products=20)
-    dropped = regress(select(limited, ~met), products=20)
+    kept = alone(limited, 20)
+    dropped = alone(select(limited, ~met), 20)
 
     assert 0.2 < met.mean() < 0.4
     assert kept.mean == pytest.approx(-1.0, abs=0.12)
@@ -149,8 +156,8 @@ def test_a_placebo_without_effect_is_within_its_error() -> None:
     plain = simulate(shift=np.zeros(30), events=300)
     coming = rng.normal(0, 0.1, len(plain.price))
 
-    nothing = placebo(plain, coming, products=30)
-    effect = placebo(replace(plain, units=rng.poisson(plain.mean * np.exp(coming))), coming, products=30)
+    nothing = placebo(plain, coming, parent=np.arange(30))
+    effect = placebo(replace(plain, units=rng.poisson(plain.mean * np.exp(coming))), coming, parent=np.arange(30))
 
     assert abs(nothing[0]) < 3 * nothing[1]
     assert effect[0] == pytest.approx(1.0, abs=4 * effect[1])
@@ -163,9 +170,9 @@ def test_a_kind_of_moves_that_brings_more_is_found() -> None:
     kind = rng.random(len(plain.price)) < 0.5
     units = rng.poisson(plain.units * np.exp(-1.5 * plain.price * kind)).astype(float)
 
-    alike = difference(plain, regress(plain, products=30), kind)
+    alike = difference(plain, alone(plain, 30), kind, parent=np.arange(30))
     unlike = replace(plain, units=units)
-    apart = difference(unlike, regress(unlike, products=30), kind)
+    apart = difference(unlike, alone(unlike, 30), kind, parent=np.arange(30))
 
     assert abs(alike[0]) < 3 * alike[1]
     assert apart[0] == pytest.approx(-1.5, abs=0.4)
@@ -177,8 +184,8 @@ def test_sales_that_happen_to_fit_too_well_are_no_surer_than_counts_allow() -> N
     fitted = replace(fitted, units=fitted.mean)
     information = (fitted.price**2 / (1 / fitted.mean + 1 / fitted.size)).reshape(3, -1).sum(axis=1)
 
-    shift = regress(fitted, products=3)
-    _, error = difference(fitted, shift, np.arange(300) % 2 > 0)
+    shift = alone(fitted, 3)
+    _, error = difference(fitted, shift, np.arange(300) % 2 > 0, parent=np.arange(3))
 
     assert (shift.error >= 1 / np.sqrt(information)).all()
     assert error >= 1 / np.sqrt(information.sum())
@@ -317,7 +324,7 @@ def test_absorbed_intercepts_count_as_in_the_whole_matrices(clusters: int) -> No
 def test_the_shared_coefficient_is_that_of_one_regression_with_a_level_for_each_store() -> None:
     chain = draw_chain(ChainConfig(products=2, stores=4, common_shock=0.1), seed=3)
 
-    found = regress(chain.residuals, products=8, parent=chain.parent)
+    found = alone(chain.residuals, 8, parent=chain.parent)
 
     for product in range(2):
         slope = penalised_poisson(chain.residuals, np.flatnonzero(chain.parent == product), sd=found.level_sd)
@@ -345,9 +352,9 @@ def test_copies_of_a_store_add_no_certainty() -> None:
     copies = select(one.residuals, np.tile(np.arange(events), 10))
     copies = replace(copies, product=copies.product * 10 + np.repeat(np.arange(10), events))
 
-    shared = regress(copies, products=80, parent=np.arange(80) // 10)
-    told = regress(copies, products=80, category=np.arange(80) // 10).category_information
-    single = regress(one.residuals, products=8)
+    shared = alone(copies, 80, parent=np.arange(80) // 10)
+    told = alone(copies, 80, category=np.arange(80) // 10).category_information
+    single = alone(one.residuals, 8)
 
     np.testing.assert_allclose(shared.value, single.value, atol=0.1)
     np.testing.assert_allclose(shared.error, single.error, rtol=0.25)
@@ -377,7 +384,7 @@ def test_a_parent_lies_in_the_category_of_most_of_its_products() -> None:
 def test_a_round_gives_one_estimate_a_parent() -> None:
     sample, table, forecast, norms, _ = chain_sample()
 
-    known = learn(sample, table, forecast, norms=norms, so_far=None)
+    known = estimate_round(sample, table, forecast, norms=norms, so_far=None)
 
     np.testing.assert_allclose(known.value, [-3.0, -1.5, -2.5], atol=4 * known.error.max())  # in order of first rows
     assert known.error[0] < 0.7 * known.error[1:].min()
@@ -387,13 +394,11 @@ def test_a_placebo_of_common_changes_is_within_its_error() -> None:
     told = []
     for seed in range(12):
         chain = draw_chain(replace(COMMON, products=6), seed=seed)
-        residuals, series = chain.residuals, len(chain.parent)
+        residuals = chain.residuals
         rng = np.random.default_rng(seed)
         column = rng.normal(0, 0.08, (6, 26))[chain.parent[residuals.product], residuals.cluster]
         offset = np.exp((chain.of_series[residuals.product] + 2.0) * residuals.price)
-        value, error = placebo(
-            replace(residuals, mean=residuals.mean * offset), column, products=series, parent=chain.parent
-        )
+        value, error = placebo(replace(residuals, mean=residuals.mean * offset), column, parent=chain.parent)
         told.append(value / error)
 
     assert np.mean(np.abs(told) < Z) > 0.55
@@ -402,7 +407,7 @@ def test_a_placebo_of_common_changes_is_within_its_error() -> None:
 def test_a_known_shift_is_found_for_each_product() -> None:
     truth = np.asarray([-1.0, 0.0, 0.5, 1.0])
 
-    shift = regress(simulate(shift=truth, events=3000), products=4)
+    shift = alone(simulate(shift=truth, events=3000), 4)
 
     np.testing.assert_allclose(shift.value, truth, atol=4 * shift.error.max())
     assert shift.error.max() < 0.15

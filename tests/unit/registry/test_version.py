@@ -18,8 +18,8 @@ from pricing.arrays import flatten
 from pricing.config import load_config
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.competitor import CompetitorEffects
+from pricing.demand.forward_pass import Networks
 from pricing.demand.model import DemandModel
-from pricing.demand.state import Networks
 from pricing.errors import VersionError
 from pricing.registry import files
 from pricing.registry.version import FORMAT, LoadedVersion, load, read_anchors
