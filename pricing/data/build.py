@@ -12,7 +12,8 @@ from pricing.data import derived_columns as derived
 from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.contract import LONGEST_ID
 from pricing.data.events import named_events
-from pricing.data.grid import Grid, as_rows, carry, days_of, latest_period
+from pricing.data.grid import Grid, as_rows, days_of
+from pricing.data.latest import carry, latest_period
 from pricing.data.missing_rows import MissingRows, handle_missing_rows
 from pricing.data.panel import Event, Panel
 from pricing.errors import ContractError, Violation

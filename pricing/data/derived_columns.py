@@ -8,7 +8,8 @@ from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.events import read_plan
-from pricing.data.grid import Grid, carry, latest_period
+from pricing.data.grid import Grid
+from pricing.data.latest import carry, latest_period
 from pricing.data.net_price import cost_at_margin, highest_rates
 from pricing.data.panel import Panel
 
