@@ -14,7 +14,8 @@ from sqlalchemy.dialects import postgresql
 
 from etl.report import TableRead
 from etl.settings import CLOCKS, COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded, hidden
-from pricing.data.source import Database, column_names, open_database, open_filesystem, select
+from pricing.data.database import Database, column_names, open_database, read_only_options, select
+from pricing.data.source import open_filesystem
 from pricing.errors import ConfigError, PricingError, SourceError, first_line
 from pricing.fileio import redact_text
 
@@ -238,9 +239,7 @@ def _by_adbc(address: str, query: sa.Select[Any], *, seconds: float) -> Iterator
     from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - a compiled driver that only PostgreSQL needs
 
     url = sa.make_url(address).set(drivername="postgresql")
-    own = url.query.get("options", "")
-    limits = f"-c default_transaction_read_only=on -c statement_timeout={max(1, int(1000 * seconds))}"
-    given = {**url.query, "options": f"{own} {limits}".strip()}
+    given = {**url.query, "options": read_only_options(url, seconds)}
     plain = url.set(query={}).render_as_string(hide_password=False)
     # Compiled without doubled percent signs, which only drivers with parameters undo; a blank is %20 here, and no plus.
     text = str(query.compile(dialect=postgresql.dialect(paramstyle="named")))  # type: ignore[no-untyped-call]

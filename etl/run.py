@@ -24,8 +24,8 @@ from etl.report import Report
 from etl.rows import CLOSED, EVER, REACH, ROW_COLUMNS, create_empty, discounts_found, make_rows, tell
 from etl.settings import CLOCKS, EtlSettings, read_settings
 from pricing.config import Config, load_config
+from pricing.data.database import SQL_SECONDS
 from pricing.data.etl_output import POINTER, EtlOutput, read_output
-from pricing.data.source import SQL_SECONDS
 from pricing.errors import ConfigError, LockError, PricingError, SourceError, first_line
 from pricing.fileio import replace_text
 from pricing.objects import open_store

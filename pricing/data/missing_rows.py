@@ -143,9 +143,9 @@ def _refuse_dropped_zeros(units: Floats, *, gaps: Bools, own: slice, ids: String
     raise MissingRowsError(
         f"periods without a sale seem to be left out: {_counted(gaps, ids)} lack a row between a first and a last one. "
         f"Products that sell {np.average(mean, weights=implied):.1f} units when they sell have about {total:,.0f} "
-        f"periods without a sale among those, and {given:,} rows of 0 units are given. Left out, they would make demand "
-        "look larger and less elastic than it is. Configure what an absent row means: data.missing: zero (nothing was "
-        "sold at the last price) or data.missing: unknown (nothing is known: closed, not listed, lost)"
+        f"periods without a sale among those, and {given:,} rows of 0 units are given. Left out, they would make "
+        "demand look larger and less elastic than it is. Configure what an absent row means: data.missing: zero "
+        "(nothing was sold at the last price) or data.missing: unknown (nothing is known: closed, not listed, lost)"
     )
 
 
