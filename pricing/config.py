@@ -327,7 +327,7 @@ class ServedConfig:
     ignored: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def lines(self, name: str, *, file: object) -> list[str]:
-        """Names the values that count where version `name` and the file differ; a sentence each, none where they agree."""
+        """Names the values that count where version `name` and the file differ, a sentence each."""
         trained = "the version's values count, since it was trained with them; train with the file to change them"
         lines = []
         for differing, which in ((self.replaced, "the file's values count"), (self.ignored, trained)):
