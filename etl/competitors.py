@@ -84,9 +84,12 @@ class Reading:
     """
 
     def __init__(self, name: str, settings: CompetitorSettings, *, now: dt.datetime) -> None:
-        self._name, self._settings, self._now = name, settings, now.astimezone(dt.UTC)
+        self._name = name
+        self._settings = settings
+        self._now = now.astimezone(dt.UTC)
         self._paths = {field: path for field, path in settings.fields if path}
-        self._set_aside, self._examples = Counter[str](), dict[str, str]()
+        self._set_aside: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
         self._pages = [SCHEMA.empty_table()]
         self.fault = ""
 
@@ -97,9 +100,14 @@ class Reading:
 
     def counts(self) -> TableRead:
         """Counts the offers so far; `aside` is by the field at fault, "match" where no product has the id."""
-        used, aside = self.offers.num_rows, dict(self._set_aside)
-        read = used + sum(aside.values())
-        return TableRead(location=f"API {self._name}", read=read, used=used, aside=aside, examples=self._examples)
+        used = self.offers.num_rows
+        return TableRead(
+            location=f"API {self._name}",
+            read=used + self._set_aside.total(),
+            used=used,
+            aside=dict(self._set_aside),
+            examples=self._examples,
+        )
 
     async def read(self, environ: Mapping[str, str], limits: Limits = LIMITS) -> None:
         """Reads page after page; a fault ends the reading and is noted. `environ` holds the secrets."""
@@ -115,31 +123,32 @@ class Reading:
             self.fault = f"it was not read to its end within {limits.seconds:,.0f} s"
 
     async def _read_pages(self, api: Api, match: Mapping[str, str] | None) -> None:
-        paging, link, params = self._settings.paging, "", dict[str, str]()
+        paging = self._settings.paging
+        link = ""
+        params: dict[str, str] = {}
         for number in itertools.count(paging.first if paging else 0):
             if paging and paging.kind == "page":
                 params = {paging.parameter or "page": str(number)}
-            document, following = await api.get(link, params)
+            document, linked = await api.get(link, params)
             records = at(document, self._settings.records)
             if not isinstance(records, list):
                 raise ApiError(f"its answer has no list of offers at {self._settings.records or 'its top'}")
             self.add(records, match=match, hide=api.hide)
+
             if paging is None:
                 return
             if paging.kind == "page":
-                if not records or (self._pages[-1].num_rows and self._pages[-1].equals(self._pages[-2])):
+                repeats = self._pages[-1].num_rows and self._pages[-1].equals(self._pages[-2])
+                if not records or repeats:
                     return
                 continue
-            if paging.kind == "cursor" or paging.next:
-                following = at(document, paging.next or "next_cursor")
-            if following is None or following == "":
+            following = _next_page(paging, document, linked)
+            if not following:
                 return
-            if not isinstance(following, str | int):
-                raise ApiError("what it names as its next page is none")
             if paging.kind == "link":
-                link = str(following)
+                link = following
             else:
-                params = {paging.parameter or "cursor": str(following)}
+                params = {paging.parameter or "cursor": following}
 
     def add(self, records: Sequence[Any], *, match: Mapping[str, str] | None, hide: Callable[[str], str]) -> None:
         """Reads the offers of one page, any JSON, each by itself; a text in which `hide` finds a secret is no id."""
@@ -154,16 +163,24 @@ class Reading:
                 continue
             offer_id = offer.offer_id or offer.product_id
             product_id = offer.product_id if match is None else match.get(offer_id)
-            if hide(offer_id + offer.product_id) != offer_id + offer.product_id:
+            ids = offer_id + offer.product_id
+            if hide(ids) != ids:
                 self._put_aside("offer_id", offer_id, hide)
             elif offer.seen_at > self._now + CLOCK_SKEW:
                 self._put_aside("seen_at", offer.seen_at, hide)
             elif not product_id:
                 self._put_aside("match", offer_id, hide)
             else:
-                available = offer.available is not False
-                ids = {"source": self._name, "offer_id": offer_id, "product_id": product_id}
-                rows.append({**ids, "price": offer.price, "available": available, "seen_at": offer.seen_at})
+                rows.append(
+                    {
+                        "source": self._name,
+                        "offer_id": offer_id,
+                        "product_id": product_id,
+                        "price": offer.price,
+                        "available": offer.available is not False,
+                        "seen_at": offer.seen_at,
+                    }
+                )
         self._pages.append(pa.Table.from_pylist(rows, SCHEMA))
 
     def _put_aside(self, field: str, value: Any, hide: Callable[[str], str]) -> None:
@@ -173,18 +190,29 @@ class Reading:
             self._examples[field] = ascii(shown)[:80]
 
 
+def _next_page(paging: PagingSettings, document: Any, linked: str | None) -> str:
+    """The cursor or link that an answer names, in its JSON or its Link header; empty where it names none."""
+    following = at(document, paging.next or "next_cursor") if paging.kind == "cursor" or paging.next else linked
+    if following is None:
+        return ""
+    if not isinstance(following, str | int):
+        raise ApiError("what it names as its next page is none")
+    return str(following)
+
+
 def read_match(path: Path) -> dict[str, str]:
     """Their id → our id, from a CSV file.
 
     Raises:
-        ApiError: It cannot be read, lacks a column, or says two things of one id.
+        ApiError: It cannot be read, lacks a column, or gives two products for one id.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             pairs = {(row["offer_id"], row["product_id"]) for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise ApiError(f"match {path} cannot be read ({type(error).__name__}: {first_line(error)})") from error
-    if len(pairs) > len(match := dict(pairs)):
+    match = dict(pairs)
+    if len(pairs) > len(match):
         raise ApiError(f"match {path} gives several products for one offer_id")
     return match
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import duckdb
@@ -14,12 +14,14 @@ from sqlalchemy.dialects import postgresql
 
 from etl.report import TableRead
 from etl.settings import CLOCKS, COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded, hidden
-from pricing.data.source import Database, column_names, open_database, open_filesystem, select
+from pricing.data.database import Database, column_names, open_database, read_only_options, select
+from pricing.data.source import open_filesystem
 from pricing.errors import ConfigError, PricingError, SourceError, first_line
 from pricing.fileio import redact_text
 
 _WANTED = {"time": "an ISO time such as 2026-11-27 09:30", "day": "an ISO day such as 2026-11-27", "number": "a number"}
-_CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt"), (".parquet",)
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
+_PARQUET = (".parquet",)
 _SAMPLED_LINES = 2000
 _ZONED = "TIMESTAMP WITH TIME ZONE"
 _MOMENTS = ("time", "day")  # kinds that may be written with a zone
@@ -62,8 +64,9 @@ def extract(
     where = f"etl.tables.{table}"
     location = expanded(settings.location, environ, where=where)
     try:
+        told = ""
         if "://" in location and not location.startswith("s3://"):
-            relation, told = _from_database(con, table, settings, location, since=since, seconds=seconds), ""
+            relation = _from_database(con, table, settings, location, since=since, seconds=seconds)
         else:
             relation, told = _from_files(con, table, settings, location)
         con.execute(f"CREATE TABLE {table} AS {_selected(con, table, settings, relation, since=since)}")
@@ -82,7 +85,6 @@ def _selected(
     con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, relation: str, *, since: date | None
 ) -> str:
     """The query that gives our columns of a relation, and what is wrong with each row."""
-    named: dict[str, str] = {}
     if settings.query is not None:
         con.execute(f"CREATE OR REPLACE TEMP VIEW raw AS SELECT * FROM {relation}")
         try:
@@ -90,16 +92,20 @@ def _selected(
         except OSError as error:
             raise ConfigError(f"{settings.query}: the query cannot be read ({error.strerror})") from error
     types = {str(row[0]): str(row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+    named = settings.named(table, list(types))
     if settings.query is not None and "store" in types and "store" in COLUMNS[table]:
-        named["store"] = "store"
-    named |= settings.named(table, list(types))
-    cells, faults = {}, []
+        named.setdefault("store", "store")
+
+    cells = {}
+    faults = []
     for name, kind in COLUMNS[table].items():
-        theirs, their_type = (quoted(named[name]), types[named[name]]) if name in named else ("NULL", "")
+        theirs = quoted(named[name]) if name in named else "NULL"
+        their_type = types[named[name]] if name in named else ""
         cells[name] = _cast(theirs, their_type, kind)
         if their_type == "VARCHAR" and kind != "text":
             faults.append(f"WHEN trim({theirs}) <> '' AND {cells[name]} IS NULL THEN '{name} must be {_WANTED[kind]}'")
     faults += [f"WHEN {cells[name]} IS NULL THEN '{name} must not be missing'" for name in NEEDED[table]]
+
     recent = ""
     if since is not None:  # compared as it is there, so that whole blocks of a file are passed over
         theirs = named[CLOCKS[table]]
@@ -156,7 +162,7 @@ def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetti
     files: list[str] = []
     for pattern in patterns:
         files += [str(row[0]) for row in con.execute("SELECT file FROM glob($1) ORDER BY file", [pattern]).fetchall()]
-    wrong = [one for one in files if not one.endswith((*_CSV, *_PARQUET))]
+    wrong = [file for file in files if not file.endswith((*_CSV, *_PARQUET))]
     if wrong or not files:
         found = wrong[0] if wrong else "none"
         raise SourceError(f"etl.tables.{table}: {settings.location}: expected .csv or .parquet files, found {found}")
@@ -166,39 +172,54 @@ def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetti
 
 
 def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, files: list[str]) -> tuple[str, str]:
-    dialects = {one: _dialect(con, one, settings) for one in files}
+    dialects = {file: _dialect(con, file, settings) for file in files}
     kinds: dict[str, Kind] = {}
     if settings.query is None:
-        named = settings.named(table, list(dialects[files[0]][1]))
+        named = settings.named(table, list(dialects[files[0]].names))
         kinds = {theirs: COLUMNS[table][ours] for ours, theirs in named.items()}
+
     form = settings.date_format
     options = f"decimal_separator={literal(settings.decimal)}, store_rejects=true"
-    options += ", thousands='.'" if settings.decimal == "," else ""  # 1,234 where the mark is a point may be either
-    options += f", dateformat={literal(form)}, timestampformat={literal(form)}" if form else ""
+    if settings.decimal == ",":  # 1,234 where the mark is a point may be either
+        options += ", thousands='.'"
+    if form:
+        options += f", dateformat={literal(form)}, timestampformat={literal(form)}"
+
     parts = []
-    for dialect, names in dict.fromkeys(dialects.values()):
+    for dialect in dict.fromkeys(dialects.values()):
         # A time or day in a format of its own has no zone; only an ISO one may.
-        types = {name: TYPES[kinds.get(name, "text")] for name in names}
-        types |= {name: _ZONED for name in names if not form and kinds.get(name) in _MOMENTS}
+        types = {name: TYPES[kinds.get(name, "text")] for name in dialect.names}
+        types |= {name: _ZONED for name in dialect.names if not form and kinds.get(name) in _MOMENTS}
         columns = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in types.items())
-        alike = ", ".join(literal(file) for file, one in dialects.items() if one == (dialect, names))
-        parts.append(f"FROM read_csv([{alike}], {dialect}, {options}, columns={{{columns}}})")
-    signs = sorted({dialect.partition(", quote")[0].removeprefix("delim=") for dialect, _ in dialects.values()})
+        alike = ", ".join(literal(file) for file, its in dialects.items() if its == dialect)
+        parts.append(f"FROM read_csv([{alike}], {dialect.options}, {options}, columns={{{columns}}})")
+
+    signs = sorted({literal(dialect.delimiter) for dialect in dialects.values()})
     told = f"{', '.join(signs)} between cells, decimal mark {settings.decimal}, dates {form or 'ISO 8601'}"
     return f"({' UNION ALL BY NAME '.join(parts)})", told
 
 
-def _dialect(con: duckdb.DuckDBPyConnection, file: str, settings: TableSettings) -> tuple[str, tuple[str, ...]]:
-    """How a CSV file is written, as options of `read_csv`, and the names in its header."""
+class _Dialect(NamedTuple):
+    """How a CSV file is written."""
+
+    delimiter: str
+    options: str  # of `read_csv`
+    names: tuple[str, ...]  # in its header
+
+
+def _dialect(con: duckdb.DuckDBPyConnection, file: str, settings: TableSettings) -> _Dialect:
     given = f"header=true, ignore_errors=true, all_varchar=true, sample_size={_SAMPLED_LINES}"
-    given += f", delim={literal(settings.delimiter)}" if settings.delimiter else ""
-    ((delimiter, mark, escape, columns),) = con.execute(
+    if settings.delimiter:
+        given += f", delim={literal(settings.delimiter)}"
+    ((found, mark, escape, columns),) = con.execute(
         f"SELECT Delimiter, Quote, Escape, Columns FROM sniff_csv({literal(file)}, {given})"
     ).fetchall()
+    delimiter = settings.delimiter or found
     mark = '"' if mark in ("", "(empty)") else mark
     escape = mark if escape in ("", "(empty)") else escape
-    options = f"delim={literal(settings.delimiter or delimiter)}, quote={literal(mark)}, escape={literal(escape)}"
-    return f"{options}, auto_detect=false, header=true", tuple(str(column["name"]) for column in columns)
+    options = f"delim={literal(delimiter)}, quote={literal(mark)}, escape={literal(escape)}"
+    names = tuple(str(column["name"]) for column in columns)
+    return _Dialect(delimiter, f"{options}, auto_detect=false, header=true", names)
 
 
 def _from_database(
@@ -238,9 +259,7 @@ def _by_adbc(address: str, query: sa.Select[Any], *, seconds: float) -> Iterator
     from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - a compiled driver that only PostgreSQL needs
 
     url = sa.make_url(address).set(drivername="postgresql")
-    own = url.query.get("options", "")
-    limits = f"-c default_transaction_read_only=on -c statement_timeout={max(1, int(1000 * seconds))}"
-    given = {**url.query, "options": f"{own} {limits}".strip()}
+    given = {**url.query, "options": read_only_options(url, seconds)}
     plain = url.set(query={}).render_as_string(hide_password=False)
     # Compiled without doubled percent signs, which only drivers with parameters undo; a blank is %20 here, and no plus.
     text = str(query.compile(dialect=postgresql.dialect(paramstyle="named")))  # type: ignore[no-untyped-call]

@@ -92,11 +92,15 @@ class Api:
     """Asks one API for its pages, each once. Raises ApiError where a secret is not in the environment."""
 
     def __init__(self, url: str, login: Authentication | None, *, environ: Mapping[str, str], limits: Limits) -> None:
-        self._url, self._login, self._limits = httpx2.URL(url), login, limits
-        self._ends, self._bytes_left = time.monotonic() + limits.seconds, limits.all_bytes
+        self._url = httpx2.URL(url)
+        self._login = login
+        self._limits = limits
+        self._ends = time.monotonic() + limits.seconds
+        self._bytes_left = limits.all_bytes
         self._asked: set[httpx2.URL] = set()
         self._hidden: list[str] = []
-        self._key = self._token = ""
+        self._key = ""
+        self._token = ""
         if isinstance(login, KeySettings):
             self._key = self._note(_secret(environ, login.variable))
         elif isinstance(login, OauthSettings):
@@ -135,7 +139,8 @@ class Api:
         return await self._retrying(_again, self._attempt, address)
 
     async def _attempt(self, address: httpx2.URL) -> tuple[Any, str | None]:
-        headers, login = {"Accept": "application/json"}, self._login
+        headers = {"Accept": "application/json"}
+        login = self._login
         if isinstance(login, OauthSettings):
             self._token = self._token or await self._new_token(login)
             headers["Authorization"] = f"Bearer {self._token}"
@@ -146,7 +151,9 @@ class Api:
         return await self._send("GET", address, headers)
 
     async def _new_token(self, login: OauthSettings) -> str:
-        form = {"grant_type": "client_credentials", **({"scope": login.scope} if login.scope else {})}
+        form = {"grant_type": "client_credentials"}
+        if login.scope:
+            form["scope"] = login.scope
         headers = {"Authorization": f"Basic {self._key}"}
         document, _ = await self._send("POST", httpx2.URL(login.token_url), headers, form)
         token = document.get("access_token") if isinstance(document, dict) else None
@@ -157,7 +164,8 @@ class Api:
     async def _send(
         self, method: str, address: httpx2.URL, headers: dict[str, str], form: dict[str, str] | None = None
     ) -> tuple[Any, str | None]:
-        body, limits = bytearray(), self._limits
+        body = bytearray()
+        limits = self._limits
         try:
             async with self._client.stream(method, address, headers=headers, data=form) as response:
                 self._check(response)
@@ -175,7 +183,7 @@ class Api:
             raise ApiError(self.hide(words), again=isinstance(error, httpx2.TransportError)) from error
 
     def _check(self, response: httpx2.Response) -> None:
-        who, had_token = "it" if response.request.method == "GET" else "its token service", bool(self._token)
+        who = "it" if response.request.method == "GET" else "its token service"
         words = f"{who} answered {response.status_code}"
         if response.status_code == 429 or response.is_server_error:
             wait = retry_after(response.headers.get("Retry-After", ""))
@@ -183,6 +191,7 @@ class Api:
                 raise ApiError(f"{words} and asks to wait {wait:,.0f} s, longer than there is time for")
             raise ApiError(words, again=True if wait is None else wait)
         if response.status_code == 401:
+            had_token = bool(self._token)
             self._token = ""  # it may have ended: the next attempt asks for another one
             raise ApiError(words, again=had_token)
         if response.status_code != 200:
@@ -190,7 +199,8 @@ class Api:
 
     def _note(self, secret: str) -> str:
         """Hides the secret from now on; one of under six characters would be found in any text."""
-        self._hidden += [secret, quote(secret, safe="")] if len(secret) >= 6 else []
+        if len(secret) >= 6:
+            self._hidden += [secret, quote(secret, safe="")]
         return secret
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.fs
 
-from etl.extract import use_s3
+from etl.extract import literal, use_s3
 from pricing.config import load_config
 from pricing.config_models import ScaleConfig
 from pricing.data.etl_output import MANIFEST, SAMPLE, Partitions
@@ -31,7 +31,6 @@ _SERIES = """
             - count(*) OVER (PARTITION BY stratum, parent) AS before,
     FROM (SELECT {id} AS id, {parent} AS parent, {stratum} AS stratum FROM sales GROUP BY 1)
 """
-_NEWEST = ("parent_id", "category")
 _ID = "trim(CAST(product_id AS VARCHAR))"
 _WHOLE = f"SELECT sales.*, part FROM sales JOIN series ON {_ID} = id"
 _SAMPLE = f"""
@@ -96,19 +95,23 @@ def _written(
 ) -> Partitions:
     ((series,),) = con.execute(f"SELECT count(DISTINCT {_ID}) FROM sales").fetchall()
     count = count or -(-series // scale.series)
-    found = [f"trim(CAST(arg_max({name}, date) AS VARCHAR))" if name in names else "NULL" for name in _NEWEST]
-    parent, stratum = (f"coalesce({newest}, {other})" for newest, other in zip(found, ("id", "''"), strict=True))
+    parent = _newest("parent_id", names, otherwise="id")
+    stratum = _newest("category", names, otherwise="''")
     con.execute(_SERIES.format(id=_ID, parent=parent, stratum=stratum), {"count": count})
     ((used,),) = con.execute("SELECT count(DISTINCT part) FROM series").fetchall()
     if used < count:
         raise SourceError(f"{series} series leave {count - used} of {count} partitions empty; give a lower --count")
-    place = output.replace("'", "''")
-    con.execute(f"COPY ({_WHOLE}) TO '{place}' (FORMAT parquet, PARTITION_BY (part))")
+    con.execute(f"COPY ({_WHOLE}) TO {literal(output)} (FORMAT parquet, PARTITION_BY (part))")
     con.execute(
-        f"COPY ({_SAMPLE}) TO '{place}/{SAMPLE}' (FORMAT parquet, PER_THREAD_OUTPUT true)",
+        f"COPY ({_SAMPLE}) TO {literal(f'{output}/{SAMPLE}')} (FORMAT parquet, PER_THREAD_OUTPUT true)",
         {"least": LEAST, "share": min(scale.sample / max(series, 1), 1.0)},
     )
     ((rows, last),) = con.execute("SELECT count(*), max(CAST(date AS DATE)) FROM sales").fetchall()
     made = Partitions(made=uuid.uuid4().hex, count=count, series=series, rows=rows, last=date.fromisoformat(str(last)))
     open_store(output).put(MANIFEST, made.model_dump_json(indent=1).encode())
     return made
+
+
+def _newest(name: str, names: set[str], *, otherwise: str) -> str:
+    """SQL for the newest text of a column, or something else where a series has none."""
+    return f"coalesce(trim(CAST(arg_max({name}, date) AS VARCHAR)), {otherwise})" if name in names else otherwise

@@ -3,7 +3,10 @@
 from pydantic import BaseModel
 
 NEUTRAL = (
-    *("cancelled", "repeated", "an earlier version", "of a day that is not over"),
+    "cancelled",
+    "repeated",
+    "an earlier version",
+    "of a day that is not over",
     "another row of its product and day",
 )
 """Reasons of rows that are as they should be, and yet are not used."""
@@ -97,7 +100,7 @@ class Report(BaseModel):
         for name, table in self.tables.items():
             told = f" ({table.told})" if table.told else ""
             found.append(f"read: {name}: {table.read:,} rows of {table.location}{told}, {table.used:,} used")
-            worst = sorted(table.aside.items(), key=lambda one: -one[1])
+            worst = sorted(table.aside.items(), key=lambda reason: -reason[1])
             for reason, rows in worst[:_NAMED]:
                 shown = f", first: {table.examples[reason]}" if reason in table.examples else ""
                 found.append(f"set aside: {name}: {rows:,} rows: {reason}{shown}")

@@ -17,8 +17,14 @@ CLOSED = 7
 """Days for which a count of stock holds while the store is closed."""
 EVER = date(1970, 1, 1)
 _JUDGED = {  # table: the one with the reason of each of its rows, NULL where it is used
-    **{"sales": "finished", "order_lines": "judged", "stock": "counted", "products": "mastered"},
-    **{"promotions": "promoted", "deliveries": "delivered", "events": "evented", "competitors": "offered"},
+    "sales": "finished",
+    "order_lines": "judged",
+    "stock": "counted",
+    "products": "mastered",
+    "promotions": "promoted",
+    "deliveries": "delivered",
+    "events": "evented",
+    "competitors": "offered",
 }
 _JOINED = {  # table: what says that it knew something of a row, and what is left of it
     "stock": ("stock IS NOT NULL", "openings"),
@@ -32,7 +38,8 @@ ALMOST_ALL = 0.95
 """Share of lines below the price that they name, above which nobody pays that price."""
 ROUNDING = 0.01
 """Relative difference of prices that are equal but for rounding."""
-_CONFLICTS, _LEAST_CONFLICTS = 0.2, 100  # share and number of lines with another's id from which the id is none
+_CONFLICTS = 0.2  # share of lines with another's id from which the id is none
+_LEAST_CONFLICTS = 100  # number of such lines
 _SQL = Path(__file__).parent / "sql"
 _EXAMPLES = 3
 
@@ -100,22 +107,26 @@ def tell(con: duckdb.DuckDBPyConnection, report: Report, *, after: date) -> None
         if name not in _JUDGED:
             continue
         needed = ("product_id", "moment", "units") if name == "order_lines" else NEEDED[name]
-        example = " || ', ' || ".join(f"'{one} ' || coalesce(CAST({one} AS VARCHAR), '-')" for one in needed)
+        example = " || ', ' || ".join(f"'{column} ' || coalesce(CAST({column} AS VARCHAR), '-')" for column in needed)
         reasons = con.execute(
             f"SELECT reason, count(*), arg_min({example}, seq) FROM {_JUDGED[name]} WHERE reason IS NOT NULL "
             "GROUP BY ALL"
         ).fetchall()
         for reason, rows, shown in reasons:
-            table.aside[reason], table.examples[reason] = rows, str(shown)[:160]
+            table.aside[reason] = rows
+            table.examples[reason] = str(shown)[:160]
             table.used -= rows
+
     report.matches = [_match(con, name) for name in _JOINED if _number(con, f"SELECT count(*) FROM {name}")]
     ((report.rows, report.products, begins, ends),) = con.execute(
         "SELECT count(*), count(DISTINCT product_id), min(date), max(date) FROM made"
     ).fetchall()
-    report.begins, report.ends = str(begins), str(ends)
+    report.begins = str(begins)
+    report.ends = str(ends)
     query = "SELECT coalesce(sum(back), 0), coalesce(sum(beyond), 0) FROM stacked WHERE date > $1"
     ((returned, beyond),) = con.execute(query, [after]).fetchall()
-    report.returned, report.left_out = round(float(returned), 9), round(float(beyond), 9)
+    report.returned = round(float(returned), 9)
+    report.left_out = round(float(beyond), 9)
     if "order_lines" in report.tables:
         _tell_discounts(con, report)
 
@@ -128,6 +139,7 @@ def _tell_discounts(con: duckdb.DuckDBPyConnection, report: Report) -> None:
     report.discounted = round(discounted / lines, 4)
     report.taken_off = round(taken_off / (paid + taken_off), 4)
     report.buyers = _number(con, "SELECT getvariable('buyers')")
+
     ((below, spread, share),) = con.execute(
         "SELECT count(*) FILTER (price < 0.99 * full_price), quantile_cont(price / full_price, 0.95) - "
         "quantile_cont(price / full_price, 0.05), avg((price < 0.99 * full_price)::INTEGER) FROM closed"
@@ -163,14 +175,19 @@ def _match(con: duckdb.DuckDBPyConnection, name: str) -> Match:
         for side, query in lonely.items()
         for row in con.execute(f"SELECT id FROM ({query}) ORDER BY id LIMIT {_EXAMPLES}").fetchall()
     ]
-    only = {"sales_only": counts["sales"], "table_only": counts[name]}
-    return Match(table=name, rows=rows, matched=matched, examples=examples, **only)
+    return Match(
+        table=name,
+        rows=rows,
+        matched=matched,
+        sales_only=counts["sales"],
+        table_only=counts[name],
+        examples=examples,
+    )
 
 
 def _refuse_shared_ids(con: duckdb.DuckDBPyConnection) -> None:
-    lines, shared = (
-        _number(con, f"SELECT count(*) FROM {those}") for those in ("identified", "versions WHERE NOT same")
-    )
+    lines = _number(con, "SELECT count(*) FROM identified")
+    shared = _number(con, "SELECT count(*) FROM versions WHERE NOT same")
     if shared > max(_LEAST_CONFLICTS, _CONFLICTS * lines):
         raise SourceError(
             f"etl.tables.order_lines: expected line_id to tell order lines apart, found {shared:,} of {lines:,} lines "

@@ -24,8 +24,8 @@ from etl.report import Report
 from etl.rows import CLOSED, EVER, REACH, ROW_COLUMNS, create_empty, discounts_found, make_rows, tell
 from etl.settings import CLOCKS, EtlSettings, read_settings
 from pricing.config import Config, load_config
+from pricing.data.database import SQL_SECONDS
 from pricing.data.etl_output import POINTER, EtlOutput, read_output
-from pricing.data.source import SQL_SECONDS
 from pricing.errors import ConfigError, LockError, PricingError, SourceError, first_line
 from pricing.fileio import replace_text
 from pricing.objects import open_store
@@ -93,16 +93,21 @@ def run(
         raise ConfigError("etl: give time_zone, such as Europe/Berlin: it says when a day begins")
     if config.data.period != "day":
         raise ConfigError("etl makes rows of days; for data.period week give one finished weekly table as sales")
-    folder, zone, given = etl_folder(), ZoneInfo(config.time_zone), settings.tables.given()
-    former, shape = read_output(folder), _fingerprint(config, settings)
+    folder = etl_folder()
+    zone = ZoneInfo(config.time_zone)
+    given = settings.tables.given()
+    shape = _fingerprint(config, settings)
+    former = read_output(folder)
     if former is not None and (full or former.settings != shape or "sales" in given):
         former = None
     first = None if former is None else former.last - timedelta(days=NIGHT - 1)
-    report.first, max_age = str(first or ""), int(config.data.comp_price_max_age)
-    # The evening's count of the day before is the first opening, or one of closed days before that.
-    earlier = {"competitors": max_age, "stock": CLOSED}
+    report.first = str(first or "")
+    max_age = int(config.data.comp_price_max_age)
+
     with tempfile.TemporaryDirectory(prefix="etl-") as scratch, closing(_connect(Path(scratch), zone)) as con:
         use_s3(con, folder)
+        # The evening's count of the day before is the first opening, or one of closed days before that.
+        earlier = {"competitors": max_age, "stock": CLOSED}
         for name, table in given.items():
             since = first - timedelta(days=1 + earlier.get(name, 0)) if first and name in CLOCKS else None
             read = extract(con, name, table, environ=environ, since=since, seconds=SQL_SECONDS)
@@ -113,12 +118,18 @@ def run(
             _add_offers(con, settings.apis, since=since, report=report, now=now, environ=environ, dry_run=dry_run)
             if former is not None and first is not None:
                 _load_former(con, folder, former, first=first)
-            today = now.astimezone(zone).date()
-            discounts = {} if former is None else former.discounts
-            make_rows(con, finished="sales" in given, first=first, today=today, max_age=max_age, discounts=discounts)
+            make_rows(
+                con,
+                finished="sales" in given,
+                first=first,
+                today=now.astimezone(zone).date(),
+                max_age=max_age,
+                discounts={} if former is None else former.discounts,
+            )
             tell(con, report, after=EVER if former is None else former.last)
         except duckdb.Error as error:
             raise SourceError(f"etl: rows cannot be made: {first_line(error)}") from error
+
         _refuse_bad(report)
         if not dry_run:
             plans = [name for name in _PLANS if name in given]
@@ -151,12 +162,13 @@ def _add_offers(
         [f"{folder}/competitors/*/*.parquet", f"{since:%Y%m%d}"],
     ).fetchall()
     if kept:
-        con.execute(f"{adding} read_parquet([{', '.join(literal(file) for (file,) in kept)}])")
+        con.execute(f"{adding} read_parquet($1)", [[file for (file,) in kept]])
     for name, api in apis.items():
         reading = Reading(name, api, now=now)
         asyncio.run(reading.read(environ))
         report.tables[f"apis.{name}"] = reading.counts()
-        report.faults |= {name: reading.fault} if reading.fault else {}
+        if reading.fault:
+            report.faults[name] = reading.fault
         con.register("offers", reading.offers)
         con.execute(f"{adding} offers")
         if reading.offers.num_rows and not dry_run:
@@ -206,37 +218,37 @@ def _keep(
     Raises:
         SourceError: They cannot be written; the pointer still names the former ones.
     """
-    (used,) = con.execute(f"SELECT {', '.join(f'count({name}) > 0' for name in ROW_COLUMNS)} FROM made").fetchall()
-    known = [] if former is None else former.columns
-    columns = [name for name, full in zip(ROW_COLUMNS, used, strict=True) if full or name in known]
+    columns = _used_columns(con, known=[] if former is None else former.columns)
     kept = [] if former is None else [name for name in former.sales if name < f"sales/{first:%Y-%m}"]
     con.execute(f"CREATE VIEW whole AS FROM made{'' if former is None else ' UNION ALL BY NAME FROM former'}")
     begin = EVER if first is None else first.replace(day=1)
     months = con.execute(
         "SELECT DISTINCT date_trunc('month', date)::DATE FROM whole WHERE date >= $1 ORDER BY ALL", [begin]
     ).fetchall()
+    ((last,),) = con.execute("SELECT max(date) FROM whole").fetchall()
+    output = EtlOutput(
+        made=made,
+        run_id=os.environ.get(PARENT_VARIABLE, ""),
+        settings=settings,
+        last=last,
+        columns=columns,
+        sales=[*kept, *(f"sales/{month:%Y-%m}.{made}.parquet" for (month,) in months)],
+        plans={name: f"{name}.{made}.parquet" for name in plans},
+        discounts=discounts_found(con),
+    )
+
     try:
         if not folder.startswith("s3://"):
             (Path(folder) / "sales").mkdir(parents=True, exist_ok=True)
-        for (month,) in months:
-            kept.append(f"sales/{month:%Y-%m}.{made}.parquet")
+        for (month,), file in zip(months, output.sales[len(kept) :], strict=True):
             of_month = f"date >= DATE '{month}' AND date < DATE '{month}' + INTERVAL 1 MONTH"
-            rows = f"SELECT {', '.join(columns)} FROM whole WHERE {of_month} ORDER BY product_id, date"
-            con.execute(f"COPY ({rows}) TO {literal(f'{folder}/{kept[-1]}')} (FORMAT parquet)")
-        for name in plans:
-            con.execute(f"COPY {_PLANS[name]} TO {literal(f'{folder}/{name}.{made}.parquet')} (FORMAT parquet)")
-        ((last,),) = con.execute("SELECT max(date) FROM whole").fetchall()
-        output = EtlOutput(
-            made=made,
-            run_id=os.environ.get(PARENT_VARIABLE, ""),
-            settings=settings,
-            last=last,
-            columns=columns,
-            sales=kept,
-            plans={name: f"{name}.{made}.parquet" for name in plans},
-            discounts=discounts_found(con),
-        )
-        before, store = read_output(folder) or output, open_store(folder)
+            rows = con.sql(f"SELECT {', '.join(columns)} FROM whole WHERE {of_month} ORDER BY product_id, date")
+            rows.write_parquet(f"{folder}/{file}")
+        for name, file in output.plans.items():
+            con.table(_PLANS[name]).write_parquet(f"{folder}/{file}")
+
+        before = read_output(folder) or output
+        store = open_store(folder)
         store.put(POINTER, (output.model_dump_json(indent=1) + "\n").encode())
         named = {*output.files, *before.files}  # whoever began to read keeps what the pointer named then
         store.delete([name for name in store.keys("") if _OURS.fullmatch(name) and name not in named])
@@ -244,10 +256,17 @@ def _keep(
         raise SourceError(f"{folder}: the rows cannot be kept: {first_line(error)}") from error
 
 
+def _used_columns(con: duckdb.DuckDBPyConnection, *, known: list[str]) -> list[str]:
+    """The columns that rows made now have a value in, and those known before."""
+    filled = ", ".join(f"count({name}) > 0" for name in ROW_COLUMNS)
+    (used,) = con.execute(f"SELECT {filled} FROM made").fetchall()
+    return [name for name, full in zip(ROW_COLUMNS, used, strict=True) if full or name in known]
+
+
 def _fingerprint(config: Config, settings: EtlSettings) -> str:
     """Hashes all that shapes rows: another one makes the next run a full one."""
-    own = [one.query for one in settings.tables.given().values() if one.query is not None]
-    queries = [path.read_text(encoding="utf-8") if path.is_file() else "" for path in own]
+    paths = [table.query for table in settings.tables.given().values() if table.query is not None]
+    queries = [path.read_text(encoding="utf-8") if path.is_file() else "" for path in paths]
     shape = [settings.tables.model_dump(mode="json"), config.time_zone, config.data.comp_price_max_age, queries]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
 from pydantic import Field, ValidationError, model_validator
@@ -102,10 +102,11 @@ class Tables(Settings):
 
     def given(self) -> dict[str, TableSettings]:
         """The tables that are named, in the order in which they are read."""
-        return {name: table for name in COLUMNS if (table := getattr(self, name)) is not None}
+        tables = {name: getattr(self, name) for name in COLUMNS}
+        return {name: table for name, table in tables.items() if table is not None}
 
     @model_validator(mode="after")
-    def _known_columns(self) -> "Tables":
+    def _known_columns(self) -> Self:
         for name, table in self.given().items():
             for ours in table.columns:
                 if ours not in COLUMNS[name]:
@@ -127,7 +128,7 @@ class EtlSettings(Settings):
     apis: dict[SourceName, CompetitorSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _one_kind_of_sales(self) -> "EtlSettings":
+    def _one_kind_of_sales(self) -> Self:
         given = self.tables.given()
         if ("sales" in given) == ("order_lines" in given):
             raise ValueError("expected either order_lines or sales, which are finished rows")
@@ -149,10 +150,10 @@ def read_settings(section: Mapping[str, Any] | None) -> EtlSettings:
         return EtlSettings.model_validate(section)
     except ValidationError as error:
         words = {"extra_forbidden": "is no setting here (docs/shop/data.md lists them)"}
-        faults = [
-            f"etl.{'.'.join(map(str, one['loc']))}: {words.get(one['type'], one['msg'].removeprefix('Value error, '))}"
-            for one in error.errors()
-        ]
+        faults = []
+        for fault in error.errors():
+            message = words.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+            faults.append(f"etl.{'.'.join(map(str, fault['loc']))}: {message}")
         raise ConfigError("; ".join(dict.fromkeys(faults))) from None
 
 
@@ -166,7 +167,8 @@ def expanded(location: str, environ: Mapping[str, str], *, where: str) -> str:
     def value(match: re.Match[str]) -> str:
         if not environ.get(match[1]):
             raise ConfigError(f"{where}: the environment variable {match[1]} is not set")
-        before, after = location[: match.start()], location[match.end() :]
+        before = location[: match.start()]
+        after = location[match.end() :]
         login = "://" in before and "/" not in before.partition("://")[2] and "@" in after.partition("/")[0]
         return quote(environ[match[1]], safe="") if login else environ[match[1]]
 

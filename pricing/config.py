@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args
@@ -178,23 +178,24 @@ def _texts(value: Any) -> Iterator[str]:
     """All texts of nested mappings and lists."""
     if isinstance(value, str):
         yield value
-    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _texts(one)
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
 
 
 def _with_data_completed(config: Config) -> Config:
-    """The configuration whose section `data`, which a version carries, has what other keys say of it.
+    """Add to section `data`, which a version carries, what other keys settle.
 
     That is the shop's time zone, and each plan that `etl` reads where `data` names none itself (null).
     """
     tables = (config.etl or {}).get("tables")
-    found: dict[str, Any] = {} if config.time_zone is None else {"time_zone": config.time_zone}
-    found |= {
-        name: ETL
-        for name in _PLANS
-        if isinstance(tables, Mapping) and name in tables and getattr(config.data, name) is None
-    }
-    return config.model_copy(update={"data": config.data.model_copy(update=found)}) if found else config
+    given = tables if isinstance(tables, Mapping) else {}
+    found = {name: ETL for name in _PLANS if name in given and getattr(config.data, name) is None}
+    if config.time_zone is not None:
+        found["time_zone"] = config.time_zone
+    return config.model_copy(update={"data": config.data.model_copy(update=found)})
 
 
 def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,21 +222,26 @@ def _validated(kind: type[_Checked], values: Mapping[str, Any], where: str) -> _
         # Strict, but for dates and pairs, which YAML and JSON write as texts and lists.
         return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_told(dict(fault)) for fault in error.errors())) from error
+        raise ConfigError(f"{where}: " + "; ".join(_in_words(dict(fault)) for fault in error.errors())) from error
 
 
-def _told(fault: Mapping[str, Any]) -> str:
+def _in_words(fault: Mapping[str, Any]) -> str:
     """One of pydantic's errors by key and value; an unknown key with the path of the most similar one."""
-    path, found = ".".join(map(str, fault["loc"])), fault["input"]
+    path = ".".join(map(str, fault["loc"]))
+    found = fault["input"]
     if fault["type"] == "extra_forbidden":
         near = nearest(path, _paths(Config), cutoff=0.68)
         return f"unknown key {path}" + (f"; did you mean {near}?" if near else "")
+
     message = str(fault["msg"]).removeprefix("Value error, ")
     if isinstance(found, bool):
         message += "; YAML reads yes, no, on and off as true or false: quote such a word, or give a number"
-    if not path or isinstance(found, Mapping):  # settings that contradict each other, which the message names
-        return f"{path}: {message}" if path else message
-    return f"{path}: {message}, found {redact_text(repr(redact_url(found) if isinstance(found, str) else found))}"
+    if not path:
+        return message
+    if isinstance(found, Mapping):  # settings that contradict each other, which the message names
+        return f"{path}: {message}"
+    shown = redact_url(found) if isinstance(found, str) else found
+    return f"{path}: {message}, found {redact_text(repr(shown))}"
 
 
 def _paths(kind: type[BaseModel], above: str = "") -> Iterator[str]:
@@ -251,7 +257,7 @@ _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C is
 
 
 class _Loader(_Safe):  # type: ignore[misc]
-    """Refuses a key that is given twice: YAML lets the last one count, without a word."""
+    """Refuses a key that is given twice: YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Builds a mapping of which no key is given twice."""
@@ -260,9 +266,12 @@ class _Loader(_Safe):  # type: ignore[misc]
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
             seen.add(key.value)
+
         made = dict(super().construct_mapping(node, deep=deep))
-        if odd := [key for key in made if not isinstance(key, str)]:
-            raise yaml.MarkedYAMLError(problem=f"the key {odd[0]!r} is no text: quote it", problem_mark=node.start_mark)
+        for key in made:
+            if not isinstance(key, str):
+                problem = f"the key {key!r} is no text: quote it"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return made
 
 
@@ -318,13 +327,14 @@ class ServedConfig:
     ignored: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def lines(self, name: str, *, file: object) -> list[str]:
-        """Says which value counts where version `name` and the file differ, a sentence each; none where they agree."""
+        """Names the values that count where version `name` and the file differ, a sentence each."""
         trained = "the version's values count, since it was trained with them; train with the file to change them"
-        told = []
+        lines = []
         for differing, which in ((self.replaced, "the file's values count"), (self.ignored, trained)):
-            said = [f"{key}: {one['version']!r} and {one['file']!r}" for key, one in differing.items()]
-            told += [f"version {name} and {file} differ, and {which}: {'; '.join(said)}"] if said else []
-        return told
+            both = [f"{key}: {values['version']!r} and {values['file']!r}" for key, values in differing.items()]
+            if both:
+                lines.append(f"version {name} and {file} differ, and {which}: {'; '.join(both)}")
+        return lines
 
 
 def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedConfig:
@@ -335,18 +345,31 @@ def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedCon
     Raises:
         ConfigError: The two contradict each other.
     """
-    packed, config = own.model_dump(mode="json"), own
-    if given := file.given.get("decision"):
+    packed = own.model_dump(mode="json")
+    config = own
+    given = file.given.get("decision")
+    if given:
         values = {**packed, "decision": merge(packed["decision"], given)}
         config = parse_model_config(values, where=f"{file.path} over version {name}")
-    ours, counts, theirs = (leaves(one.model_dump(mode="json")) for one in (own, config, file.config))
-    said = leaves({part: file.given.get(part) or {} for part in ("data", "demand")})
 
-    def differing(paths: Iterable[str], file: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-        both = {path: {"version": ours.get(path), "file": file.get(path)} for path in paths}
-        return {path: values for path, values in both.items() if values["version"] != values["file"]}
+    ours = leaves(packed)
+    served = leaves(config.model_dump(mode="json"))
+    trained = leaves({part: file.given.get(part) or {} for part in ("data", "demand")})
+    theirs = leaves(file.config.model_dump(mode="json"))
+    return ServedConfig(
+        config,
+        replaced=_differing(ours, served),
+        ignored=_differing(ours, {path: theirs.get(path) for path in trained}),
+    )
 
-    return ServedConfig(config, differing(counts, counts), differing(said, theirs))
+
+def _differing(version: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The values of `file` that are others in `version`, with those, by path."""
+    return {
+        path: {"version": version.get(path), "file": value}
+        for path, value in file.items()
+        if version.get(path) != value
+    }
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import datetime as dt
 import re
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -33,11 +33,15 @@ def _ascending(pair: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 Periods = Annotated[int, Field(ge=1, le=3_660)]
-Days = Annotated[int, Field(ge=1, le=3_660)]
+UpToAYear = Annotated[int, Field(ge=1, le=366)]  # periods or days
+KeptDays = Annotated[int, Field(ge=0, le=36_600)]  # 0: for ever
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Inside = Annotated[float, Field(gt=0, lt=1)]  # a share that is neither none nor all
+Tolerance = Annotated[float, Field(gt=0, le=1000)]
+Coin = Annotated[float, Field(gt=0, le=1e6)]  # a step of prices, currency units
 Ratio = Annotated[float, Field(gt=0, le=10)]  # of a price to another one, or of an error
-Money = Annotated[float, Field(gt=0, le=1e9)]
 Band = Annotated[tuple[Ratio, Ratio], AfterValidator(_ascending)]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
 
@@ -45,7 +49,7 @@ Shares = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
 class QualityConfig(Section):
     """The word of a person on sales that differ from their own past."""
 
-    most_set_aside: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    most_set_aside: Fraction = 0.05
     accept: dict[str, dt.date] = {}
     leave_out: list[Annotated[tuple[dt.date, dt.date], AfterValidator(_ascending)]] = []
 
@@ -59,12 +63,12 @@ class DataConfig(Section):
 
     period: Literal["day", "week"]
     country: Annotated[str, Field(min_length=2, max_length=10)]
-    margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
+    margin: dict[str, Fraction]
     tax_rate: Share | None = None
     list_price_window: Periods
-    promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None
+    promo_cut: Inside | None = None
     missing: Literal["zero", "unknown", "error"] | None = None
-    zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
+    zero_run: Inside | None = None
     quality: QualityConfig = QualityConfig()
     events: str | None = None
     promotions: str | None = None
@@ -73,7 +77,7 @@ class DataConfig(Section):
     time_zone: str | None = None  # the shop's, as the configuration names it beside the sections; tells days of moments
 
     @model_validator(mode="after")
-    def _has_default_margin(self) -> "DataConfig":
+    def _has_default_margin(self) -> Self:
         if "default" not in self.margin:
             raise ValueError("margin must keep the key default, for categories it does not name")
         return self
@@ -82,20 +86,20 @@ class DataConfig(Section):
 class DemandConfig(Section):
     """The demand model, its training and its walk-forward validation."""
 
-    seed: int = Field(ge=0, lt=2**32)
-    horizon: int = Field(ge=1, le=366)
-    step: int = Field(ge=1, le=366)
-    folds: int = Field(ge=1, le=100)
-    min_history: int = Field(ge=14, le=3_660)
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    horizon: UpToAYear
+    step: UpToAYear
+    folds: Annotated[int, Field(ge=1, le=100)]
+    min_history: Annotated[int, Field(ge=14, le=3_660)]
     checkpoint: Periods
-    context: int = Field(ge=8, le=3_660)
-    units: int = Field(ge=4, le=256)
-    learning_rate: float = Field(gt=0, lt=1)
+    context: Annotated[int, Field(ge=8, le=3_660)]
+    units: Annotated[int, Field(ge=4, le=256)]
+    learning_rate: Inside
     steps: Steps
     demand_steps: Steps
     price_steps: Steps
-    rounds: int = Field(ge=1, le=20)
-    own_periods: int = Field(ge=1, le=365)
+    rounds: Annotated[int, Field(ge=1, le=20)]
+    own_periods: Annotated[int, Field(ge=1, le=365)]
     booster_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100_000
 
 
@@ -106,17 +110,17 @@ class Guardrails(Section):
     """
 
     band: Band
-    min_margin: float = Field(ge=0, lt=1)
+    min_margin: Fraction
     min_advertised: Ratio | None
-    min_days: int = Field(ge=0, le=366)
+    min_days: Annotated[int, Field(ge=0, le=366)]
     max_move: Annotated[float, Field(gt=0, le=1)] | None
     seen: Annotated[float, Field(ge=0, le=10)] | None = None
     comp_band: Band | None
     endings: list[Annotated[float, Field(ge=0, le=1e6)]]
-    ending_unit: Annotated[float, Field(gt=0, le=1e6)]
+    ending_unit: Coin
 
     @model_validator(mode="after")
-    def _agree(self) -> "Guardrails":
+    def _agree(self) -> Self:
         if self.min_advertised is not None and self.min_advertised > self.band[1]:
             raise ValueError(
                 f"min_advertised {self.min_advertised} lies above band's high end {self.band[1]}; both × list_price"
@@ -129,7 +133,7 @@ class Guardrails(Section):
 class StrategyConfig(Section):
     """Base of a strategy's parameters; `pricing.decision.decide` says what each kind maximises."""
 
-    days: Annotated[int, Field(ge=1, le=366)] | None = Field(
+    days: UpToAYear | None = Field(
         default=None, description="Days it looks ahead where no delivery is given; null: the deliveries learnt."
     )
 
@@ -154,9 +158,7 @@ class ClearanceConfig(StrategyConfig):
     """Getting rid of stock by a day: profit when what is left over then is worth a fraction of its cost."""
 
     kind: Literal["clearance"]
-    days: Annotated[int, Field(ge=1, le=366)] | None = Field(
-        default=14, description="Days until the stock must be gone; a given delivery wins."
-    )
+    days: UpToAYear | None = Field(default=14, description="Days until the stock must be gone; a given delivery wins.")
     kept_value: KeptValue = 0.3
 
 
@@ -174,13 +176,13 @@ class DecisionConfig(Section):
     """Strategies, guardrails and confidence."""
 
     strategy: str
-    price_step: Annotated[float, Field(gt=0, le=1e6)]
+    price_step: Coin
     confidence_threshold: Share
-    menu_cost: float = Field(ge=0, lt=1)
-    step: float = Field(ge=0, le=1)
-    review_days: int = Field(ge=1, le=366)
+    menu_cost: Fraction
+    step: Share
+    review_days: UpToAYear
     approve_beyond: Share | None = None
-    target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
+    target_margin: dict[str, Inside]
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
@@ -196,7 +198,7 @@ class DecisionConfig(Section):
         return tables
 
     @model_validator(mode="after")
-    def _agree(self) -> "DecisionConfig":
+    def _agree(self) -> Self:
         if self.strategy not in self.strategies:
             near = nearest(self.strategy, self.strategies)
             raise ValueError(
@@ -217,23 +219,23 @@ class DecisionConfig(Section):
 class PriceMovesConfig(Section):
     """How far a promotion may move prices: logs of price ratios, 0.1 being about 10 %."""
 
-    median: Annotated[float, Field(gt=0, le=10)] = 0.11
-    p95: Annotated[float, Field(gt=0, le=10)] = 0.21
+    median: Ratio = 0.11
+    p95: Ratio = 0.21
 
 
 class GatesConfig(Section):
     """The limits that a challenger must keep. Ratios are of two errors, 1 meaning equal; shares are fractions."""
 
-    naive_ratio: float = Field(gt=0, le=1000)
-    champion_ratio: float = Field(gt=0, le=1000)
-    bias: float = Field(gt=0, le=1000)
+    naive_ratio: Tolerance
+    champion_ratio: Tolerance
+    bias: Tolerance
     coverage_80: Shares
     coverage_95: Shares
     elasticity_sane: Share
     identified: Share = 0.1
     products: Share = 0.95
     price_moves: PriceMovesConfig = PriceMovesConfig()
-    golden_latency_ms: float = Field(gt=0, le=1e9)
+    golden_latency_ms: Annotated[float, Field(gt=0, le=1e9)]
 
 
 class RegistryConfig(Section):
@@ -242,7 +244,7 @@ class RegistryConfig(Section):
     model_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     auto_promote: bool
     auto_refresh: bool = True
-    keep_days: Annotated[int, Field(ge=0, le=36_600)] = 270
+    keep_days: KeptDays = 270
     plots: bool = True
     gates: GatesConfig
 
@@ -252,8 +254,8 @@ class ServingConfig(Section):
 
     threads: Annotated[int, Field(ge=1, le=64)]
     keys: Literal["required", "local", "none"]
-    log_days: Annotated[int, Field(ge=0, le=36_600)] = 730
-    largest_jump: Annotated[float, Field(gt=0, lt=1)] | None = 0.30
+    log_days: KeptDays = 730
+    largest_jump: Inside | None = 0.30
     jump_confirmed: Annotated[int, Field(ge=2, le=366)] = 5
 
 
@@ -302,14 +304,14 @@ SCORE_WINDOWS = 3  # looked at by monitoring, which share no day
 class MonitoringConfig(Section):
     """Windows, thresholds and triggers."""
 
-    window: Days
-    false_alarm: Annotated[float, Field(gt=0, lt=1)]
+    window: Periods
+    false_alarm: Inside
     min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)]
-    score_window: Days
+    score_window: Periods
     error_tolerance: Annotated[float, Field(ge=0, le=1000)]
     bias_tolerance: Annotated[float, Field(ge=0, le=1000)]
     fallback_share: Annotated[float, Field(gt=0, le=1)]
-    silent_days: Days
+    silent_days: Periods
     undecided_days: Annotated[int, Field(ge=0, le=3_660)] = 1
     cooldown: Annotated[int, Field(ge=0, le=3_660)]
     lock_hours: Annotated[float, Field(gt=0, le=8_784)]
@@ -327,7 +329,7 @@ class MonitoringConfig(Section):
         return max(self.window, self.score_window * SCORE_WINDOWS) + MOST_AHEAD
 
     @model_validator(mode="after")
-    def _channels_have_addresses(self) -> "MonitoringConfig":
+    def _channels_have_addresses(self) -> Self:
         for channel, address in (("webhook", "webhook_url"), ("sns", "sns_topic")):
             if channel in self.alerts and not getattr(self.endpoints, address):
                 raise ValueError(f"alerts: {channel} has no address; set endpoints.{address}")
@@ -337,5 +339,5 @@ class MonitoringConfig(Section):
 class TuningConfig(Section):
     """The budget of the search for better settings of the demand section."""
 
-    trials: Annotated[int, Field(ge=1, le=100_000)]
-    startup: Annotated[int, Field(ge=1, le=100_000)]
+    trials: Steps
+    startup: Steps

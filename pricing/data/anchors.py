@@ -4,6 +4,7 @@ Without a list price in the sales it is derived from the prices charged, until t
 limit around it would follow the platform's own decisions.
 """
 
+import datetime as dt
 import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.data.panel import STEP_DAYS, Panel
 
-_ARRAYS = ("product_ids", "dates", "list_price", "seen_low", "seen_high", "unit_cost")
+_AMOUNTS = ("list_price", "seen_low", "seen_high", "unit_cost")
+_ARRAYS = ("product_ids", "dates", *_AMOUNTS)
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Anchors:
     def from_panel(cls, panel: Panel) -> "Anchors":
         """Derive anchors from a history priced by people to its end; the platform's prices begin in the next period."""
         since = panel.dates[-1].astype("datetime64[D]") + np.timedelta64(STEP_DAYS[panel.period], "D")
-        days, prices = panel.dates[:0].astype("datetime64[D]"), np.zeros(0, np.float32)
-        return cls(since, panel.product_ids[:0], days, prices, prices, prices, prices).extended(panel)
+        none = np.zeros(0, np.float32)
+        days = panel.dates[:0].astype("datetime64[D]")
+        return cls(since, panel.product_ids[:0], days, **dict.fromkeys(_AMOUNTS, none)).extended(panel)
 
     def extended(self, panel: Panel) -> "Anchors":
         """Return these anchors plus anchors for the panel's products that have none.
@@ -66,11 +69,12 @@ class Anchors:
         rows = np.flatnonzero(known.any(axis=1) & ~np.isin(product_ids, self.product_ids))
         if not len(rows):
             return self
-        theirs, before = price[rows], int((dates < self.since).sum()) - 1
+
+        before = int((dates < self.since).sum()) - 1
         column = np.maximum(np.argmax(known[rows], axis=1), before)  # last period before `since`, or the first
         at = np.where(column > before, -1, column)  # a launch's cost may come late, and is assumed until then
         charged = present[rows] & (np.arange(len(dates)) <= column[:, None])
-        seen = np.where(charged, theirs, np.nan)  # nothing where a panel of recent days has no row to its price
+        seen = np.where(charged, price[rows], np.nan)  # nothing where a panel of recent days has no row to its price
         return self._joined(
             product_ids=product_ids[rows],
             dates=dates[column].astype("datetime64[D]"),
@@ -87,8 +91,7 @@ class Anchors:
         now = self.columns(product_ids)
         new = list_price.astype(np.float32)
         replaced = (self.dates == date) & np.isin(self.product_ids, product_ids)  # changed twice on one day
-        kept = replace(self, **{name: getattr(self, name)[~replaced] for name in _ARRAYS})
-        return kept._joined(
+        return self._take(~replaced)._joined(
             product_ids=product_ids,
             dates=np.full(len(product_ids), date, dtype="datetime64[D]"),
             list_price=new,
@@ -99,20 +102,19 @@ class Anchors:
 
     def of(self, product_ids: Strings) -> "Anchors":
         """Return the anchors of some products."""
-        kept = np.isin(self.product_ids, product_ids)
-        return replace(self, **{name: getattr(self, name)[kept] for name in _ARRAYS})
+        return self._take(np.isin(self.product_ids, product_ids))
 
     def joined(self, *others: "Anchors") -> "Anchors":
         """Return these anchors and those of other products, sorted."""
-        return self._joined(**{name: np.concatenate([getattr(one, name) for one in others]) for name in _ARRAYS})
+        return self._joined(**{name: np.concatenate([getattr(each, name) for each in others]) for name in _ARRAYS})
 
     def columns(self, product_ids: Strings) -> dict[str, Floats]:
         """Latest prices and cost of each product, (product,) by attribute; NaN where it has no anchor."""
         if not len(self.product_ids):
-            return {name: np.full(len(product_ids), np.nan, np.float32) for name in _ARRAYS[2:]}
+            return {name: np.full(len(product_ids), np.nan, np.float32) for name in _AMOUNTS}
         last = np.maximum(np.searchsorted(self.product_ids, product_ids, side="right") - 1, 0)
         found = self.product_ids[last] == product_ids
-        return {name: np.where(found, getattr(self, name)[last], np.nan).astype(np.float32) for name in _ARRAYS[2:]}
+        return {name: np.where(found, getattr(self, name)[last], np.nan).astype(np.float32) for name in _AMOUNTS}
 
     def list_prices(self, product_ids: Strings, dates: Days) -> Floats:
         """(product, period) regular price in force; NaN before `since` and where there is no anchor."""
@@ -131,16 +133,24 @@ class Anchors:
     def differing(self, other: "Anchors") -> list[str]:
         """Products in both whose anchors differ, or all products in both where `since` differs; sorted."""
         common = set(self.product_ids.tolist()) & set(other.product_ids.tolist())
-        columns = ((one.product_ids, one.dates, one.list_price) for one in (self, other))
-        mine, theirs = (set(zip(*(values.tolist() for values in these), strict=True)) for these in columns)
-        return sorted(common if self.since != other.since else common & {name for name, _, _ in mine ^ theirs})
+        if self.since != other.since:
+            return sorted(common)
+        return sorted(common & {product_id for product_id, _, _ in self._entries() ^ other._entries()})
+
+    def _entries(self) -> set[tuple[str, dt.date, float]]:
+        """Product, first day and regular price of each anchor."""
+        return set(zip(self.product_ids.tolist(), self.dates.tolist(), self.list_price.tolist(), strict=True))
 
     def digest(self) -> str:
         """SHA-256 of the anchors, in hexadecimal."""
         digest = hashlib.sha256("\n".join([str(self.since), *self.product_ids.tolist()]).encode())
-        for values in (self.dates.astype(np.int64), self.list_price, self.seen_low, self.seen_high, self.unit_cost):
-            digest.update(values.tobytes())
+        digest.update(self.dates.astype(np.int64).tobytes())
+        for name in _AMOUNTS:
+            digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()
+
+    def _take(self, kept: Bools) -> "Anchors":
+        return replace(self, **{name: getattr(self, name)[kept] for name in _ARRAYS})
 
     def _joined(self, **new: NDArray[Any]) -> "Anchors":
         """Merge with new ones, sorted."""

@@ -38,10 +38,12 @@ def resolve_date(
         raise RequestError(f"day_of_week: expected one of {', '.join(WEEKDAYS)}, found {day_of_week!r}")
     weekday = WEEKDAYS.index(day_of_week)
     if date is not None and date.weekday() != weekday:
-        raise RequestError(f"date {date} is a {WEEKDAYS[date.weekday()]}, but day_of_week says {day_of_week}")
+        raise RequestError(f"date {date} is a {WEEKDAYS[date.weekday()]}, but day_of_week is {day_of_week}")
+
     after = max(today, state_date or today)
     if date is not None and (date - after).days > _FURTHEST:
         raise RequestError(f"date {date} lies more than two years after {after}, beyond all that can be known")
+
     step = STEP_DAYS[period]
     if state_date is None:
         return date or _next(weekday, today), False
@@ -53,7 +55,7 @@ def resolve_date(
 
 
 def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, period: Period = "day") -> Bools:
-    """(period,) which of the periods that begin on `dates`, in any order, hold a holiday.
+    """(period,) True where the period that begins on one of `dates`, in any order, holds a holiday.
 
     They follow the rules of `recurring_holidays`; without rules, the calendar of `country`, an ISO code. Raises
     ConfigError where that has none.
@@ -64,10 +66,10 @@ def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, 
         return np.zeros(len(dates), dtype=np.bool_)
     first, last = days.min().astype(dt.date).year, days.max().astype(dt.date).year
     if recurring is None:
-        known = np.array(sorted(country_holidays(country, range(first, last + 1))), dtype="datetime64[D]")
+        known = list(country_holidays(country, range(first, last + 1)))
     else:
-        known = np.array([day for rule in recurring for day in _occurrences(rule, first, last)], dtype="datetime64[D]")
-    return np.asarray(np.isin(days, known).any(axis=1))
+        known = [day for rule in recurring for day in _occurrences(rule, first, last)]
+    return np.asarray(np.isin(days, np.array(known, dtype="datetime64[D]")).any(axis=1))
 
 
 def recurring_holidays(panel: Panel) -> tuple[str, ...] | None:
@@ -78,11 +80,12 @@ def recurring_holidays(panel: Panel) -> tuple[str, ...] | None:
     panel the middle of the days that fit is taken.
     """
     step = STEP_DAYS[panel.period]
-    if not panel.holidays_given or len(panel.dates) * step < _LEAST_HISTORY:
+    length = len(panel.dates) * step
+    if not panel.holidays_given or length < _LEAST_HISTORY:
         return None
     flags = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
     start: dt.date = panel.dates[0].astype(dt.date)
-    length, last_year = len(flags) * step, (start + dt.timedelta(days=len(flags) * step - 1)).year
+    last_year = (start + dt.timedelta(days=length - 1)).year
 
     def periods(rule: str) -> list[int]:
         offsets = [(day - start).days for day in _occurrences(rule, start.year, last_year)]
@@ -90,18 +93,21 @@ def recurring_holidays(panel: Panel) -> tuple[str, ...] | None:
 
     rules: list[str] = []
     explained: set[int] = set()
-    for index in np.flatnonzero(flags):
+    for index in np.flatnonzero(flags).tolist():
         if index in explained:
             continue
-        days = [start + dt.timedelta(days=int(index) * step + day) for day in range(step)]
-        for candidates in zip(*(_rules_of(day) for day in days), strict=True):
-            seen = {rule: periods(rule) for rule in candidates if rule}
-            holding = [rule for rule, these in seen.items() if len(these) >= 2 and flags[these].all()]
+        days = [start + dt.timedelta(days=index * step + day) for day in range(step)]
+        for kind in zip(*map(_rules_of, days), strict=True):  # the rules of one kind, the simplest first
+            holding = [rule for rule in kind if rule and _holds(flags, periods(rule))]
             if holding:
                 rules.append(holding[len(holding) // 2])
                 explained.update(periods(rules[-1]))
                 break
     return tuple(rules)
+
+
+def _holds(flags: Bools, periods: list[int]) -> bool:
+    return len(periods) >= 2 and bool(flags[periods].all())
 
 
 def _rules_of(day: dt.date) -> Iterator[str]:
@@ -119,18 +125,17 @@ def _occurrences(rule: str, first_year: int, last_year: int) -> Iterator[dt.date
     kind, *rest = rule.split(":")
     values = [int(value) for value in rest]
     for year in range(first_year, last_year + 1):
-        if kind == "easter":
-            yield easter(year) + dt.timedelta(days=values[0])
-        elif kind == "date":
-            month, number = values
-            if (month, number) != (2, 29) or calendar.isleap(year):
-                yield dt.date(year, month, number)
-        elif kind == "nth":
-            month, nth, isoweekday = values
-            yield nth_weekday(year, month, nth, isoweekday - 1)
-        else:
-            month, isoweekday = values
-            yield nth_weekday(year, month, -1, isoweekday - 1)
+        match kind, values:
+            case "easter", [away]:
+                yield easter(year) + dt.timedelta(days=away)
+            case "date", [2, 29] if not calendar.isleap(year):
+                continue
+            case "date", [month, day]:
+                yield dt.date(year, month, day)
+            case "nth", [month, nth, isoweekday]:
+                yield nth_weekday(year, month, nth, isoweekday - 1)
+            case "last", [month, isoweekday]:
+                yield nth_weekday(year, month, -1, isoweekday - 1)
 
 
 def nth_weekday(year: int, month: int, nth: int, weekday: int) -> dt.date:
@@ -170,13 +175,14 @@ class Plan:
         return Plan(self.product_id[coming], self.first[coming], self.last[coming])
 
     def on(self, product_ids: Strings, dates: Days, *, period: Period) -> Bools:
-        """(product, period) whether an entry has any day of a period; ids and first days are sorted."""
+        """(product, period) True where an entry has any day of a period; ids and first days are sorted."""
         running = np.zeros((len(product_ids), len(dates)), np.bool_)
         row = np.searchsorted(product_ids, self.product_id)
         known = (row < len(product_ids)) & (product_ids[np.minimum(row, len(product_ids) - 1)] == self.product_id)
         days = dates.astype("datetime64[D]")
         last_day = days + np.timedelta64(STEP_DAYS[period] - 1, "D")
-        begin, end = np.searchsorted(last_day, self.first), np.searchsorted(days, self.last, side="right")
+        begin = np.searchsorted(last_day, self.first)
+        end = np.searchsorted(days, self.last, side="right")
         for place, start, stop in zip(row[known], begin[known], end[known], strict=True):
             running[place, start:stop] = True
         return running
@@ -184,8 +190,8 @@ class Plan:
     def spans(self) -> dict[str, list[tuple[int, int]]]:
         """First and last day of each entry, in days since 1970, by product."""
         found: dict[str, list[tuple[int, int]]] = {}
-        days = (column.astype("datetime64[D]").astype(np.int64).tolist() for column in (self.first, self.last))
-        for product_id, first, last in zip(self.product_id.tolist(), *days, strict=True):
+        days = np.stack([self.first, self.last], axis=1).astype("datetime64[D]").astype(np.int64)
+        for product_id, (first, last) in zip(self.product_id.tolist(), days.tolist(), strict=True):
             found.setdefault(product_id, []).append((first, last))
         return found
 

@@ -2,13 +2,13 @@
 
 import datetime as dt
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pricing.arrays import Bools, weekday_of
 from pricing.data.calendar import WEEKDAYS
@@ -86,11 +86,10 @@ def read_days(column: "pd.Series[Any]", zone: dt.tzinfo | None = None) -> Coerce
     """
     codes, distinct = _factorize(column)
     stamps = [_stamp(value) for value in distinct]
-    there = [one if one is None or one.tzinfo is None or zone is None else one.astimezone(zone) for one in stamps]
-    values = np.array([None if stamp is None else stamp.date() for stamp in there], dtype="datetime64[D]")
+    days = [None if stamp is None else _day_of(stamp, zone) for stamp in stamps]
     timed = [stamp is not None and (stamp.tzinfo, stamp.time()) != (None, dt.time()) for stamp in stamps]
-    dropped = int(_take(np.array(timed, np.bool_), codes, False).sum())
-    return Coerced(_take(values, codes, np.datetime64("NaT")), *_faults(codes, distinct, stamps), dropped=dropped)
+    dropped = int(_by_code(timed, codes, False, np.bool_).sum())
+    return _coerced(codes, distinct, days, "datetime64[D]", dropped=dropped)
 
 
 def read_names(column: "pd.Series[Any]") -> Coerced:
@@ -99,10 +98,9 @@ def read_names(column: "pd.Series[Any]") -> Coerced:
     texts = [_name(value) for value in distinct]
     if all(isinstance(value, str) for value in distinct) and all(re.fullmatch(r"\d+\.0", text) for text in texts):
         texts = [text[:-2] for text in texts]
-    unique = tuple(dict.fromkeys(texts))
-    rank = {text: code for code, text in enumerate(unique)}
-    values = _take(np.array([rank[text] if text else -1 for text in texts], dtype=np.int64), codes, -1)
-    return Coerced(values, values < 0, np.zeros(len(values), dtype=np.bool_), unique)
+    rank = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    values = _by_code([rank[text] if text else -1 for text in texts], codes, -1, np.int64)
+    return Coerced(values, values < 0, np.zeros(len(values), dtype=np.bool_), tuple(rank))
 
 
 def _parsed(column: "pd.Series[Any]", parse: Callable[[Any], float | None]) -> Coerced:
@@ -110,16 +108,21 @@ def _parsed(column: "pd.Series[Any]", parse: Callable[[Any], float | None]) -> C
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return Coerced(values, np.isnan(values), np.zeros(len(values), dtype=np.bool_))
     codes, distinct = _factorize(column)
-    parsed = [parse(value) for value in distinct]
-    values = np.array([np.nan if number is None else number for number in parsed], dtype=np.float64)
-    return Coerced(_take(values, codes, np.nan), *_faults(codes, distinct, parsed))
+    return _coerced(codes, distinct, [parse(value) for value in distinct], np.float64)
 
 
-def _faults(codes: NDArray[np.int64], distinct: list[Any], parsed: Sequence[Any]) -> tuple[Bools, Bools]:
-    """(row,) whether a cell is empty, and whether it holds what cannot be read."""
-    empty = np.array([value is None or str(value).strip().lower() in _MISSING for value in distinct], dtype=np.bool_)
-    wrong = np.array([value is None for value in parsed], dtype=np.bool_) & ~empty
-    return _take(empty, codes, True), _take(wrong, codes, False)
+def _coerced(
+    codes: NDArray[np.int64], distinct: list[Any], parsed: list[Any], dtype: DTypeLike, *, dropped: int = 0
+) -> Coerced:
+    """Give each row what its distinct cell was parsed as; None is a cell that is empty or cannot be read."""
+    empty = [value is None or str(value).strip().lower() in _MISSING for value in distinct]
+    wrong = [value is None and not blank for value, blank in zip(parsed, empty, strict=True)]
+    return Coerced(
+        _by_code(parsed, codes, None, dtype),
+        _by_code(empty, codes, True, np.bool_),
+        _by_code(wrong, codes, False, np.bool_),
+        dropped=dropped,
+    )
 
 
 def _factorize(column: "pd.Series[Any]") -> tuple[NDArray[np.int64], list[Any]]:
@@ -130,9 +133,9 @@ def _factorize(column: "pd.Series[Any]") -> tuple[NDArray[np.int64], list[Any]]:
     return codes, list(distinct)
 
 
-def _take(values: NDArray[Any], codes: NDArray[np.int64], absent: Any) -> NDArray[Any]:
-    """Return `values` by code; `absent` where the code is -1."""
-    return np.append(values, np.array([absent], dtype=values.dtype))[codes]
+def _by_code(values: list[Any], codes: NDArray[np.int64], absent: Any, dtype: DTypeLike) -> NDArray[Any]:
+    """(row,) values by code; `absent` where the code is -1, which takes the last."""
+    return np.array([*values, absent], dtype=dtype)[codes]
 
 
 def _number(value: Any) -> float | None:
@@ -156,18 +159,19 @@ def _stamp(value: Any) -> dt.datetime | None:
         return None
 
 
+def _day_of(stamp: dt.datetime, zone: dt.tzinfo | None) -> dt.date:
+    there = stamp if stamp.tzinfo is None or zone is None else stamp.astimezone(zone)
+    return there.date()
+
+
 def _name(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
 
 
-_COERCE: dict[str, tuple[Callable[..., Coerced], str]] = {
-    "day": (read_days, "an ISO day such as 2024-01-31"),
-    "name": (read_names, "a text"),
-    "number": (read_numbers, "a number"),
-    "flag": (read_flags, "0 or 1"),
-}
+_READERS = {"name": read_names, "number": read_numbers, "flag": read_flags}
+_WANTED = {"day": "an ISO day such as 2024-01-31", "name": "a text", "number": "a number", "flag": "0 or 1"}
 
 
 @dataclass(frozen=True)
@@ -183,10 +187,9 @@ class Checked:
 
     def without(self, broken: Bools, *, rule: str) -> "Checked":
         """Move more clean rows to `bad_rows`, for a rule that compares rows with each other; `broken` is (row,)."""
-        rows = self.clean[broken]
-        bad = rows.assign(reasons=rule)
+        bad = self.clean[broken].assign(reasons=rule)
         bad.insert(0, "row", self.numbers[broken])
-        found = Violation(rule, len(rows), _offender(bad, bad["row"].iloc[0], 0, "price"))
+        found = Violation(rule, len(bad), _offender(bad, bad["row"].iloc[0], 0, "price"))
         known = [frame for frame in (self.bad_rows, bad.astype({"product_id": object})) if not frame.empty]
         return Checked(
             self.clean[~broken],
@@ -224,21 +227,24 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day", zone: dt.t
         whole.append(Violation("there must be rows", 0, "found none"))
     if whole:
         raise ContractError(where, whole)
-    others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
-    notes = [f"columns that the contract does not know are ignored: {', '.join(others)}."] if others else []
+
     faults = Faults(frame, zone)
+    others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
+    if others:
+        faults.notes.append(f"columns that the contract does not know are ignored: {', '.join(others)}.")
     clean = faults.read(COLUMNS)
-    notes += faults.notes
     for rule, broken in _date_rules(clean["date"], period, where):
         faults.add(rule, broken, "date")
     table = pd.DataFrame(clean, copy=False)
     faults.add("(product_id, date) must be unique", _repeats(table, ~faults.bad), "product_id")
+
+    good = ~faults.bad
     return Checked(
-        table[~faults.bad] if faults.bad.any() else table,
+        table if good.all() else table[good],
         faults.violations(),
         faults.rows(),
-        tuple(notes),
-        faults.numbers[~faults.bad],
+        tuple(faults.notes),
+        faults.numbers[good],
     )
 
 
@@ -261,11 +267,13 @@ class Faults:
         for name, column in columns.items():
             if name not in self.frame:
                 continue
-            read, wanted = _COERCE[column.kind]
-            cells = read(self.frame[name], self.zone) if column.kind == "day" else read(self.frame[name])
+            if column.kind == "day":
+                cells = read_days(self.frame[name], self.zone)
+            else:
+                cells = _READERS[column.kind](self.frame[name])
             if cells.dropped:
                 self.notes.append(f"{name}: a time of day or zone is dropped on {cells.dropped:,} rows.")
-            self.add(f"{name} must be {wanted}", cells.wrong, name)
+            self.add(f"{name} must be {_WANTED[column.kind]}", cells.wrong, name)
             if column.needed:
                 self.add(f"{name} must not be missing", cells.missing, name)
             for rule, broken in _ranges(name, column, cells):
@@ -281,13 +289,13 @@ class Faults:
 
     def violations(self) -> tuple[Violation, ...]:
         """Return what was found, by rule; lines that could not be read come first."""
-        found = [
-            Violation(rule, len(rows), _offender(self.frame, self.numbers[rows[0]], rows[0], column))
-            for rule, rows, column in self.rules
-        ]
+        found = []
         if self.damaged:
             number, text = self.damaged[0]
-            found.insert(0, Violation(_FIELDS, len(self.damaged), f"row {number} ({_show(text)})"))
+            found.append(Violation(_FIELDS, len(self.damaged), f"row {number} ({_show(text)})"))
+        for rule, rows, column in self.rules:
+            offender = _offender(self.frame, self.numbers[rows[0]], rows[0], column)
+            found.append(Violation(rule, len(rows), offender))
         return tuple(found)
 
     def rows(self) -> pd.DataFrame:
@@ -335,20 +343,21 @@ def unusable(frame: pd.DataFrame, columns: Mapping[str, Column]) -> list[Violati
 
 
 def _ranges(name: str, column: Column, cells: Coerced) -> list[tuple[str, Bools]]:
+    """List the rules on a cell's value, each with the (row,) that break it; unreadable cells may be among them."""
     values = cells.values
     if column.kind == "number":
-        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             values = values.astype(np.float32)  # as in the panel, where a price of 1e-60 is 0
-            low = values <= 0 if column.above_zero else values < 0
-            return [
-                (f"{name} must be {'above' if column.above_zero else 'at least'} 0", low),
-                (f"{name} must be finite and at most {column.most:,.0f}{column.hint}", values > column.most),
-            ]
+        least = "above" if column.above_zero else "at least"
+        return [
+            (f"{name} must be {least} 0", values <= 0 if column.above_zero else values < 0),
+            (f"{name} must be finite and at most {column.most:,.0f}{column.hint}", values > column.most),
+        ]
     if column.kind == "flag":
         return [(f"{name} must be 0 or 1", (values != 0) & (values != 1))]
     if column.kind == "name" and name != "name":  # a long one is cut where it is kept
-        long = np.array([*(len(text) > LONGEST_ID for text in cells.names), False])  # code -1 takes the last
-        return [(f"{name} must have at most {LONGEST_ID} characters", long[values])]
+        long = _by_code([len(text) > LONGEST_ID for text in cells.names], values, False, np.bool_)
+        return [(f"{name} must have at most {LONGEST_ID} characters", long)]
     return []
 
 
@@ -360,28 +369,34 @@ def _clean(column: Column, cells: Coerced) -> Any:
 
 
 def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> list[tuple[str, Bools]]:
-    codes, found = pd.factorize(dates.astype("datetime64[D]").astype(np.int64))
-    order = np.argsort(found)
-    inverse, distinct = np.argsort(order)[codes], found[order].astype("datetime64[D]")  # NaT comes first
-    counts = np.bincount(inverse)
+    """Find dates far from the others, and those off the first day of weeks; each rule with the (row,) that break it.
+
+    Raises ContractError where the table as a whole is of another period.
+    """
+    codes, numbers = pd.factorize(dates.astype("datetime64[D]").astype(np.int64), sort=True)
+    distinct = numbers.astype("datetime64[D]")  # NaT comes first
+    rows = np.bincount(codes)
     known = ~np.isnat(distinct)
     if not known.any():
         return []
+
     groups = np.cumsum(np.diff(distinct, prepend=distinct[0]) > np.timedelta64(FAR_DAYS, "D"))
-    bulk = np.bincount(groups[known], weights=counts[known]).argmax()
+    bulk = np.bincount(groups[known], weights=rows[known]).argmax()
     far = known & (groups != bulk)
+    rules = [(f"date must lie within {FAR_DAYS // 365} years of the bulk of the dates", far[codes])]
+
     near = known & ~far
-    rules = [(f"date must lie within {FAR_DAYS // 365} years of the bulk of the dates", far[inverse])]
     weekdays = weekday_of(distinct)
-    sold = np.bincount(weekdays[near], weights=counts[near], minlength=7)
+    by_weekday = np.bincount(weekdays[near], weights=rows[near], minlength=7)
+    used = np.count_nonzero(by_weekday)
     if period == "week":
-        first = int(sold.argmax())
-        if 2 * sold[first] < sold.sum():
-            fault = f"they fall on {np.count_nonzero(sold)} weekdays; for daily sales leave data.period at day"
+        first = int(by_weekday.argmax())
+        if 2 * by_weekday[first] < by_weekday.sum():
+            fault = f"they fall on {used} weekdays; for daily sales leave data.period at day"
             raise ContractError(where, [Violation("dates must be weeks (data.period is week)", 0, fault)])
         rule = f"a weekly date must be the first day of its week (here {WEEKDAYS[first]})"
-        rules.append((rule, (near & (weekdays != first))[inverse]))
-    elif np.count_nonzero(sold) == 1 and near.sum() >= 4:
+        rules.append((rule, (near & (weekdays != first))[codes]))
+    elif used == 1 and near.sum() >= 4:
         fault = f"all {int(near.sum())} dates fall on one weekday; for weekly sales set data.period to week"
         raise ContractError(where, [Violation("dates must be days (data.period is day)", 0, fault)])
     return rules

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pricing.arrays import Bools, Floats, Strings
+from pricing.arrays import Bools, Floats, Ints, Strings
 
 SHARE = 0.99  # of a product's sales must be whole multiples of its step; tolerates a few odd rows
 SAMPLED = 200  # products, evenly spaced, whose own steps are tried on all
@@ -26,7 +26,7 @@ class Units:
     # (product,) counting unit, in the units of `units_sold`, above 0: the step of a product sold by the piece, the size
     # of a typical small purchase of one sold by weight:
     size: Floats
-    counted: Bools  # (product,) whether it is sold by the piece
+    counted: Bools  # (product,) True where it is sold by the piece
 
 
 def find_units(units_sold: Floats, categories: Strings) -> Units:
@@ -45,11 +45,11 @@ def find_units(units_sold: Floats, categories: Strings) -> Units:
     step = common_steps(sold)
     lump = _lumps(units_sold, seen)
     small = _ranked(sold, part=10)
-    with np.errstate(invalid="ignore"):
-        counted = np.isfinite(step) & ~(lump > LUMPS * step)
-        size = np.where(counted, step, np.fmin(lump, small))
-        steps = np.round(size / step)  # whole steps, so that rescaled sales give bit-identical counts
-        size = np.where(~counted & np.isfinite(step), np.maximum(steps, 1.0) * step, size)
+    stepped = np.isfinite(step)
+    counted = stepped & ~(lump > LUMPS * step)
+    size = np.where(counted, step, np.fmin(lump, small))
+    steps = np.round(size / step)  # whole steps, so that rescaled sales give bit-identical counts
+    size = np.where(stepped & ~counted, np.maximum(steps, 1.0) * step, size)
     known = (seen.sum(axis=1) >= LEAST_ROWS) & (size > 0)
     return _shared(Units(size, counted), known=known, categories=categories)
 
@@ -66,39 +66,52 @@ def in_steps(amounts: Floats, size: Floats) -> Floats:
 def common_steps(sold: Floats) -> Floats:
     """(product,) step of which each product's sales, (product, period) above 0 or NaN, are whole multiples, or NaN."""
     rows = np.flatnonzero(np.isfinite(sold).any(axis=1))
-    some = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED).astype(int))] if len(rows) else rows
-    amounts = [sold[row][np.isfinite(sold[row])] for row in some]
-    telling = [each for each in amounts if each.min() < each.max()]  # a single distinct amount tells no step
-    if amounts and not telling:
-        telling = [np.concatenate(amounts)]
-    own = np.array([_own_step(each) for each in telling])
-    own = np.sort(own[np.isfinite(own)])
-    if not len(own):
-        return np.full(len(sold), np.nan)
-    parts = np.split(own, np.flatnonzero(np.diff(np.log(own)) > _NEAR) + 1)  # which agree but for rounding
-    parts = sorted(parts, key=len, reverse=True)[:_PROPOSED]
-    proposed = np.sort([np.median(part) for part in parts])[::-1]  # largest first
+    found = np.full(len(sold), np.nan)
+    proposed = _proposed_steps([sold[row][np.isfinite(sold[row])] for row in _sampled(rows)])
+    if not len(proposed):
+        return found
+
     fits = np.stack([_share_whole(sold, step) >= SHARE for step in proposed])  # (step, product)
     largest = np.where(fits.any(axis=0), fits.argmax(axis=0), -1)
     common = np.bincount(largest[largest >= 0], minlength=len(proposed))
-    found = np.full(len(sold), np.nan)
     for number, step in enumerate(proposed):
         ratio = step / proposed
         packs = (ratio > 1 - _NEAR) & (ratio < PACKS + 0.5) & (np.abs(ratio - np.round(ratio)) < PACKS * _NEAR)
         candidates = np.flatnonzero(packs)
         found[largest == number] = proposed[candidates[np.argmax(common[candidates])]]
-    alone = np.flatnonzero((largest < 0) & np.isfinite(sold).any(axis=1))
-    for row in alone:
+    for row in rows[largest[rows] < 0]:
         found[row] = _own_step(sold[row][np.isfinite(sold[row])])
     return found
+
+
+def _sampled(rows: Ints) -> Ints:
+    """Return at most SAMPLED rows, evenly spaced."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED).astype(int))] if len(rows) else rows
+
+
+def _proposed_steps(amounts: list[Floats]) -> Floats:
+    """(step,) the commonest own steps of some products, largest first, from each one's amounts (row,)."""
+    telling = [each for each in amounts if each.min() < each.max()]  # a single distinct amount shows no step
+    if amounts and not telling:
+        telling = [np.concatenate(amounts)]
+    own = np.array([_own_step(each) for each in telling])
+    own = np.sort(own[np.isfinite(own)])
+    if not len(own):
+        return own
+
+    groups = np.split(own, np.flatnonzero(np.diff(np.log(own)) > _NEAR) + 1)  # which agree but for rounding
+    groups = sorted(groups, key=len, reverse=True)[:_PROPOSED]
+    return np.sort([np.median(group) for group in groups])[::-1]
 
 
 def _own_step(sold: Floats) -> float:
     """Find the largest step of one product's amounts (row,), above 0; NaN where there is none."""
     values = np.unique(sold)
     gaps = np.diff(values)
-    gaps = gaps[gaps > 1e-5 * values[-1] / 2] if len(gaps) else gaps
-    first = [values[0], *([gaps.min(), np.median(gaps)] if len(gaps) else [])]
+    gaps = gaps[gaps > 1e-5 * values[-1] / 2]
+    first = [values[0]]
+    if len(gaps):
+        first += [gaps.min(), np.median(gaps)]
     candidates = np.unique(np.concatenate([value / _PARTS for value in first]))[::-1]
     for candidate in candidates:
         step = _refined(candidate, values, gaps)
@@ -114,7 +127,8 @@ def _refined(step: float, values: Floats, gaps: Floats) -> float:
     differences.
     """
     amounts = np.concatenate([gaps, values - values[0], values])
-    furthest, most = 16.0, float(values[-1] / step)
+    most = float(values[-1] / step)
+    furthest = 16.0
     while True:
         steps = amounts / step
         whole = np.round(steps)
@@ -167,7 +181,8 @@ def _ranked(values: Floats, *, part: int) -> Floats:
 
 def _shared(own: Units, *, known: Bools, categories: Strings) -> Units:
     """Give products that are not `known` the typical unit of their category, or of all products."""
-    size, counted = own.size.astype(np.float64), own.counted.copy()
+    size = own.size.astype(np.float64)
+    counted = own.counted.copy()
     everybody = typical_unit(own, known)
     for name in np.unique(categories):
         members = categories == name

@@ -20,6 +20,17 @@ class Placed(NamedTuple):
     category: str
 
 
+class _Claim(NamedTuple):
+    """The claim of an event on a period; the least wins."""
+
+    distance: int
+    past: bool  # True where the event lies behind
+    length: int
+    order: int  # of the event in the calendar, unique
+    name: str
+    position: int
+
+
 class Lift(NamedTuple):
     """Lift of one event on one period: `value` and `sd` in log units, `position` its distance in periods."""
 
@@ -32,8 +43,10 @@ class Lift(NamedTuple):
     def words(self) -> str:
         """Describe event, distance and lift, such as "2 days before Thanksgiving Day: +38 % ± 9 %"."""
         count = abs(self.position)
-        when = f"{count} {self.period}{'s' if count > 1 else ''} {'before' if self.position < 0 else 'after'} "
-        return f"{when if count else ''}{self.name}: {percent(self.value, self.sd)}"
+        unit = self.period if count == 1 else f"{self.period}s"
+        side = "before" if self.position < 0 else "after"
+        when = f"{count} {unit} {side} " if count else ""
+        return f"{when}{self.name}: {percent(self.value, self.sd)}"
 
 
 def percent(value: float, sd: float) -> str:
@@ -80,13 +93,14 @@ class EventLifts:
         dates = np.asarray([date], self.dates.dtype)
         category = str(self.categories[row]) if 0 <= row < len(self.categories) else ""
         found = []
-        for event, position, _, only in place(self.events, self.names.tolist(), dates, period=period):
-            if only not in ("", category) or position not in self.positions:
+        for placed in place(self.events, self.names.tolist(), dates, period=period):
+            if placed.category not in ("", category) or placed.position not in self.positions:
                 continue
-            column = int(np.searchsorted(self.positions, position))
-            value, sd = (float(table[row, event, column]) for table in (self.value, self.sd))
+            cell = row, placed.event, int(np.searchsorted(self.positions, placed.position))
+            sd = float(self.sd[cell])
             if sd > 0:
-                found.append(Lift(str(self.names[event]), position, value, sd, period))
+                name = str(self.names[placed.event])
+                found.append(Lift(name, placed.position, float(self.value[cell]), sd, period))
         return sorted(found, key=lambda lift: -abs(lift.value))
 
     def with_products(self, category: Ints) -> "EventLifts":
@@ -101,15 +115,12 @@ class EventLifts:
         Periods up to `since`, the last one that states have encoded, stay as they are. An event that was not in the
         calendar when lifts were estimated has none.
         """
-        own, coming = self.events, [event for event in events if event.first > since]
-        if not events or set(coming) == {event for event in own if event.first > since}:
-            events = own
-        else:
-            events = (*(event for event in own if event.first <= since), *coming)
-        known = set(self.names.tolist())
-        names = np.concatenate([self.names, np.array(sorted({event.name for event in events} - known), np.str_)])
-        width = ((0, 0), (0, len(names) - len(self.names)), (0, 0))
-        value, sd = np.pad(self.value, width), np.pad(self.sd, width)
+        events = _with_past(self.events, events, since=since) if events else self.events
+        new = sorted({event.name for event in events} - set(self.names.tolist()))
+        width = (0, len(new))
+        names = np.concatenate([self.names, np.array(new, np.str_)])
+        value = np.pad(self.value, ((0, 0), width, (0, 0)))
+
         dates = np.arange(self.dates[0], until + np.timedelta64(1, "D"), STEP_DAYS[period], dtype="datetime64[D]")
         placed = list(place(events, names.tolist(), dates, period=period))
         by_period = spread(placed, value, self.positions, categories=self.categories, periods=len(dates))
@@ -119,12 +130,20 @@ class EventLifts:
             self,
             names=names,
             value=value,
-            sd=sd,
-            seen=np.pad(self.seen, (0, len(names) - len(self.seen))),
+            sd=np.pad(self.sd, ((0, 0), width, (0, 0))),
+            seen=np.pad(self.seen, width),
             dates=dates,
             by_period=by_period,
             events=events,
         )
+
+
+def _with_past(own: tuple[Event, ...], events: tuple[Event, ...], *, since: np.datetime64) -> tuple[Event, ...]:
+    """Return the events after a day, behind the own ones up to it; the own ones where the coming are the same."""
+    coming = [event for event in events if event.first > since]
+    if set(coming) == {event for event in own if event.first > since}:
+        return own
+    return (*(event for event in own if event.first <= since), *coming)
 
 
 def place(events: Sequence[Event], names: Sequence[str], dates: Days, *, period: Period) -> Iterator[Placed]:
@@ -136,22 +155,22 @@ def place(events: Sequence[Event], names: Sequence[str], dates: Days, *, period:
     """
     row = {name: number for number, name in enumerate(names)}
     step = STEP_DAYS[period]
-    start, count = int(dates[0].astype("datetime64[D]").astype(np.int64)), len(dates)
-    best: dict[int, tuple[tuple[int, bool, int, int], str, int]] = {}
+    start = dates[0].astype("datetime64[D]")
+    best: dict[int, _Claim] = {}
     for order, event in enumerate(events):
-        first, last = ((int(day.astype(np.int64)) - start) // step for day in (event.first, event.last))
-        for at in range(max(first - event.before, 0), min(last + event.after, count - 1) + 1):
+        first = int((event.first - start).astype(np.int64)) // step
+        last = int((event.last - start).astype(np.int64)) // step
+        for at in range(max(first - event.before, 0), min(last + event.after, len(dates) - 1) + 1):
             position = min(at - first, 0) + max(at - last, 0)
             if event.overlay:
                 if event.name in row:
                     yield Placed(row[event.name], position, at, event.category)
                 continue
-            rank = (abs(position), position > 0, last - first, order)
-            if at not in best or rank < best[at][0]:
-                best[at] = (rank, event.name, position)
-    for at, (_, name, position) in best.items():
-        if name in row:
-            yield Placed(row[name], position, at, "")
+            claim = _Claim(abs(position), position > 0, last - first, order, event.name, position)
+            best[at] = min(best.get(at, claim), claim)
+    for at, claim in best.items():
+        if claim.name in row:
+            yield Placed(row[claim.name], claim.position, at, "")
 
 
 def spread(
@@ -161,11 +180,9 @@ def spread(
     by_period = np.zeros((len(value), periods), np.float32)
     group = {str(name): row for row, name in enumerate(categories)}
     column = {int(position): number for number, position in enumerate(positions)}
-    for event, position, at, only in placed:
+    for event, position, at, category in placed:
         if position not in column:
             continue  # outside the windows of the estimation
-        if not only:
-            by_period[:, at] += value[:, event, column[position]]
-        elif only in group:
-            by_period[group[only], at] += value[group[only], event, column[position]]
+        rows = slice(None) if not category else group.get(category, slice(0))
+        by_period[rows, at] += value[rows, event, column[position]]
     return by_period

@@ -2,8 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -48,21 +47,31 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
     begin: dt.date = first.astype("datetime64[D]").astype(dt.date) - dt.timedelta(days=31)
     until: dt.date = end.astype("datetime64[D]").astype(dt.date)
     years = range(begin.year, until.year + 1)
-    around = AROUND[period]
+
     named: list[tuple[str, Span, str]] = []
     if config.events is not None:
         own = _read(config.events, "events").sort_values("first", kind="stable")
-        starts, ends = (own[name].to_numpy("M8[D]").tolist() for name in ("first", "last"))
-        named += zip(own["name"], zip(starts, ends, strict=True), own["category"], strict=True)
+        days = own[["first", "last"]].to_numpy("M8[D]").tolist()
+        named += zip(own["name"], map(tuple, days), own["category"], strict=True)
     country = _country_events(config.country, years)
     named += [(name, span, "") for name, span in (*country, *_beside(country, years))]
+
     long = {name for name, (start, finish), _ in named if (finish - start).days >= LONG}
     found = []
     for name, (start, finish), category in named:
-        if finish >= begin and start <= until:
-            before, after = (0, 0) if name in long else around
-            days = np.datetime64(start), np.datetime64(finish)
-            found.append(Event(name, *days, category, before, after, overlay=name in long or category != ""))
+        if finish < begin or start > until:
+            continue
+        before, after = (0, 0) if name in long else AROUND[period]
+        event = Event(
+            name,
+            np.datetime64(start),
+            np.datetime64(finish),
+            category,
+            before,
+            after,
+            overlay=name in long or category != "",
+        )
+        found.append(event)
     return tuple(found)
 
 
@@ -74,8 +83,7 @@ def _country_events(country: str, years: range) -> list[tuple[str, Span]]:
     themselves: dict[str, set[dt.date]] = {}
     stand_ins: dict[str, set[dt.date]] = {}
     for day, names in country_holidays(country, years).items():
-        for said in names:
-            name, remark = plain_name(said)
+        for name, remark in map(plain_name, names):
             if name:
                 (stand_ins if _STAND_IN.search(remark) else themselves).setdefault(name, set()).add(day)
     found: list[tuple[str, Span]] = []
@@ -86,19 +94,22 @@ def _country_events(country: str, years: range) -> list[tuple[str, Span]]:
     return sorted(found, key=lambda event: (event[1], event[0]))
 
 
-def plain_name(said: str) -> tuple[str, str]:
+def plain_name(given: str) -> tuple[str, str]:
     """A holiday's name without the remarks in brackets behind it, and the remarks; no name for an unnamed day off."""
-    name, remarks = said.strip(), ""
+    name = given.strip()
+    remarks = ""
     while found := _REMARK.search(name):
-        name, remarks = name[: found.start()], found.group() + remarks
-    return ("", said) if _DAY_OFF.match(name) else (name, remarks)
+        remarks = found.group() + remarks
+        name = name[: found.start()]
+    return ("", given) if _DAY_OFF.match(name) else (name, remarks)
 
 
 def _spans(days: set[dt.date]) -> list[Span]:
     """First and last day of each run of days."""
-    ordered, day = sorted(days), dt.timedelta(days=1)
-    firsts = [one for one in ordered if one - day not in days]
-    return list(zip(firsts, [one for one in ordered if one + day not in days], strict=True))
+    step = dt.timedelta(days=1)
+    firsts = sorted(day for day in days if day - step not in days)
+    lasts = sorted(day for day in days if day + step not in days)
+    return list(zip(firsts, lasts, strict=True))
 
 
 def _beside(country: Sequence[tuple[str, Span]], years: range) -> Iterator[tuple[str, Span]]:
@@ -123,10 +134,11 @@ def read_plan(config: DataConfig, name: str) -> Plan | None:
     Raises:
         SourceError, PlanError: See `_read`.
     """
-    if not (where := getattr(config, name)):
+    where = getattr(config, name)
+    if not where:
         return None
     plan = _read(where, name).drop_duplicates()
-    return Plan(plan["product_id"].to_numpy(np.str_), *(plan[day].to_numpy("M8[D]") for day in ("first", "last")))
+    return Plan(plan["product_id"].to_numpy(np.str_), plan["first"].to_numpy("M8[D]"), plan["last"].to_numpy("M8[D]"))
 
 
 def _read(where: str, name: str) -> pd.DataFrame:
@@ -136,30 +148,46 @@ def _read(where: str, name: str) -> pd.DataFrame:
         SourceError: The table cannot be read.
         PlanError: A column is missing or rows are invalid; violations are counted by rule.
     """
-    key, columns = f"data.{name}", _COLUMNS[name]
+    key = f"data.{name}"
+    columns = _COLUMNS[name]
     try:
         raw = read_sales(plan_of(where, name))
     except SourceError as error:
         raise SourceError(f"{key}: {error}") from error
-    faults, names = unusable(raw, columns), [str(each) for each in raw.columns]
+    violations = unusable(raw, columns) + _misnamed(raw, columns)
+    table = pd.DataFrame()
+    if not violations:
+        faults = Faults(raw)
+        table = _entries(raw, faults, columns)
+        violations = list(faults.violations())
+    if violations:
+        raise PlanError(redact_url(where), key=key, violations=violations)
+    return table
+
+
+def _misnamed(raw: pd.DataFrame, columns: Mapping[str, Column]) -> list[Violation]:
+    """List the columns that seem to be optional ones under other names."""
+    names = [str(name) for name in raw.columns]
+    others = [name for name in names if name not in columns]
+    found = []
     for wanted, column in columns.items():
-        others = (each for each in names if each not in columns)
-        if not column.needed and wanted not in names and (near := nearest(wanted, others, cutoff=0.8)):
-            faults.append(Violation(f"column {near} is none that is read", 0, f"rename it {wanted!r} if that is it"))
-    table: dict[str, Any] = {}
-    if not faults:
-        found = Faults(raw)
-        cells = found.read(columns)
-        days = [day for day, column in columns.items() if column.kind == "day"]
-        begin, end = days[0], days[-1]
-        first, last = cells[begin], cells.get(end, cells[begin])
-        last = np.where(np.isnat(last), first, last)
-        found.add(f"{end} must not come before {begin}", last < first, end)
-        faults = list(found.violations())
-        table = {"first": first, "last": last}
-        for text in (each for each, column in columns.items() if column.kind == "name"):
-            given = cells.get(text, pd.Categorical([None] * len(raw)))
-            table[text] = np.array([*given.categories, ""])[given.codes]
-    if faults:
-        raise PlanError(redact_url(where), key=key, violations=faults)
+        near = None if column.needed or wanted in names else nearest(wanted, others, cutoff=0.8)
+        if near:
+            found.append(Violation(f"column {near} is none that is read", 0, f"rename it {wanted!r} if that is it"))
+    return found
+
+
+def _entries(raw: pd.DataFrame, faults: Faults, columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Read the entries' days `first` and `last` and their texts; what is wrong is added to `faults`."""
+    cells = faults.read(columns)
+    days = [name for name, column in columns.items() if column.kind == "day"]
+    first = cells[days[0]]
+    last = cells.get(days[-1], first)
+    last = np.where(np.isnat(last), first, last)
+    faults.add(f"{days[-1]} must not come before {days[0]}", last < first, days[-1])
+    table = {"first": first, "last": last}
+    for name, column in columns.items():
+        if column.kind == "name":
+            given = cells.get(name, pd.Categorical([None] * len(raw)))
+            table[name] = np.array([*given.categories, ""])[given.codes]
     return pd.DataFrame(table)

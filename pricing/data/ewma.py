@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints
@@ -22,10 +23,19 @@ SIZE = 2.0
 # Times the units sold out: a sold-out day raises the expectation no further than this, so that the level of a product
 # that always sells out converges. Such a product is likely to have this much demand and may have more.
 FARTHEST = 2.0
+# Coefficients of log erfc(x) + x² − log t in t, lowest power first:
 _ERFC = (
-    *(-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806),
-    *(0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277),
-)  # of log erfc(x) + x² − log t in t
+    -1.26551223,
+    1.00002368,
+    0.37409196,
+    0.09678418,
+    -0.18628806,
+    0.27886807,
+    -1.13520398,
+    1.48851587,
+    -0.82215223,
+    0.17087277,
+)
 
 
 @dataclass(frozen=True)
@@ -72,10 +82,6 @@ class PeriodObservations:
     restated: Floats
     seen: Floats
     censored: Floats
-    promo: Floats
-    holiday: Floats
-    gap: Floats
-    gap_known: Floats
     log_price: Floats
     effect: Floats
     weekday: int
@@ -127,29 +133,35 @@ def update_ewma_state(
 
     Also returns (product,) log of units over expected at the price charged, half a unit added to both; 0 without a row.
     """
-    weekday = profile[:, observations.weekday]
+    day = observations.weekday
+    seen = observations.seen > 0
+    weekday = profile[:, day]
     expected = np.exp(level + weekday)
     units = _completed(observations, expected)
     price = np.exp(observations.effect)
-    log_residual = np.where(observations.seen > 0, np.log((units * price + 0.5) / (expected * price + 0.5)), 0.0)
+    log_residual = np.where(seen, np.log((units * price + 0.5) / (expected * price + 0.5)), 0.0)
+
     weight = observations.seen * _weights(price, expected)
     decay = np.asarray([0.5 ** (1 / half) for half in HALF_LIVES[period]], np.float32)
-    keep = np.where(observations.seen[:, None] > 0, decay, 1.0)  # no update and no decay over a gap
+    keep = np.where(seen[:, None], decay, 1.0)  # no update and no decay over a gap
     sums = keep * memory.sums + (weight * units / np.exp(weekday))[:, None]
     counts = keep * memory.counts + weight[:, None]
-    profile_sums, profile_counts = memory.profile_sums.copy(), memory.profile_counts.copy()
-    fade, day = np.where(observations.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0), observations.weekday
+
+    fade = np.where(seen, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0)
+    profile_sums = memory.profile_sums.copy()
     profile_sums[:, day] = fade * profile_sums[:, day] + weight * units
+    profile_counts = memory.profile_counts.copy()
     profile_counts[:, day] = fade * profile_counts[:, day] + weight * np.exp(level)
-    slow = np.where(observations.seen > 0, decay[1], 1.0)
+
+    slow = np.where(seen, decay[1], 1.0)
     after = EwmaState(
         sums=sums.astype(np.float32),
         counts=counts.astype(np.float32),
-        profile_sums=profile_sums.astype(np.float32),
-        profile_counts=profile_counts.astype(np.float32),
+        profile_sums=profile_sums,
+        profile_counts=profile_counts,
         price_sum=(slow * memory.price_sum + observations.seen * observations.log_price).astype(np.float32),
         price_count=(slow * memory.price_count + observations.seen).astype(np.float32),
-        age=np.where((observations.seen > 0) | (memory.age > 0), memory.age + 1, 0).astype(np.float32),
+        age=np.where(seen | (memory.age > 0), memory.age + 1, 0).astype(np.float32),
     )
     return after, log_residual.astype(np.float32)
 
@@ -187,11 +199,13 @@ def demand_above(units: NDArray[np.floating], *, mean: NDArray[np.floating]) -> 
     a product that always sells out only the assumed tail bounds the level, so the mean is capped at `FARTHEST` times
     what was sold. Units, (event,), are the whole stock; 0 carries no information.
     """
-    sold, believed = np.asarray(units, np.float64), np.asarray(mean, np.float64)
+    sold = np.asarray(units, np.float64)
+    believed = np.asarray(mean, np.float64)
     some = sold > 0
     centre = np.where(some, np.maximum(np.minimum(believed, FARTHEST * sold), 1e-3), 1.0)
     variance = (1.0 / centre + 1.0 / TAIL_SIZE) / 9.0  # of the cube root of demand over mean
-    deviation, middle = np.sqrt(variance), 1.0 - variance
+    deviation = np.sqrt(variance)
+    middle = 1.0 - variance
     z = (np.cbrt(np.maximum(sold - 0.5, 0.0) / centre) - middle) / deviation
     hazard = _hazard(z)
     # Mean of the cube, from the first three moments of a normal variable truncated below z.
@@ -204,10 +218,7 @@ def _hazard(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Normal hazard (density over upper tail), to 1e-7; erfc by a Chebyshev fit (Numerical Recipes 1992, 6.2)."""
     x = np.abs(z) / np.sqrt(2.0)
     t = 1.0 / (1.0 + 0.5 * x)
-    power = np.full_like(t, _ERFC[-1])
-    for coefficient in reversed(_ERFC[:-1]):
-        power = power * t + coefficient
-    tail = t * np.exp(power)  # erfc(x) exp(x²)
+    tail = t * np.exp(polyval(t, _ERFC))  # erfc(x) exp(x²)
     return np.asarray(np.sqrt(2.0 / np.pi) / np.where(z >= 0, tail, 2.0 * np.exp(np.minimum(x * x, 99.0)) - tail))
 
 
@@ -215,6 +226,7 @@ def _log_profile(memory: EwmaState) -> Floats:
     """(product, weekday) log factor of each weekday, 0 on average."""
     if memory.profile_sums.shape[1] == 1:
         return np.zeros_like(memory.profile_sums)
+
     # Shrink towards factor 1 with the weight of two units and one average day.
     day = memory.profile_counts.mean(axis=1, keepdims=True) * (1 - 0.5 ** (1 / PROFILE_HALF_LIFE))
     prior = 2.0 + day

@@ -25,6 +25,7 @@ PAST = 12 + SUMMARY
 AGE = 12 + 4  # column of the network's inputs that holds the age
 BLANK_AGE = -0.99  # the age's feature is -1 before a product's first row, and -0.86 with it
 KNOWN = 16 + SUMMARY
+_OBSERVED = ("restated", "seen", "censored", "log_price", "effect")  # of the columns, by the EWMA
 
 
 @dataclass(frozen=True)
@@ -74,30 +75,32 @@ def past_features(panel: Panel, *, norms: Norms, memory: EwmaState | None = None
     """Compute the features of every period of the products of `norms` in one causal pass, and the state after it."""
     state = memory or blank_ewma_state(len(panel.product_ids), period=panel.period)
     weekday = weekdays(panel.dates, period=panel.period)
-    waves = calendar_features(panel.dates)
-    inputs, profile, summary = (
-        np.zeros((*panel.present.shape, width), np.float32) for width in (PAST, state.profile_sums.shape[1], SUMMARY)
-    )
-    level = np.zeros(panel.present.shape, np.float32)
-    columns, own = restated_columns(panel, norms), ("seen", "censored", "promo", "holiday", "gap", "gap_known")
-    inputs[:, :, 1:7] = np.stack([columns[name] for name in own], axis=-1)
-    inputs[:, :, 8:12] = waves[:, [0, 1, 4, 5]]
+    columns = restated_columns(panel, norms)
+    shape = panel.present.shape
+    level = np.zeros(shape, np.float32)
+    profile = np.zeros((*shape, state.profile_sums.shape[1]), np.float32)
+    summary = np.zeros((*shape, SUMMARY), np.float32)
+    residual = np.zeros(shape, np.float32)
+
     now = ewma_features(state, norms)
     for t in range(len(panel.dates)):
-        observations = PeriodObservations(
-            **{name: values[:, t] for name, values in columns.items()}, weekday=int(weekday[t])
+        observed = {name: columns[name][:, t] for name in _OBSERVED}
+        observations = PeriodObservations(**observed, weekday=int(weekday[t]))
+        state, residual[:, t] = update_ewma_state(
+            state, observations, level=now[0], profile=now[1], period=panel.period
         )
-        state, log_residual = update_ewma_state(state, observations, level=now[0], profile=now[1], period=panel.period)
         now = ewma_features(state, norms)
         level[:, t], profile[:, t], summary[:, t] = now
-        inputs[:, t, 0] = log_residual
-        inputs[:, t, 7] = profile[:, t, weekday[t]]
-        inputs[:, t, 12:] = summary[:, t]
+
+    own = [columns[name] for name in ("seen", "censored", "promo", "holiday", "gap", "gap_known")]
+    todays_profile = np.take_along_axis(profile, weekday[None, :, None], axis=2)
+    first_waves = np.broadcast_to(calendar_features(panel.dates)[:, [0, 1, 4, 5]], (*shape, 4))
+    inputs = np.concatenate([np.stack([residual, *own], axis=-1), todays_profile, first_waves, summary], axis=-1)
     return Past(inputs, level, profile, summary), state
 
 
 def launched(inputs: Any) -> Any:
-    """(…,) whether a product has had its first row, from the network's (…, PAST) inputs: an array or a Keras tensor.
+    """(…,) True where a product has had its first row, from the network's (…, PAST) inputs: an array or a Keras tensor.
 
     The encoder skips earlier periods: else its state would depend on how long before the launch encoding began.
     """
@@ -144,11 +147,10 @@ def restated_units(panel: Panel, norms: Norms) -> Floats:
 
 
 def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
-    """(product, period) observations by the names of `ewma.PeriodObservations`."""
+    """(product, period) observations by name: those of `ewma.PeriodObservations`, and the network's own inputs."""
     usual = norms.usual_price[:, None]
-    with np.errstate(invalid="ignore"):
-        log_price = relative_price(panel.price, usual)
-        promo = panel.is_promo * np.nan_to_num(promo_effect_share(panel.price, panel.list_price))
+    log_price = relative_price(panel.price, usual)
+    promo = panel.is_promo * np.nan_to_num(promo_effect_share(panel.price, panel.list_price))
     effect = known_effect(log_price, norms, dates=panel.dates, period=panel.period)
     effect = (effect + promo * norms.promotion[:, None]).astype(np.float32)
     units = in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None])

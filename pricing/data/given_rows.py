@@ -15,13 +15,13 @@ from pricing.data.grid import Grid, as_rows, days_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
 SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
-LOOKBACK, LEAST_SEEN = 8, 4  # earlier periods of the same weekday that a period is compared with, and those needed
-LEAST_TOGETHER = 3  # products that say something together; fewer are judged alone
+LOOKBACK = 8  # earlier periods of the same weekday that a period is compared with
+LEAST_SEEN = 4  # of them that are needed
+LEAST_TOGETHER = 3  # products that are judged together; fewer are judged alone
 LEAST_ROWS = 7  # rows of a product's past needed to tell what is usual for it
 PAST_DAYS = 91  # that prices are compared with: a season, so that its promotions are in it
 SETTLED = 14  # rows at a new level after which it is taken for the usual one
 WINDOW_DAYS = 28  # newest days that are judged beside those that no champion has read, where a shop's range may change
-_BLOCK = 4096  # products whose ranges are found at once
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,24 @@ class GivenRows:
         today: dt.date | None,
     ) -> "GivenRows":
         """Lay out rows that satisfy the contract; a `known` history of other products or grain is ignored."""
-        step, start = STEP_DAYS[config.period], days_of(frame["date"]).min()
-        if known is not None and (
-            known.period != config.period
-            or (start - known.dates[0]).astype(int) % step
-            or not frame["product_id"].isin(known.product_ids).any()
-        ):
-            known = None
+        step = STEP_DAYS[config.period]
+        start = days_of(frame["date"]).min()
+        known = _comparable(known, frame, config.period, start)
         earlier = 0
         if known is not None and known.dates[0] < start:
-            read = known.through(start - np.timedelta64(1, "D"))
-            columns = [name for name in ("product_id", "category", *SERIES, "is_holiday") if name in frame]
-            read_rows = as_rows(read, read.present, columns)
-            frame, earlier = pd.concat([read_rows, frame], ignore_index=True), len(read_rows)
+            read = _read_before(known, frame, start)
+            earlier = len(read)
+            frame = pd.concat([read, frame], ignore_index=True)
+
         grid = Grid.of(frame, period=config.period, start=start)
         numbers = np.full(grid.present.shape, -1, dtype=np.int64)
         numbers.flat[grid.cells] = np.maximum(np.arange(len(frame)) - earlier, -1)
-        codes, latest, texts = grid.codes("category")
+        codes, latest, names_of = grid.codes("category")
+
         since = max(0, len(grid.dates) - WINDOW_DAYS // step)
         if known is not None:
             since = min(since, int((grid.dates <= known.dates[-1]).sum()))
+
         calendar = holidays_for(grid.dates, recurring=None, country=config.country, period=config.period)
         flagged = 2 * np.nansum(grid.spread("is_holiday"), axis=0) > grid.present.sum(axis=0)
         return cls(
@@ -79,7 +77,7 @@ class GivenRows:
             numbers=numbers,
             period=config.period,
             columns={name: grid.spread(name) for name in SERIES if name in frame},
-            categories=np.array([*texts, ""])[latest[:, -1]],
+            categories=np.array([*names_of, ""])[latest[:, -1]],
             categorised=codes >= 0,
             calendar=calendar,
             odd=calendar | flagged | left_out(grid.dates, config),
@@ -101,7 +99,7 @@ class GivenRows:
 
     @property
     def open_days(self) -> Bools:
-        """(period,) whether it has rows and is like others."""
+        """(period,) True where it has rows and is like others."""
         return np.asarray(self.grid.present.any(axis=0) & ~self.odd)
 
     def groups(self) -> Iterator[tuple[str, Ints]]:
@@ -119,24 +117,27 @@ class GivenRows:
 
         The example is the first cell, with its value in `column`.
         """
-        days = np.flatnonzero(at.any(axis=0))
-        product, dates = int(np.argmax(at[:, days[0]])), self.grid.dates
-        value = f": {column} {self.columns[column][product, days[0]]:g}" if column in self.columns else ""
+        periods = np.flatnonzero(at.any(axis=0))
+        first = periods[0]
+        day = str(self.grid.dates[first])
+        product = int(np.argmax(at[:, first]))
+        value = f": {column} {self.columns[column][product, first]:g}" if column in self.columns else ""
         finding = Finding(
             "",
             level,
             products=int(at.any(axis=1).sum()),
             rows=int((at & self.grid.present).sum()),
-            first=str(dates[days[0]]),
-            last=str(dates[days[-1]]),
-            example=example or f"{str(self.grid.ids[product])!r} on {dates[days[0]]}{value}",
+            first=day,
+            last=str(self.grid.dates[periods[-1]]),
+            example=example or f"{str(self.grid.ids[product])!r} on {day}{value}",
             sentence=sentence,
         )
         return Found(finding, aside, at)
 
     def whole(self, level: Level, sentence: str, *, since: int = 0, aside: str = "") -> Found:
         """The finding on all rows from a period on."""
-        return self.found(level, self.grid.present & (np.arange(len(self.grid.dates)) >= since), sentence, aside=aside)
+        at = self.grid.present & (np.arange(len(self.grid.dates)) >= since)
+        return self.found(level, at, sentence, aside=aside)
 
     def days(self, marked: Bools, sentence: str, *, example: str = "") -> Found:
         """The finding that sets whole periods, (period,), aside: what has no row in them is unknown."""
@@ -148,24 +149,40 @@ class GivenRows:
         values = self.columns[name]
         return np.log(np.where(values > 0, values, np.nan))
 
-    def less_than_usual(self, values: Floats, *, usable: Bools, share: float) -> tuple[Bools, Floats]:
-        """(period,) whether a value is below `share` of the lowest of the last such weekdays, and that lowest one.
+    def less_than_usual(self, values: Floats | Ints, *, usable: Bools, share: float) -> tuple[Bools, Floats]:
+        """(period,) True where a value is below `share` of the lowest of the last such weekdays, and that lowest one.
 
         Later ones are not compared with those, so that a fault that lasts stays found.
         """
-        low, lowest = np.zeros(len(values), dtype=np.bool_), np.full(len(values), np.nan)
-        for now in range(len(values)):
-            before = np.arange(now - self.phases, max(-1, now - 2 * LOOKBACK * self.phases - 1), -self.phases)
+        low = np.zeros(len(values), dtype=np.bool_)
+        lowest = np.full(len(values), np.nan)
+        for now in np.flatnonzero(usable).tolist():
+            furthest = max(0, now - 2 * LOOKBACK * self.phases)
+            before = np.arange(now - self.phases, furthest - 1, -self.phases)
             before = before[(usable & ~low)[before]][:LOOKBACK]
-            if usable[now] and len(before) >= LEAST_SEEN:
+            if len(before) >= LEAST_SEEN:
                 lowest[now] = values[before].min()
                 low[now] = values[now] < share * lowest[now]
         low[: self.grid.own.start] = False
         return low, lowest
 
 
+def _comparable(known: Panel | None, frame: pd.DataFrame, period: Period, start: np.datetime64) -> Panel | None:
+    """Return the known history if it is of these products, of this grain, and its weeks begin on the same weekday."""
+    if known is None or known.period != period or (start - known.dates[0]).astype(int) % STEP_DAYS[period]:
+        return None
+    return known if frame["product_id"].isin(known.product_ids).any() else None
+
+
+def _read_before(known: Panel, frame: pd.DataFrame, start: np.datetime64) -> pd.DataFrame:
+    """Return the known rows before a day, with the columns of a frame."""
+    read = known.through(start - np.timedelta64(1, "D"))
+    columns = [name for name in ("product_id", "category", *SERIES, "is_holiday") if name in frame]
+    return as_rows(read, read.present, columns)
+
+
 def left_out(days: Days, config: DataConfig) -> Bools:
-    """(day,) whether the period that begins on each day holds a day that a person leaves out."""
+    """(day,) True where the period that begins on a day holds one that a person leaves out."""
     marked = np.zeros(len(days), dtype=np.bool_)
     for first, last in config.quality.leave_out:
         marked |= (days + (STEP_DAYS[config.period] - 1) >= np.datetime64(first)) & (days <= np.datetime64(last))
@@ -174,12 +191,8 @@ def left_out(days: Days, config: DataConfig) -> Bools:
 
 def past_range(logs: Floats, past: int) -> tuple[Floats, Floats]:
     """(product, period) lowest and highest of the past periods before each; NaN after fewer than LEAST_ROWS rows."""
-    low, high = np.full(logs.shape, np.nan, dtype=np.float32), np.full(logs.shape, np.nan, dtype=np.float32)
-    for start in range(0, len(logs), _BLOCK):
-        some = slice(start, start + _BLOCK)
-        before = pd.DataFrame(logs[some].T).shift().rolling(past, min_periods=LEAST_ROWS)
-        low[some], high[some] = before.min().to_numpy().T, before.max().to_numpy().T
-    return low, high
+    before = pd.DataFrame(logs.T).shift().rolling(past, min_periods=LEAST_ROWS)
+    return before.min().to_numpy(np.float32).T, before.max().to_numpy(np.float32).T
 
 
 def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
@@ -188,22 +201,28 @@ def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
     The first LEAST_ROWS values are compared with their median. A run of more than SETTLED is a new level, in the range
     from then on. Only products whose values span such a factor are gone through.
     """
-    off, known = np.zeros(logs.shape, dtype=np.bool_), np.isfinite(logs)
+    off = np.zeros(logs.shape, dtype=np.bool_)
+    known = np.isfinite(logs)
     span = np.max(logs, axis=1, where=known, initial=-np.inf) - np.min(logs, axis=1, where=known, initial=np.inf)
     wide = np.flatnonzero((span > min(high, -low)) & (known.sum(axis=1) >= LEAST_ROWS))
-    values, known = logs[wide], known[wide]
+    values = logs[wide]
+    known = known[wide]
+
     opening = known & (np.cumsum(known, axis=1) <= LEAST_ROWS)
     middle = np.median(values[opening].reshape(len(wide), LEAST_ROWS), axis=1)
     away = values - middle[:, None]
     usable = known & ~(opening & ((away > high) | (away < low)))
+
     run = np.zeros(len(wide), dtype=np.int64)
     for now in range(1, logs.shape[1]):
-        base, here = slice(max(0, now - past), now), known[:, now] & ~opening[:, now]
+        base = slice(max(0, now - past), now)
         highest = np.max(values[:, base], axis=1, where=usable[:, base], initial=-np.inf)
         lowest = np.min(values[:, base], axis=1, where=usable[:, base], initial=np.inf)
-        enough = here & (usable[:, base].sum(axis=1) >= LEAST_SEEN)
-        far = enough & ((values[:, now] - highest > high) | (values[:, now] - lowest < low)) & (run < SETTLED)
-        run = np.where(far, run + 1, np.where(here, 0, run))
+        judged = known[:, now] & ~opening[:, now]
+        enough = judged & (usable[:, base].sum(axis=1) >= LEAST_SEEN)
+        outside = (values[:, now] - highest > high) | (values[:, now] - lowest < low)
+        far = enough & outside & (run < SETTLED)
+        run = np.where(far, run + 1, np.where(judged, 0, run))
         usable[:, now] &= ~far
     off[wide] = known & ~usable
     return off

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.data.latest import latest_period
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.errors import ContractError, Violation
 
@@ -33,18 +34,23 @@ class Grid:
         """
         codes, values = pd.factorize(frame["product_id"])
         ids, rank = np.unique(np.asarray(values, dtype=np.str_), return_inverse=True)
-        days, step = days_of(frame["date"]), STEP_DAYS[period]
+        days = days_of(frame["date"])
+        step = STEP_DAYS[period]
         offsets = (days - days.min()).astype(np.int64)
-        if (off := offsets % step != 0).any():
+        off = offsets % step != 0
+        if off.any():
             first = f"{days[off][0]} is not a whole number of weeks after {days.min()}"
             rule = "weekly dates must fall on one weekday"
             raise ContractError("the sales", [Violation(rule, int(off.sum()), first)])
+
         dates = np.arange(days.min(), days.max() + np.timedelta64(step, "D"), np.timedelta64(step, "D"))
         cells = rank[codes] * len(dates) + offsets // step
         present = np.zeros((len(ids), len(dates)), dtype=np.bool_)
         present.flat[cells] = True
-        if (extra := len(frame) - int(present.sum())) > 0:
+        extra = len(frame) - int(present.sum())
+        if extra > 0:
             raise ContractError("the sales", [Violation("(product_id, date) must be unique", extra, "a repeated pair")])
+
         own = slice(int((dates < start).sum()), None)
         return cls(frame, ids, dates, cells, present, latest_period(present), own)
 
@@ -90,21 +96,8 @@ def as_rows(panel: Panel, cells: Bools, columns: Iterable[str]) -> pd.DataFrame:
     texts = {"product_id": panel.product_ids, "category": panel.categories, "parent_id": panel.parent_ids}
     rows = pd.DataFrame({"date": panel.dates[at].astype("datetime64[s]")})
     for name in columns:
-        theirs = texts.get(name)
-        rows[name] = getattr(panel, name)[row, at] if theirs is None else theirs[row]
+        of_product = texts.get(name)
+        rows[name] = getattr(panel, name)[row, at] if of_product is None else of_product[row]
     if "unit_cost" in rows:
         rows["unit_cost"] = rows["unit_cost"].mask(panel.cost_assumed[row])
     return rows
-
-
-def latest_period(known: Bools) -> NDArray[np.int32]:
-    """(product, period) last period up to each one where `known`, -1 before the first."""
-    columns = np.where(known, np.arange(known.shape[1], dtype=np.int32), np.int32(-1))
-    return np.maximum.accumulate(columns, axis=1)
-
-
-def carry(series: Floats, latest: NDArray[np.int32]) -> Floats:
-    """(product, period) the values at `latest`; NaN where that is -1."""
-    values: Floats = np.take_along_axis(series, np.maximum(latest, 0), axis=1)
-    values[latest < 0] = np.nan
-    return values

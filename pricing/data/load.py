@@ -87,6 +87,7 @@ def load_sales(
         return LoadedSales(replace(panel, notes=("the sales are those of the simulated market.", *panel.notes)))
     if is_panel(sales):
         return LoadedSales(load_panel(sales), _found_before(sales))
+
     where = redact_url(sales)
     frame = read_sales(sales, columns=tuple(COLUMNS))
     zone = None if config.time_zone is None else ZoneInfo(config.time_zone)
@@ -96,10 +97,12 @@ def load_sales(
     del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
         raise ContractError(where, checked.violations)
+
     today = dt.datetime.now(dt.UTC).date()
     judged = judge(checked, config, names=names, known=known or past, where=where, today=today)
     checked = judged.checked
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
+
     notes = list(checked.notes)
     if not checked.bad_rows.empty:
         name = Path(sales).name if Path(sales).name.startswith("part=") else ""  # partitions are read side by side
@@ -110,10 +113,10 @@ def load_sales(
 
 
 def _found_before(folder: str) -> tuple[Finding, ...]:
-    """Read what was found when a panel was saved; nothing where its file tells of later sales, which made none."""
+    """Read what was found when a panel was saved; nothing where its file is of later sales, which made none."""
     beside = quality_file(folder)
     findings = load_findings(beside) if beside.is_file() else []
-    return () if any(one.level == "stop" for one in findings) else tuple(findings)
+    return () if any(found.level == "stop" for found in findings) else tuple(findings)
 
 
 def _set_aside(checked: Checked, folder: Path) -> Path:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from math import lgamma, log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Strings
 from pricing.config_models import DataConfig
 from pricing.data.counting_units import common_steps
+from pricing.data.latest import carry, period_before
 from pricing.errors import MissingRowsError
 
 if TYPE_CHECKING:  # which needs pandas, and serving has none
@@ -40,42 +41,59 @@ def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config:
     read. Adds notes to the grid; raises MissingRowsError at a gap where `missing` is "error", and where it is None and
     zero-sale rows seem left out.
     """
-    own, ids, units = grid.own, grid.ids, grid.spread("units_sold")
+    own = grid.own
+    units = grid.spread("units_sold")
     present = grid.present & ~np.isnan(units)  # in the past a row may have a carried price only
-    before = np.logical_or.accumulate(present, axis=1)
-    after = np.logical_or.accumulate(present[:, ::-1], axis=1)[:, ::-1]
-    gaps = ~present & before & after  # between a product's first and last row
+    gaps = ~present & _any_up_to(present) & _any_from(present)  # between a product's first and last row
     gaps[:, : own.start] = False
     if config.missing == "error" and gaps.any():
-        first = int(np.argmax(gaps.any(axis=1)))
-        raise MissingRowsError(
-            f"{_counted(gaps, ids)} have no row between a first and a last one, the first of them {str(ids[first])!r} "
-            f"on {grid.dates[np.argmax(gaps[first])]}, and data.missing is error: add those rows, or set it to zero or "
-            "unknown"
-        )
+        _refuse_gaps(grid, gaps)
     if config.missing is None:
-        _refuse_dropped_zeros(units, gaps=gaps, own=own, ids=ids)
+        _refuse_dropped_zeros(units, gaps=gaps, own=own, ids=grid.ids)
+
     filled = launched & ~present & (config.missing == "zero")
     zero = (present & (units == 0) & ~(stock <= 0)) | filled  # without opening stock a zero carries no information
+    in_stock = left_over(stock, units, limit=min(COUNTED, config.list_price_window)) > 1e-6
+    unsure = np.isnan(stock) & ~in_stock
     doubted = np.zeros_like(present)
-    with np.errstate(invalid="ignore"):
-        unsure = np.isnan(stock) & ~(left_over(stock, units, limit=min(COUNTED, config.list_price_window)) > 1e-6)
     if config.zero_run is not None and (zero & unsure)[:, own].any():
         # In a past whose gaps were all filled in, periods still without a value were doubted.
         doubted[:, : own.start] = filled[:, : own.start]
         _doubt(doubted, zero, units > 0, unsure, own=own, config=config)
-    unsold = ~np.logical_or.accumulate(units[:, ::-1] > 0, axis=1)[:, ::-1]  # since the last sale
-    silent = (doubted & unsold).any(axis=1) & unsure[:, -1]
-    filled[:, : own.start] = doubted[:, : own.start] = False
+
+    since_last_sale = ~_any_from(units > 0)
+    silent = (doubted & since_last_sale).any(axis=1) & unsure[:, -1]
+    filled[:, : own.start] = False
+    doubted[:, : own.start] = False
     counted = filled & ~doubted
-    about = (
-        (counted, "have no row and count as zeros at the last price (data.missing: zero)."),
-        (gaps & ~filled, "have no row between a first and a last one: unknown (data.missing)."),
-        (doubted, "have 0 units and no known stock, in runs too long for chance: unknown (data.zero_run)."),
-    )
-    grid.notes.extend(f"{_counted(marked, ids)} {what}" for marked, what in about if marked.any())
+    notes = {
+        "have no row and count as zeros at the last price (data.missing: zero).": counted,
+        "have no row between a first and a last one: unknown (data.missing).": gaps & ~filled,
+        "have 0 units and no known stock, in runs too long for chance: unknown (data.zero_run).": doubted,
+    }
+    grid.notes.extend(f"{_counted(marked, grid.ids)} {what}" for what, marked in notes.items() if marked.any())
+
     known = np.where(doubted, np.float32(np.nan), np.where(counted, np.float32(0.0), units))
     return MissingRows((present | filled) & ~doubted, known, counted, silent)
+
+
+def _any_up_to(marked: Bools) -> Bools:
+    """(product, period) True from the first marked period on."""
+    return np.logical_or.accumulate(marked, axis=1)
+
+
+def _any_from(marked: Bools) -> Bools:
+    """(product, period) True up to the last marked period."""
+    return _any_up_to(marked[:, ::-1])[:, ::-1]
+
+
+def _refuse_gaps(grid: "Grid", gaps: Bools) -> NoReturn:
+    first = int(np.argmax(gaps.any(axis=1)))
+    raise MissingRowsError(
+        f"{_counted(gaps, grid.ids)} have no row between a first and a last one, the first of them "
+        f"{str(grid.ids[first])!r} on {grid.dates[np.argmax(gaps[first])]}, and data.missing is error: add those rows, "
+        "or set it to zero or unknown"
+    )
 
 
 def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
@@ -84,14 +102,12 @@ def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
     A lower bound of the stock, since deliveries only add to it; NaN without such a count. Stock, at opening, and units
     are NaN where unknown.
     """
-    periods = np.arange(stock.shape[1])
-    counted = np.maximum.accumulate(np.where(np.isfinite(stock), periods, -1), axis=1)
-    counted = np.pad(counted[:, :-1], ((0, 0), (1, 0)), constant_values=-1)  # before each period
+    counted = period_before(np.isfinite(stock))
     sold = np.cumsum(np.nan_to_num(units).astype(np.float64), axis=1)
-    before = np.pad(sold[:, :-1], ((0, 0), (1, 0)))  # up to each period's opening
-    at = np.maximum(counted, 0)
-    left = np.take_along_axis(stock, at, axis=1) - (before - np.take_along_axis(before, at, axis=1))
-    return np.where(counted >= np.maximum(periods - limit, 0), left, np.nan)
+    sold_before = np.pad(sold[:, :-1], ((0, 0), (1, 0)))  # up to each period's opening
+    since = sold_before - carry(sold_before, counted)
+    oldest = np.maximum(np.arange(stock.shape[1]) - limit, 0)
+    return np.where(counted >= oldest, carry(stock, counted) - since, np.nan)
 
 
 def _refuse_dropped_zeros(units: Floats, *, gaps: Bools, own: slice, ids: Strings) -> None:
@@ -103,28 +119,33 @@ def _refuse_dropped_zeros(units: Floats, *, gaps: Bools, own: slice, ids: String
     periods without a row or with a zero. Periods without any row (shop closed) and goods sold by weight, whose amounts
     are no counts, do not count.
     """
-    room = gaps[:, own] & np.isfinite(units[:, own]).any(axis=0)
-    sold = np.where(units[:, own] > 0, units[:, own], np.nan)
-    number, step = np.isfinite(sold).sum(axis=1), common_steps(sold)
+    units = units[:, own]
+    room = gaps[:, own] & np.isfinite(units).any(axis=0)
+    sold = np.where(units > 0, units, np.nan)
+    number = np.isfinite(sold).sum(axis=1)
+    zeros = (units == 0).sum(axis=1)
+
+    step = common_steps(sold)
     counted = np.isfinite(step)
     counts = np.nan_to_num(sold / np.where(counted, step, 1.0)[:, None]).astype(np.float64)
     mean = np.maximum(counts.sum(axis=1) / np.maximum(number, 1), 1.0)
-    zeros = (units[:, own] == 0).sum(axis=1)
-    rate = mean.copy()
+    rate = mean
     for _ in range(_ITERATIONS):
         rate = mean * -np.expm1(-rate)
     with np.errstate(divide="ignore", over="ignore"):
         due = number / np.expm1(rate)
+
     implied = np.where(counted, np.minimum(due, room.sum(axis=1) + zeros), 0.0)
-    total, given = float(implied.sum()), int(zeros[counted].sum())
+    total = float(implied.sum())
+    given = int(zeros[counted].sum())
     if total < LEAST_IMPLIED or given >= LARGEST_GIVEN * total:
         return
     raise MissingRowsError(
         f"periods without a sale seem to be left out: {_counted(gaps, ids)} lack a row between a first and a last one. "
         f"Products that sell {np.average(mean, weights=implied):.1f} units when they sell have about {total:,.0f} "
-        f"periods without a sale among those, and {given:,} rows say so. Left out, they would make demand look larger "
-        "and less elastic than it is. Say in the configuration what an absent row means: data.missing: zero (nothing "
-        "was sold at the last price) or data.missing: unknown (nothing is known: closed, not listed, lost)"
+        f"periods without a sale among those, and {given:,} rows of 0 units are given. Left out, they would make "
+        "demand look larger and less elastic than it is. Configure what an absent row means: data.missing: zero "
+        "(nothing was sold at the last price) or data.missing: unknown (nothing is known: closed, not listed, lost)"
     )
 
 
@@ -138,16 +159,21 @@ def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slic
     Arrays are (product, period); `doubted` is modified and holds earlier results before `own`; in `unsure` periods no
     stock is known, nor left over from the last count.
     """
-    limit, window = log(config.zero_run or 1.0), config.list_price_window
-    whole, half = (np.array([lgamma(k + add) for k in range(2 * window + 3)]) for add in (1.0, 0.5))
+    limit = log(config.zero_run or 1.0)
+    window = config.list_price_window
+    whole = np.array([lgamma(k + 1.0) for k in range(2 * window + 3)])
+    half = np.array([lgamma(k + 0.5) for k in range(2 * window + 3)])
     zero = zero & ~doubted
-    sales, zeros, run = (np.zeros(len(zero), np.int64) for _ in range(3))  # two within the window; zeros since a sale
+    sales = np.zeros(len(zero), np.int64)  # periods with a sale within the window
+    zeros = np.zeros_like(sales)  # periods without one within the window
+    run = np.zeros_like(sales)  # zeros since the last sale
     for t in range(zero.shape[1]):
         if t > window:
             sales -= sale[:, t - window - 1]
             zeros -= zero[:, t - window - 1]
         if t >= own.start:
-            before, length = np.maximum(zeros - run, 0), np.minimum(run, window) + 1
+            before = np.maximum(zeros - run, 0)
+            length = np.minimum(run, window) + 1
             others = before + sales
             likely = half[before + length] - half[before] + whole[others] - whole[others + length]
             odd = (sales > 0) & (likely < limit)
@@ -161,7 +187,7 @@ def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slic
 
 
 def _counted(marked: Bools, ids: Strings) -> str:
-    """Tell how many product-periods are marked, of how many products, and which have most."""
+    """Count how many product-periods are marked, of how many products, and which have most."""
     counts = marked.sum(axis=1)
     order = np.argsort(-counts, kind="stable")[:_NAMED]
     named = ", ".join(f"{str(ids[row])!r} {counts[row]:,}" for row in order if counts[row])

@@ -93,9 +93,7 @@ class Panel:
     @property
     def censored(self) -> Bools:
         """(product, period) True where sales met the opening stock, so that demand may have been higher."""
-        with np.errstate(invalid="ignore"):
-            met: Bools = self.present & (self.units_sold >= self.stock)
-        return met
+        return np.asarray(self.present & (self.units_sold >= self.stock))
 
     def tax_rates(self) -> Floats:
         """(product, period) `tax_rate`, and the highest of its category in place of an unknown one."""
@@ -158,7 +156,7 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
 
 
 def is_panel(folder: str | Path) -> bool:
-    """Say whether the folder holds a saved panel's header."""
+    """Returns whether the folder holds a saved panel's header."""
     return (Path(folder) / HEADER).is_file()
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from pricing.config_models import DataConfig
-from pricing.data.build import LIST_PRICE_QUANTILE, build_panel
+from pricing.data.build import build_panel
+from pricing.data.derived_columns import LIST_PRICE_QUANTILE
 from pricing.data.panel import SERIES
 from pricing.errors import ContractError
 
