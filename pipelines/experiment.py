@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from pipelines.freeze import control_in_force, control_record, publish_control
+from pipelines.steps.control import control_in_force, control_record, publish_control
 from pipelines.steps.decisions import requests_for_all_products
 from pipelines.steps.production import ProductionAccess, production
 from pricing.arrays import Floats

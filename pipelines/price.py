@@ -10,7 +10,7 @@ import click
 import mlflow
 import pandas as pd
 
-from pipelines.freeze import control_in_force
+from pipelines.steps.control import control_in_force
 from pipelines.steps.decisions import on_sale, price_lines, read_requests, requests_for_all_products, write
 from pipelines.steps.parts import Pricing, price_parts, price_place
 from pipelines.steps.production import production

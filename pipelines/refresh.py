@@ -11,8 +11,9 @@ import numpy as np
 
 from pipelines.steps.carry import carry
 from pipelines.steps.parts import Work, forget, partitioned_as, prefix_of, refresh_parts
-from pipelines.steps.production import ProductionAccess, nothing_to_do, production
+from pipelines.steps.production import ProductionAccess, production
 from pipelines.steps.sales import calendar_digest, read_checked, with_calendars, with_plan
+from pipelines.steps.verdict import nothing_to_do
 from pricing.arrays import flatten
 from pricing.config import read_config_file
 from pricing.data.etl_output import Partitions, sample_of

@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipelines.steps.commands import only_one, run_job
 from pipelines.steps.production import in_force
 from pipelines.steps.sales import holiday_calendar, read_checked
+from pipelines.steps.verdict import conclude
 from pricing.config import Config, merge, read_config_file
 from pricing.config_models import DemandConfig, TuningConfig
 from pricing.data.etl_output import read_partitions, sample_of
@@ -41,7 +42,6 @@ from pricing.runtime.mlflow_runs import (
     log_data,
     name_run,
     record_failure,
-    set_run_description,
     tracked_run,
 )
 from pricing.runtime.workers import map_partitions
@@ -102,9 +102,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
                 _search(_Search(past, settings, name, storage, run.info.run_id), count=budget - begun)
                 ended(study)
             winner, verdict = _conclude(study, panel, settings)
-            mlflow.set_tag("verdict", verdict)
-            set_run_description(verdict)
-            print(verdict, flush=True)
+            conclude(verdict)
             best, why = folder / "best.yaml", f"best settings of study {name}"
             found = {"demand": winner.model_dump(mode="json")}
             mlflow.log_dict(found, "best.yaml")
