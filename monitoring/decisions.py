@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from monitoring.policy import Finding, Level, counted
 from pricing.arrays import Strings
 from pricing.data.counting_units import in_steps
+from pricing.data.findings import Finding, Level
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.reasons import SWITCHED
@@ -180,12 +180,13 @@ def join(
         "undecided": len(set(sold.tolist()) - set(rows["product_id"])),
         **counts,
     }
-    findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
+    findings = [_counted(check, count) for check, count in counts.items() if count]
     if rows.empty and (known or damaged):  # a fault only where there were decisions before
-        findings.append(Finding("log_empty", "breach", "the log has lost its decisions: nothing can be scored"))
+        lost = "the log has lost its decisions: nothing can be scored"
+        findings.append(Finding("log_empty", "breach", sentence=lost))
     elif rows.empty:
         begin = "no price has been decided yet, so that nothing can be scored; pricing price logs with --applied"
-        findings.append(Finding("no_decisions", "warning", begin))
+        findings.append(Finding("no_decisions", "warning", sentence=begin))
     due = rows.loc[waiting, "date"]
     decided = rows[["at", "date", "period", "live"]]
     return Joined(
@@ -196,6 +197,11 @@ def join(
         None if due.empty else due.min().date(),
         decided[covered & ~rows["met"]],
     )
+
+
+def _counted(check: str, count: int) -> Finding:
+    level, text = TEXTS[check]
+    return Finding(check, level, rows=int(count), sentence=text.format(count=f"{count:,}"))
 
 
 def _sales(panel: Panel, *, since: dt.date | None) -> pd.DataFrame:

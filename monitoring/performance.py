@@ -51,6 +51,12 @@ class DecisionScores:
         return dt.date.fromisoformat(first), dt.date.fromisoformat(last)
 
     @property
+    def length(self) -> int:
+        """Days of a window."""
+        first, last = self.days
+        return (last - first).days + 1
+
+    @property
     def skill(self) -> float:
         """WAPE as a fraction of that of the same weekday in earlier weeks; NaN where that is unknown."""
         return _quotient(self.wape.value, self.earlier_weeks)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from monitoring.actions import Task
 from monitoring.evaluate import Evaluation
 from monitoring.policy import PolicyOutcome
+from monitoring.todo import Task
 from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiment_results import UNKNOWN, Interval, profit_gain, spans
@@ -154,7 +154,7 @@ def _trust(evaluation: Evaluation) -> str:
     if not evaluation.newest.decisions:
         why = evaluation.situation.unjudged or "none was decided for the newest days"
         return f"There is nothing to judge: {why}."
-    longer = [sentence(each.text) for each in evaluation.findings if each.code == "window_longer"]
+    longer = [sentence(each.sentence) for each in evaluation.findings if each.check == "window_longer"]
     return " ".join([evaluation.explanation, *longer])
 
 

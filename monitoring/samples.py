@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from monitoring.policy import Finding
 from pricing.arrays import Floats
+from pricing.data.findings import Finding
 from pricing.data.panel import Panel
 
 Role = Literal["input", "target", "error", "price"]
@@ -124,7 +124,7 @@ def take(
     if products > fit:
         chosen = panel.select(np.sort(rng.choice(products, size=fit, replace=False)))
         text = f"drift looks at {fit:,} of {products:,} products, drawn at random"
-        findings.append(Finding("sampled", "note", text, fit))
+        findings.append(Finding("sampled", "note", rows=fit, sentence=text))
     before, newest = pd.Timestamp(panel.dates[start]), pd.Timestamp(panel.dates[-1])
     made = joined[joined["period"].between(pd.Timestamp(panel.dates[first]), newest)]
     known = NO_ERRORS

@@ -30,7 +30,7 @@ from pricing.errors import ETL, ContractError, LockError, PricingError, SourceEr
 from pricing.fileio import redact_url, replace_text
 from pricing.paths import pricing_home
 from pricing.runtime.cli import FILE, flag, job, option_words
-from pricing.runtime.invocation import AlertFinding, notice
+from pricing.runtime.invocation import notice
 from pricing.runtime.mlflow_runs import log_data, set_run_description, tracked_run
 
 PAGE = "etl_report.html"
@@ -102,7 +102,8 @@ def _make_rows(words: Sequence[str], output: Path, run: Run) -> None:
         if document.is_file():
             read: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
             mlflow.log_dict(read, "etl.json")
-            notice(*(AlertFinding("competitor_feed", "warning", f"{k}: {why}") for k, why in read["faults"].items()))
+            for name, why in read["faults"].items():
+                notice(Finding("competitor_feed", "warning", sentence=f"{name}: {why}"))
 
 
 def _findings(error: PricingError) -> Sequence[Finding]:

@@ -13,6 +13,7 @@ import numpy as np
 from pipelines.steps.production import ProductionAccess
 from pipelines.steps.publishing import publish_champion
 from pricing.config import Config, ConfigFile, served_config
+from pricing.data.findings import Finding
 from pricing.decision.pricer import Pricer
 from pricing.errors import EXIT_REFUSED, RegistryError, VersionError
 from pricing.paths import PARENT_VARIABLE
@@ -23,7 +24,7 @@ from pricing.registry.price_moves import list_prices, measure_moves, sample_requ
 from pricing.registry.promotion import REJECTED, AuditEntry, move, record_refusal
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, circumstances_of
 from pricing.runtime.cli import flag
-from pricing.runtime.invocation import AlertFinding, notice
+from pricing.runtime.invocation import notice
 from pricing.runtime.mlflow_runs import name_run, set_run_description
 
 REPORT = "promotion.md"  # the artefact of the run
@@ -116,7 +117,7 @@ def _refuse(access: ProductionAccess, wanted: AuditEntry, missed: Sequence[Verdi
     record_refusal(access.registry, access.audit, wanted)
     if os.environ.get(PARENT_VARIABLE):  # whoever starts a promotion by hand reads what it prints
         calling = [verdict for verdict in missed if verdict.name in _CALLING]
-        notice(*(AlertFinding(verdict.name, "critical", verdict.sentence) for verdict in calling))
+        notice(*(Finding(verdict.name, "breach", sentence=verdict.sentence) for verdict in calling))
     mlflow.set_tag(REFUSED_BY, ",".join(verdict.name for verdict in missed))
     _conclude(wanted, "refused", note=note)
 

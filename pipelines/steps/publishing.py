@@ -7,12 +7,13 @@ import mlflow
 from pipelines.steps.control import control_in_force
 from pipelines.steps.production import ProductionAccess
 from pricing.config import Config
+from pricing.data.findings import Finding
 from pricing.errors import EXIT_NOT_PUBLISHED, PricingError
 from pricing.objects import ObjectStore, open_store
 from pricing.registry.publish import publish
 from pricing.registry.published_store import Pointer, published_url
 from pricing.runtime.cli import typed
-from pricing.runtime.invocation import AlertFinding, notice
+from pricing.runtime.invocation import notice
 
 
 def publish_champion(access: ProductionAccess, config: Config) -> int:
@@ -24,7 +25,7 @@ def publish_champion(access: ProductionAccess, config: Config) -> int:
         published(access, config, open_store(published_url()))
     except PricingError as error:
         trouble = f"the champion is not published, so serving goes on as before: {error}"
-        notice(AlertFinding("not_published", "critical", trouble))
+        notice(Finding("not_published", "breach", sentence=trouble))
         if mlflow.active_run() is not None:
             mlflow.set_tag("not_published", str(error)[:500])
         print(f"error: {trouble}\n`{typed('publish')}` mends it, as its loop beside the service does", file=sys.stderr)

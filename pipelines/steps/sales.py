@@ -20,7 +20,6 @@ from pricing.data.quality import CHECKS, contract_findings
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import ConfigError, ContractError, SourceError, nearest
 from pricing.registry.version import LoadedVersion
-from pricing.runtime.alerts import as_findings
 from pricing.runtime.invocation import notice
 from simulation.market import simulated_sales
 
@@ -64,7 +63,7 @@ def read_checked(
     for finding in loaded.findings:
         _log.warning("%s: %s", finding.check, finding)
         if finding.level == "set_aside" and finding.last > since and not is_panel(sales):  # whose maker has told
-            notice(*as_findings([finding]))
+            notice(finding)
     return loaded
 
 

@@ -23,7 +23,7 @@ from pricing.errors import (
 )
 from pricing.fileio import redact_text
 from pricing.paths import tracking_uri
-from pricing.runtime.invocation import AlertFinding, Invocation
+from pricing.runtime.invocation import Invocation
 
 if TYPE_CHECKING:
     from pricing.data.findings import Finding
@@ -54,12 +54,6 @@ _ENDS = {  # exit status: how the job ended, what the platform did, and what is 
 }
 
 
-def as_findings(found: Iterable["Finding"]) -> tuple[AlertFinding, ...]:
-    """Makes findings on sales fit for an alert."""
-    severities: dict[str, Severity] = {"note": "info", "set_aside": "warning", "stop": "critical"}
-    return tuple(AlertFinding(one.check, severities[one.level], one.sentence) for one in found)
-
-
 @dataclass(frozen=True)
 class Alert:
     """A message to the operators; a text is empty where there is nothing to tell."""
@@ -76,7 +70,7 @@ class Alert:
     run: str = ""  # ID of that job's MLflow run
     version: str = ""  # number of the model version that it is about
     exit_status: int | None = None  # of a job that failed
-    findings: tuple[AlertFinding, ...] = ()
+    findings: tuple["Finding", ...] = ()
 
     @property
     def subject(self) -> str:
@@ -91,7 +85,7 @@ class Alert:
         more = {"Job": self.job and self.job + status, "Version": self.version, "Run": self.run, "More": self.link}
         lines = [
             *(f"What: {self.what}", f"Since: {self.since}", f"How bad: {self.how_bad}"),
-            *(f"- {one.name} ({one.severity}): {one.text}" for one in self.findings),
+            *(f"- {one.kind} ({one.severity}): {one.sentence}" for one in self.findings),
             *(f"What the platform did: {self.done}", f"What to do: {self.todo}"),
             *(f"{name}: {value}" for name, value in more.items() if value),
         ]
@@ -114,7 +108,9 @@ class Notifier:
 
     def _post(self, alert: Alert) -> None:
         """Posts one JSON object, the alert's fields and `text` for chat programs."""
-        document = {**asdict(alert), "since": str(alert.since), "text": f"{alert.subject}\n{alert.text}"}
+        found = [{"name": one.kind, "severity": one.severity, "text": one.sentence} for one in alert.findings]
+        text = f"{alert.subject}\n{alert.text}"
+        document = {**asdict(alert), "since": str(alert.since), "findings": found, "text": text}
         post(self._address, document, what=f"webhook: the alert {alert.key}")
 
     def _publish(self, alert: Alert) -> None:
@@ -190,10 +186,10 @@ def report_failure(invocation: Invocation, error: BaseException, *, status: int)
         return []
     job, known = invocation.job or "a job", isinstance(error, PricingError)
     lines = [line.rstrip() for line in redact_text(str(error)).splitlines() if line.strip()] or [type(error).__name__]
-    found = (*as_findings(getattr(error, "findings", ())), *invocation.findings)
+    found = (*getattr(error, "findings", ()), *invocation.findings)
     words = hashlib.sha256(re.sub(r"\d+", "#", lines[0]).encode()).hexdigest()[:8]  # figures change from night to night
     alert = Alert(
-        key=f"failed-{job}-{'+'.join(sorted({one.name for one in found})) or f'{type(error).__name__}-{words}'}",
+        key=f"failed-{job}-{'+'.join(sorted({one.kind for one in found})) or f'{type(error).__name__}-{words}'}",
         # The job that holds a lock does the work, and tells if it fails.
         severity="warning" if isinstance(error, LockError) else "critical",
         what=f"{job} failed: {lines[0]}"[:CHARACTERS],
@@ -213,7 +209,7 @@ def report_findings(invocation: Invocation, *, status: int = 0) -> list[str]:
 
     Findings that only inform, severity "info", send nothing by themselves.
     """
-    job, names = invocation.job or "a job", ", ".join(sorted({one.name for one in invocation.findings}))
+    job, names = invocation.job or "a job", ", ".join(sorted({one.kind for one in invocation.findings}))
     what, done, todo = _ENDS.get(status, _ENDS[0])
     alert = Alert(
         key=f"findings-{job}-{names.replace(', ', '+')}",

@@ -31,8 +31,9 @@ from deploy.pipeline import ISSUER, STACKS
 from deploy.tasks import SETTINGS_FILE
 from deploy.watch import FOLDER, TABLE
 from monitoring import evaluate
-from monitoring.actions import EventBridgeLauncher, send_metrics
+from monitoring.alert import send_metrics
 from monitoring.evaluate import evaluate_decisions
+from monitoring.launch import EventBridgeLauncher
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import Config, load_config
 from serving.__main__ import GRACE_SECONDS
