@@ -182,7 +182,9 @@ def _unfit(
     min_rows: int,
 ) -> Finding | None:
     """Returns the finding that says why a column cannot be compared; None when it can."""
-    name, before, now = watched.column, int(reference.notna().sum()), int(current.notna().sum())
+    name = watched.column
+    before = int(reference.notna().sum())
+    now = int(current.notna().sum())
     if before == 0 and now == 0:
         text = f"{name} is not watched: nothing that it is computed from is known"
         return Finding("column_absent", "note", sentence=text)
@@ -200,7 +202,8 @@ def _unfit(
 
 
 def _emptier(watched: MonitoredColumn, reference: "pd.Series[Any]", current: "pd.Series[Any]") -> list[Finding]:
-    before, now = reference.isna().mean(), current.isna().mean()
+    before = reference.isna().mean()
+    now = current.isna().mean()
     if watched.role in ("error", "price") or now <= before + MISSING_RISE:
         return []
     rows = "requests" if watched.among == "asked" else "rows"

@@ -28,7 +28,9 @@ class LocalLauncher:
 
     def __init__(self, *, parameters: Mapping[str, str], folder: Path, environment: Mapping[str, str]) -> None:
         """Takes what jobs are started with, the folder for their output, and their environment."""
-        self._parameters, self._folder, self._environment = dict(parameters), folder, environment
+        self._parameters = dict(parameters)
+        self._folder = folder
+        self._environment = environment
 
     def run(self, action: str, *, reason: str) -> tuple[bool, str]:
         """Runs the job to its end; returns that it ended well, and its log. A retraining is told why."""

@@ -19,7 +19,8 @@ CONFIDENCE = 0.95
 COVERAGE_TOLERANCE = 0.10  # of outcomes, by which intervals may hold fewer than in the backtest: what 100 rows can tell
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
 NO_BACKTEST = "the serving version carries no backtest to compare with"
-_MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
+_MONDAY = pd.Timestamp("1970-01-05")
+_WEEK = pd.Timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,12 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Decisi
     weeks, so clusters are a product's weeks. Few clusters make the interval wider (see `_tail`).
     """
     scored = frame[frame["scored"]]
-    error, sold = (scored["forecast"] - scored["units_sold"]).to_numpy(), scored["units_sold"].to_numpy()
-    earlier, inside = scored["earlier_weeks_error"].to_numpy(), scored["inside"].to_numpy()
-    known, logged = np.isfinite(earlier), np.isfinite(inside)
+    error = (scored["forecast"] - scored["units_sold"]).to_numpy()
+    sold = scored["units_sold"].to_numpy()
+    earlier = scored["earlier_weeks_error"].to_numpy()
+    inside = scored["inside"].to_numpy()
+    known = np.isfinite(earlier)
+    logged = np.isfinite(inside)
     ratio = _resampled(scored, rng=rng)
     # A held-out product keeps its price by rule: only its forecast is scored, not its price. Nor is one that is fixed.
     priced = frame[~frame["held_out"] & (frame["pricing"] != "fixed")]
@@ -250,7 +254,9 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
         return WindowVerdict(score, False, {}, few)
     if band is None:
         return WindowVerdict(score, False, {}, NO_BACKTEST)
-    breaches, note, off = dict[str, str](), "", 0.0
+    breaches = dict[str, str]()
+    note = ""
+    off = 0.0
     if score.wape.low > band.wape_most:
         grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), the backtest's was {band.wape:.2f}"
         if score.skill <= band.skill_most:

@@ -84,7 +84,8 @@ def _table(entries: Sequence[AuditEntry], *, everything: bool) -> list[str]:
         end = until.get(entry.sequence, "now")
         how = entry.action.replace("_", " ") + (", forced" if entry.forced else "")
         if entry.outcome != "done":
-            to, end = f"({to})", ""
+            to = f"({to})"
+            end = ""
             how += f": {entry.outcome}"
         rows.append((str(entry.sequence), to, entry.at, end, how, entry.who, entry.why))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -32,7 +32,9 @@ from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, 
 from simulation.rollforward import MAX_MOVE, Policy, PolicyScore, Requests, Run, roll_forward, score
 
 Learn = Callable[[Panel], Demand | None]
-STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"
+STATIC = "static"
+ORACLE = "oracle"
+PLATFORM = "platform"
 HEADER = (
     f"{'policy':<26}{'profit':>12}{'over static':>13}{'(95 % interval)':>20}{'share':>8}{'(95 % interval)':>18}"
     f"{'turns':>8}{'discount':>10}{'changes':>9}{'stock-outs':>12}{'refused':>9}"

@@ -153,7 +153,9 @@ def _control(config: Config) -> Control:
     """Reads what people have switched and tried, and prints which prices they have set, and how to end that."""
     control = control_in_force(config, at=dt.datetime.now(dt.UTC))
     if control.switches:
-        lines = "".join(f"\n  {one.action} of {one.whose} by {one.by}: {one.reason}" for one in control.switches)
+        lines = "".join(
+            f"\n  {switch.action} of {switch.whose} by {switch.by}: {switch.reason}" for switch in control.switches
+        )
         print(f"in force over the model's prices ({typed('unfreeze')} ends them):{lines}")
     return control
 

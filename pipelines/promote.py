@@ -177,7 +177,9 @@ def _forecast_gates(
     force: bool,
 ) -> list[Verdict]:
     """Compares the forecasts of challenger and champion on the same folds of the same sales."""
-    challenger, champion, incumbent = rivals.challenger, rivals.champion, rivals.incumbent
+    challenger = rivals.challenger
+    champion = rivals.champion
+    incumbent = rivals.incumbent
     limits = config.registry.gates
     if champion is None or incumbent is None:
         return [Verdict("against_champion", None, _LOST, high=limits.champion_ratio)]

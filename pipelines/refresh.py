@@ -103,7 +103,8 @@ def _waiting(access: ProductionAccess, base: RegisteredVersion) -> str | None:
     A refresh must not replace it. A challenger with the weights being refreshed, or the champion's, only has older
     states; one that the gates refused, or that has been champion, is decided.
     """
-    challenger, champion = access.registry.at(CHALLENGER), access.registry.at(CHAMPION)
+    challenger = access.registry.at(CHALLENGER)
+    champion = access.registry.at(CHAMPION)
     if challenger is None or challenger.weights in {base.weights, champion.weights if champion else ""}:
         return None
     record = access.audit.entries(access.registry.identity())

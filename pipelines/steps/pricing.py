@@ -72,9 +72,11 @@ class Pricing:
     def loaded(self) -> LoadedVersion:
         """The version, where this is."""
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:  # what is mapped outlives it
-            folder, model = self.folder, self.settings.registry.model_name
+            folder = self.folder
+            model = self.settings.registry.model_name
             if not folder.is_dir():
-                folder, published = Path(scratch) / "version", PublishedVersion(self.name, self.checksum)
+                folder = Path(scratch) / "version"
+                published = PublishedVersion(self.name, self.checksum)
                 fetch_version(open_store(published_url()), published, model=model, folder=folder)
             return load(folder)
 

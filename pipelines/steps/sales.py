@@ -86,8 +86,9 @@ def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools
 
 def with_calendars(version: LoadedVersion, config: DataConfig, *, names: Sequence[str] = CHANGEABLE) -> LoadedVersion:
     """Returns the version with those of the named settings of `data` that a configuration sets."""
-    named = {key: value for key in names if (value := getattr(config, key))}
-    changed = version.config.model_copy(update={"data": version.config.data.model_copy(update=named)})
+    named = {name: getattr(config, name) for name in names}
+    given = {name: value for name, value in named.items() if value}
+    changed = version.config.model_copy(update={"data": version.config.data.model_copy(update=given)})
     return version if changed == version.config else replace(version, config=changed)
 
 

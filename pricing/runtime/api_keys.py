@@ -31,7 +31,8 @@ def read_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
     Raises:
         ConfigError: An entry cannot be used; says which and why, without showing the key.
     """
-    where, text = "PRICING_API_KEYS", environment.get("PRICING_API_KEYS", "")
+    where = "PRICING_API_KEYS"
+    text = environment.get("PRICING_API_KEYS", "")
     path = environment.get("PRICING_API_KEYS_FILE")
     if path:
         where = path
@@ -50,7 +51,8 @@ def read_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
 def _parse(words: list[str], *, where: str) -> ApiKey:
     if len(words) != 3:
         raise ConfigError(f"{where}: expected `name key scope,scope`, found {len(words)} word(s)")
-    name, key, scopes = words[0], words[1], frozenset(words[2].split(","))
+    name, key, listed = words
+    scopes = frozenset(listed.split(","))
     if len(key) < SHORTEST:
         raise ConfigError(f"{where}: the key of {name!r} is shorter than {SHORTEST} characters")
     for unknown in scopes - set(SCOPES):

@@ -61,7 +61,8 @@ class Job(click.Command):
         config = ctx.params.get("config")
         invocation = RUNNING.get()
         if invocation is not None:
-            invocation.job, invocation.config = str(self.name), config
+            invocation.job = str(self.name)
+            invocation.config = config
             invocation.unattended |= self.unattended
         if ctx.get_parameter_source("config") is ParameterSource.ENVIRONMENT:
             _log.info("configuration: %s, which %s names", config, CONFIG_VARIABLE)
@@ -156,7 +157,7 @@ class CommandLine:
     given: Mapping[str, str] = field(default_factory=dict)  # what this run was given of sales, config, quarantine
 
     def job(self, name: str, /, **options: str) -> str:
-        """Returns the command that starts a job on the same sales and settings, quoted for a shell, without passwords."""
+        """Returns the command for a job on the same sales and settings, quoted for a shell, without passwords."""
         kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
         return typed(" ".join([name, *map(shlex.quote, map(redact_url, option_words(**kept | options)))]))
 
@@ -167,7 +168,7 @@ def option_words(**options: object) -> list[str]:
 
 
 def typed(words: str) -> str:
-    """Returns a command of `pricing` as it can be typed here: by its place where it is not on PATH, as in a checkout."""
+    """Returns a command of `pricing` to type here: by its place where it is not on PATH, as in a checkout."""
     beside = Path(sys.executable).with_name("pricing")
     by_name = shutil.which("pricing") or not beside.exists()
     return f"{'pricing' if by_name else os.path.relpath(beside)} {words}"
@@ -186,8 +187,8 @@ def run(
     A PricingError becomes one message on standard error and exit code 2, and, where `mlflow run` started the job,
     the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback. Errors
     and bugs of an unattended job, or of one that a job started, and what it noticed, go out as alerts where
-    `monitoring.alerts` names more than the log, but for what a person mistyped; what prevents that is printed on standard
-    error and changes no exit code. A reader of the output that leaves, as `| head` does, ends the job with 1.
+    `monitoring.alerts` names more than the log, but for what a person mistyped; what prevents that is printed on
+    standard error and changes no exit code. A reader of the output that leaves, as `| head` does, ends the job with 1.
     `instead`: see `Job`.
     """
     configure_logging()
