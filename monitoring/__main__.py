@@ -129,9 +129,8 @@ def _evaluated(
 ) -> tuple[Panel, Evaluation]:
     """Reads the sales, joins decisions with them, evaluates these, and remembers what came of them."""
     watched = config.monitoring
-    partitioned = read_partitions(sales) is not None
     panel = load_panel_from(
-        sample_of(sales) if partitioned else sales,
+        sample_of(sales),
         config.data,
         quarantine=quarantine,
         anchors=champion.anchors,
@@ -146,7 +145,7 @@ def _evaluated(
         known=store.has_outcomes(),
         since=last - dt.timedelta(days=watched.days_looked_at),
         state_dates=champion.seen,
-        only=panel.product_ids if partitioned else None,
+        only=None if read_partitions(sales) is None else panel.product_ids,
     )
     lost = lost_jobs(store, now=now, lock_hours=watched.lock_hours, gives_up=acting)
     joined = replace(joined, findings=lost + joined.findings)

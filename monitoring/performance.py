@@ -254,26 +254,34 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
         return WindowVerdict(score, False, {}, few)
     if band is None:
         return WindowVerdict(score, False, {}, NO_BACKTEST)
-    breaches = dict[str, str]()
+
+    breaches = _breaches(score, band, min_rows=min_rows)
+    grown = breaches.get("error")
     note = ""
-    off = 0.0
+    if grown and score.skill <= band.skill_most:
+        note = f"{grown}, but the naive forecast's grew as much: that is noisier demand, not decay"
+        del breaches["error"]
+    off = max(
+        score.wape.value / band.wape - 1 if "error" in breaches else 0.0,
+        abs(score.bias.value) if "bias" in breaches else 0.0,
+    )
+    return WindowVerdict(score, True, breaches, note, off)
+
+
+def _breaches(score: DecisionScores, band: Band, *, min_rows: int) -> dict[str, str]:
+    """Returns the limits outside of which whole intervals lie, with the figures as text."""
+    breaches = dict[str, str]()
     if score.wape.low > band.wape_most:
-        grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), the backtest's was {band.wape:.2f}"
-        if score.skill <= band.skill_most:
-            note = f"{grown}, but the naive forecast's grew as much: that is noisier demand, not decay"
-        else:
-            breaches["error"] = grown
-            off = score.wape.value / band.wape - 1
+        error = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f})"
+        breaches["error"] = f"{error}, the backtest's was {band.wape:.2f}"
     if score.bias.low > band.bias_most:
         breaches["bias"] = f"forecasts are {score.bias.value:.0%} of sales too high"
     elif score.bias.high < band.bias_least:
         breaches["bias"] = f"forecasts are {-score.bias.value:.0%} of sales too low"
-    if "bias" in breaches:
-        off = max(off, abs(score.bias.value))
     if score.rows_known >= min_rows and score.coverage.high < band.coverage_least:
         held = f"80 % intervals held {score.coverage.value:.0%} of outcomes (at most {score.coverage.high:.0%})"
         breaches["coverage"] = f"{held}, in the backtest {band.coverage:.0%}"
-    return WindowVerdict(score, True, breaches, note, off)
+    return breaches
 
 
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:

@@ -18,7 +18,7 @@ from pipelines.steps.sales import holiday_calendar
 from pipelines.steps.verdict import nothing_to_do
 from pricing.config import Config, read_config_file, served_config
 from pricing.config_models import DemandConfig, GatesConfig
-from pricing.data.etl_output import read_partitions, sample_of
+from pricing.data.etl_output import sample_of
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.errors import EXIT_REFUSED, SourceError
@@ -214,7 +214,7 @@ def _panel(challenger: LoadedVersion, sales: str | None, *, quarantine: Path | N
     if sales is None:
         raise SourceError(needed)
     panel = load_panel_from(
-        sample_of(sales) if read_partitions(sales) else sales,
+        sample_of(sales),
         challenger.config.data,
         quarantine=quarantine,
         anchors=challenger.anchors,

@@ -46,7 +46,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
         anchors = access.anchors_for(old)
         partitions = partitioned_as(old, sales)
         loaded = read_checked(
-            sales if partitions is None else sample_of(sales),
+            sample_of(sales),
             old.config.data,
             quarantine=quarantine,
             past=old.learner.encoded.tail,  # newer rows alone do not show which prices were discounts

@@ -74,8 +74,10 @@ def main(
         if until is not None and partitions is not None:
             raise HistoryError("--until: partitions are read whole; partition the sales up to that day")
         known = in_force(settings)
-        where = sales if partitions is None else sample_of(sales)
-        panel = read_checked(where, settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors).panel
+        loaded = read_checked(
+            sample_of(sales), settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors
+        )
+        panel = loaded.panel
         if partitions is not None:
             _refuse_short(panel, known.past)
         if until is not None:

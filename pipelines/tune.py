@@ -30,7 +30,7 @@ from pipelines.steps.sales import holiday_calendar, read_checked
 from pipelines.steps.verdict import conclude
 from pricing.config import Config, merge, read_config_file
 from pricing.config_models import DemandConfig, TuningConfig
-from pricing.data.etl_output import read_partitions, sample_of
+from pricing.data.etl_output import sample_of
 from pricing.data.panel import Panel
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, PricingError, first_line
@@ -134,8 +134,8 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
 
 def _panel(sales: str, config: Config, *, quarantine: Path | None) -> Panel:
     known = in_force(config)
-    where = sample_of(sales) if read_partitions(sales) else sales
-    return read_checked(where, config.data, quarantine=quarantine, known=known.past, anchors=known.anchors).panel
+    loaded = read_checked(sample_of(sales), config.data, quarantine=quarantine, known=known.past, anchors=known.anchors)
+    return loaded.panel
 
 
 def _keep(demand: DemandConfig, place: Path, *, given: Mapping[str, Any]) -> None:
