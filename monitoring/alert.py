@@ -1,4 +1,4 @@
-"""Tell people and alarms what a run found: compose its alert, and send its figures to CloudWatch."""
+"""Compose the alert of a run for people, and send its figures to CloudWatch for alarms."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence

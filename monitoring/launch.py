@@ -57,7 +57,7 @@ class EventBridgeLauncher:
     def run(self, action: str, *, reason: str) -> tuple[bool, str]:
         """Puts an event of source `pricing.monitoring` and type `pricing ACTION`; returns True, and its id.
 
-        The job counts as done once its event is taken: an event tells nothing about its job.
+        The job counts as done once its event is taken: nothing is heard of what an event starts.
         """
         from pricing.runtime import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 

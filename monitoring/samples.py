@@ -187,7 +187,7 @@ def our_products(joined: pd.DataFrame) -> list[str]:
 
 
 def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
-    """What sales tell of each product and period from the reference on."""
+    """Returns the columns that come from sales, by product and period from the reference on."""
     product, period = np.nonzero(panel.present[:, past.start :])
     at = (product, period + past.start)
 
@@ -226,7 +226,7 @@ def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
 def _decided(
     made: pd.DataFrame, earlier: pd.DataFrame, *, scale: Mapping[str, float], before: pd.Timestamp
 ) -> pd.DataFrame:
-    """What the log tells of each product and period: the forecast's error, and what the request named.
+    """Returns the columns that come from the log: each forecast's error, and what its request named.
 
     `made` are decisions that met their sales, `earlier` errors of days before them, as `EarlierErrors` gives them,
     `scale` mean units a period by product, and `before` is the first day of the newest window.

@@ -18,7 +18,7 @@ class Task:
 
     @property
     def text(self) -> str:
-        """What to do and how, in one line."""
+        """Returns what to do and how, in one line."""
         return self.what + (f": {' && '.join(self.commands)}" if self.commands else "")
 
 

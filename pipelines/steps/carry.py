@@ -26,7 +26,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class Carried:
-    """What a version knows as of a later day, and the versions of its partitions if it has any."""
+    """A version's knowledge as of a later day, and the versions of its partitions if it has any."""
 
     demand: DemandModel
     facts: ProductFacts

@@ -37,7 +37,7 @@ _CALLING = ("price_moves", REJECTED)  # gates whose refusal a person must look a
 
 
 def needs_person(tags: Mapping[str, str]) -> bool:
-    """Tells that a promotion, by its run's tags, was refused for what a person must look at."""
+    """Returns True where a promotion, by its run's tags, was refused for what a person must look at."""
     return bool(set(_CALLING) & set(tags.get(REFUSED_BY, "").split(",")))
 
 

@@ -45,7 +45,7 @@ SAMPLE = "sample.tar"  # the version that was trained on the sample
 
 @dataclass(frozen=True)
 class Work:
-    """What the work on each partition of a job needs beside its number."""
+    """Work of a job on partitions of sales: reads one, anchors its products, and keeps its result."""
 
     sales: str
     config: Config

@@ -167,7 +167,7 @@ def production_decay(access: ProductionAccess, champion: RegisteredVersion, *, c
 
 @dataclass(frozen=True, eq=False)
 class InForce:
-    """What new sales are read with."""
+    """Anchors and past of the champion, with which new sales are read."""
 
     anchors: Anchors | None  # see `anchors_in_force`
     past: Panel | None  # the end of the history that the champion has read, to compare sales with; None without one

@@ -1,4 +1,4 @@
-"""Say what is missing on this machine, and what to do about each thing."""
+"""List what is missing on this machine, and what to do about each thing."""
 
 import ctypes
 import importlib.util
