@@ -31,7 +31,8 @@ import psutil
 
 from benchmarks.table import markdown, measured
 from pipelines.steps import parts
-from pipelines.steps.parts import Pricing, Work, price_parts
+from pipelines.steps.parts import Work
+from pipelines.steps.pricing import Pricing, price_parts
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.etl_output import MANIFEST, Partitions, sample_of

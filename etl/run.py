@@ -1,14 +1,13 @@
 """Read a shop's tables, make rows and plans of them, and put them in the place of the last ones at once."""
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -26,11 +25,12 @@ from etl.settings import CLOCKS, EtlSettings, read_settings
 from pricing.config import Config, load_config
 from pricing.data.database import SQL_SECONDS
 from pricing.data.etl_output import POINTER, EtlOutput, read_output
-from pricing.errors import ConfigError, LockError, PricingError, SourceError, first_line
+from pricing.errors import ConfigError, PricingError, SourceError, first_line
 from pricing.fileio import replace_text
 from pricing.objects import open_store
 from pricing.paths import PARENT_VARIABLE, etl_folder, pricing_home
 from pricing.runtime.cli import FILE, flag, job
+from pricing.runtime.locks import file_lock
 
 NIGHT = 35
 """Days that a night reads again and replaces; a return of an older sale waits for `--full`."""
@@ -51,7 +51,7 @@ def main(*, config: str | None, full: bool, dry_run: bool, page: Path | None) ->
     settings, report = load_config(config), Report()
     try:
         tables = read_settings(settings.etl)
-        with _only_one():
+        with file_lock(pricing_home() / "locks" / "etl_tables", job="etl"):
             run(settings, tables, report=report, now=datetime.now(UTC), full=full, dry_run=dry_run)
     except PricingError as error:
         report.error = str(error)
@@ -269,20 +269,3 @@ def _fingerprint(config: Config, settings: EtlSettings) -> str:
     queries = [path.read_text(encoding="utf-8") if path.is_file() else "" for path in paths]
     shape = [settings.tables.model_dump(mode="json"), config.time_zone, config.data.comp_price_max_age, queries]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _only_one() -> Iterator[None]:
-    """Holds the lock of this program in this PRICING_HOME.
-
-    Raises:
-        LockError: Another process holds it.
-    """
-    path = pricing_home() / "locks" / "etl_tables"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LockError(f"etl is running already: another process holds {path}; wait for it to end") from error
-        yield

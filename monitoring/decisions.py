@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from monitoring.policy import Finding, Level, counted
 from pricing.arrays import Strings
 from pricing.data.counting_units import in_steps
+from pricing.data.findings import Finding, Level
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.reasons import SWITCHED
@@ -149,53 +149,77 @@ def join(
     Raises:
         SourceError: The log cannot be read.
     """
-    days, first = STEP_DAYS[panel.period], panel.dates[0].astype("datetime64[D]").astype(dt.date)
-    end = first + dt.timedelta(days=days * len(panel.dates))
+    rows, damaged = _read(url, panel, now=now, since=since, only=only)
+    days = STEP_DAYS[panel.period]
+    early = rows["age"] > days * len(panel.dates)
+    waiting = rows["known"] & (rows["age"] <= 0)
+    absent = (rows["age"] > 0) & ~early & ~rows["met"]
+    frame = rows[rows["met"]].reset_index(drop=True)
+    left_out = _score(frame, state_dates=state_dates or {})
+    sold = panel.product_ids[panel.present[:, -28:].any(axis=1)]
+    of_log = rows[["aheads", "lates", "decisions"]].max().fillna(0).astype(int)  # the same in every row
+    counts = {
+        "log_damaged": damaged,
+        "clock_ahead": of_log["aheads"],
+        "decided_late": of_log["lates"],
+        "superseded": of_log["decisions"] - len(rows),
+        "product_unknown": int((~rows["known"]).sum()),
+        "before_sales": int((early & rows["known"]).sum()),
+        "waiting": int(waiting.sum()),
+        "truth_missing": int((absent & rows["known"]).sum()),
+        "undecided": len(set(sold.tolist()) - set(rows["product_id"])),
+        **left_out,
+    }
+    findings = [_counted(check, count) for check, count in counts.items() if count]
+    if rows.empty:
+        findings.append(_without_decisions(lost=bool(known or damaged)))
+    due = rows.loc[waiting, "date"]
+    decided = rows[["at", "date", "period", "live"]]
+    return Joined(
+        frame=frame.drop(columns=["met", "known", "tax", "size", "decisions", "lates", "aheads"]),
+        findings=findings,
+        decided=decided,
+        waiting=counts["waiting"],
+        waiting_for=None if due.empty else due.min().date(),
+        unmatched=decided[absent],
+    )
+
+
+def _read(
+    url: str, panel: Panel, *, now: dt.datetime, since: dt.date | None, only: Strings | None
+) -> tuple[pd.DataFrame, int]:
+    """Reads the decisions in force, each with its sales where they are known; also returns how many lines are cut."""
+    days = STEP_DAYS[panel.period]
+    first = panel.dates[0].astype("datetime64[D]").astype(dt.date)
     given = {
-        **{"first": first, "end": end, "days": days},
+        "first": first,
+        "end": first + dt.timedelta(days=days * len(panel.dates)),
+        "days": days,
         "only": None if only is None else only.tolist(),
-        **{"latest": now + dt.timedelta(seconds=CLOCK_SECONDS), "no_model": NO_MODEL, "switched": sorted(SWITCHED)},
+        "latest": now + dt.timedelta(seconds=CLOCK_SECONDS),
+        "no_model": NO_MODEL,
+        "switched": sorted(SWITCHED),
     }
     with open_log(url, since=since, few=FEW) as (con, damaged):
         ((oldest,),) = con.execute("SELECT min(date) FROM decisions").fetchall()
         con.register("sales", _sales(panel, since=oldest))
         con.register("products", pd.DataFrame({"product_id": panel.product_ids}))
         rows = con.execute(_QUERY, given).df()
-    rows = rows.assign(**{name: rows[name].astype("datetime64[ns]") for name in ("date", "period")})
-    early, waiting = rows["age"] > days * len(panel.dates), rows["known"] & (rows["age"] <= 0)
-    covered = (rows["age"] > 0) & ~early
-    frame = rows[rows["met"]].reset_index(drop=True)
-    counts = _score(frame, state_dates=state_dates or {})
-    sold = panel.product_ids[panel.present[:, -28:].any(axis=1)]
-    told = rows[["aheads", "lates", "decisions"]].max().fillna(0).astype(int)  # the same in every row
-    counts = {
-        "log_damaged": damaged,
-        "clock_ahead": told["aheads"],
-        "decided_late": told["lates"],
-        "superseded": told["decisions"] - len(rows),
-        "product_unknown": int((~rows["known"]).sum()),
-        "before_sales": int((early & rows["known"]).sum()),
-        "waiting": int(waiting.sum()),
-        "truth_missing": int((covered & rows["known"] & ~rows["met"]).sum()),
-        "undecided": len(set(sold.tolist()) - set(rows["product_id"])),
-        **counts,
-    }
-    findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
-    if rows.empty and (known or damaged):  # a fault only where there were decisions before
-        findings.append(Finding("log_empty", "breach", "the log has lost its decisions: nothing can be scored"))
-    elif rows.empty:
-        begin = "no price has been decided yet, so that nothing can be scored; pricing price logs with --applied"
-        findings.append(Finding("no_decisions", "warning", begin))
-    due = rows.loc[waiting, "date"]
-    decided = rows[["at", "date", "period", "live"]]
-    return Joined(
-        frame.drop(columns=["met", "known", "tax", "size", "decisions", "lates", "aheads"]),
-        findings,
-        decided,
-        counts["waiting"],
-        None if due.empty else due.min().date(),
-        decided[covered & ~rows["met"]],
-    )
+    return rows.assign(**{name: rows[name].astype("datetime64[ns]") for name in ("date", "period")}), damaged
+
+
+def _without_decisions(*, lost: bool) -> Finding:
+    """Returns the finding on a log without decisions: a fault only where it has lost them."""
+    if lost:
+        text = "the log has lost its decisions: nothing can be scored"
+        return Finding("log_empty", "breach", sentence=text)
+    text = "no price has been decided yet, so that nothing can be scored; pricing price logs with --applied"
+    return Finding("no_decisions", "warning", sentence=text)
+
+
+def _counted(check: str, count: int) -> Finding:
+    level, text = TEXTS[check]
+    return Finding(check, level, rows=int(count), sentence=text.format(count=f"{count:,}"))
 
 
 def _sales(panel: Panel, *, since: dt.date | None) -> pd.DataFrame:
@@ -204,8 +228,13 @@ def _sales(panel: Panel, *, since: dt.date | None) -> pd.DataFrame:
     start = int(np.searchsorted(panel.dates, first))
     product, column = np.nonzero(panel.present[:, start:])
     at = (product, column + start)
-    values = {"units_sold": panel.units_sold, "charged": panel.price, "cost": panel.unit_cost, "stock": panel.stock}
-    values["tax_rate"] = panel.tax_rates()
+    values = {
+        "units_sold": panel.units_sold,
+        "charged": panel.price,
+        "cost": panel.unit_cost,
+        "stock": panel.stock,
+        "tax_rate": panel.tax_rates(),
+    }
     return pd.DataFrame(
         {
             "product_id": panel.product_ids[product],
@@ -229,10 +258,12 @@ def _score(out: pd.DataFrame, *, state_dates: Mapping[str, np.datetime64]) -> di
     hindsight = (out["period"] <= pd.to_datetime(seen)).to_numpy(dtype=bool)
     fixed = (out["pricing"] == "fixed").to_numpy()
     no_forecast = out["demand"].isna().to_numpy() & ~hindsight
-    unit, size = out["unit"].to_numpy(dtype=float), out["size"].to_numpy()  # NaN where no dispersion is logged
+    unit = out["unit"].to_numpy(dtype=float)
+    size = out["size"].to_numpy()  # NaN where no dispersion is logged
     opening = out["opening_stock"].fillna(np.inf).to_numpy()
     sold = np.minimum(out["units_sold"].to_numpy(), np.where(opening > 0, opening, np.inf))
-    demand, shelf = out["demand"].to_numpy() / unit, in_steps(opening, unit)
+    demand = out["demand"].to_numpy() / unit
+    shelf = in_steps(opening, unit)
     expected, _ = sales_moments(mean=demand, size=size, shelf=shelf)
     out["forecast"] = unit * np.where(np.isfinite(expected), expected, demand)
     low, high = sales_transform(in_steps(sold, unit), mean=demand, size=size, shelf=shelf)

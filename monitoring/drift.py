@@ -9,9 +9,9 @@ import pandas as pd
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import t as student
 
-from monitoring.policy import Finding, Level
 from monitoring.samples import MONITORED_COLUMNS, WATCHED, Kind, MonitoredColumn, Role, Samples
 from pricing.arrays import Bools, Floats
+from pricing.data.findings import Finding, Level
 
 MOST_BLOCKS = 48
 # Smaller distances are ignored, however stable the reference (Evidently's default threshold is 0.1).
@@ -127,10 +127,10 @@ class Drift:
     findings: list[Finding]
     samples: Samples
 
-    def drifted(self, role: Role) -> list[str] | None:
+    def drifted(self, role: Role) -> tuple[str, ...] | None:
         """The drifted columns of a role; None when none of that role could be compared."""
         compared = [column for column in self.columns if column.watched.role == role]
-        return [column.watched.column for column in compared if column.drifted] if compared else None
+        return tuple(column.watched.column for column in compared if column.drifted) if compared else None
 
     @property
     def watched(self) -> list[ColumnDrift]:
@@ -161,7 +161,7 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
             text = f"drift of {watched.column} is not judged: its reference is shorter than four windows"
             # Errors and requests begin with the first decisions.
             level: Level = "note" if watched.role == "error" or watched.among == "asked" else "warning"
-            findings.append(Finding("reference_short", level, text, len(samples.reference)))
+            findings.append(Finding("reference_short", level, rows=len(samples.reference), sentence=text))
             continue
         both = pd.concat([before.dropna(), now.dropna()])
         (value,) = distances(both, [np.arange(len(both)) >= before.notna().sum()], kind=watched.kind)
@@ -169,7 +169,7 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
     drift = Drift(columns, findings, samples)
     if not drift.watched:
         text = "no column could be compared: drift is unknown, not absent"
-        findings.append(Finding("drift_unjudged", "warning", text))
+        findings.append(Finding("drift_unjudged", "warning", sentence=text))
     return drift
 
 
@@ -182,25 +182,31 @@ def _unfit(
     min_rows: int,
 ) -> Finding | None:
     """Returns the finding that says why a column cannot be compared; None when it can."""
-    name, before, now = watched.column, int(reference.notna().sum()), int(current.notna().sum())
+    name = watched.column
+    before = int(reference.notna().sum())
+    now = int(current.notna().sum())
     if before == 0 and now == 0:
-        return Finding("column_absent", "note", f"{name} is not watched: nothing that it is computed from is known")
+        text = f"{name} is not watched: nothing that it is computed from is known"
+        return Finding("column_absent", "note", sentence=text)
     expected = len(current) * before / max(len(reference), 1)
     if now == 0 and watched.role != "price" and (nothing_new or expected >= LEAST_EXPECTED):
         text = f"{name} has no values in the newest window, {before:,} in the reference: its source has stopped"
-        return Finding("column_empty", "breach", text, len(current), name)
+        return Finding("column_empty", "breach", rows=len(current), sentence=text, about=name)
     if before == 0:
-        return Finding("column_new", "note", f"{name} has no values in the reference, so nothing to compare with", now)
+        text = f"{name} has no values in the reference, so nothing to compare with"
+        return Finding("column_new", "note", rows=now, sentence=text)
     if min(before, now) < min_rows:
         text = f"{name} has {before:,} values in the reference, {now:,} in the window; under {min_rows} none is judged"
-        return Finding("rows_few", "note" if watched.role == "price" else "warning", text, now)
+        return Finding("rows_few", "note" if watched.role == "price" else "warning", rows=now, sentence=text)
     return None
 
 
 def _emptier(watched: MonitoredColumn, reference: "pd.Series[Any]", current: "pd.Series[Any]") -> list[Finding]:
-    before, now = reference.isna().mean(), current.isna().mean()
+    before = reference.isna().mean()
+    now = current.isna().mean()
     if watched.role in ("error", "price") or now <= before + MISSING_RISE:
         return []
     rows = "requests" if watched.among == "asked" else "rows"
     text = f"{watched.column} is missing in {now:.0%} of the newest {rows}, {before:.0%} of the reference"
-    return [Finding("column_emptier", "warning", text, int(current.isna().sum()), watched.column)]
+    missing = int(current.isna().sum())
+    return [Finding("column_emptier", "warning", rows=missing, sentence=text, about=watched.column)]

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +12,11 @@ from monitoring import performance, samples
 from monitoring.decisions import Joined
 from monitoring.drift import LEAST_BLOCKS, Drift, compare
 from monitoring.performance import DecisionScores, WindowVerdict
-from monitoring.policy import JOB_LOST, STOPPED, Finding, Situation, counted
+from monitoring.policy import JOB_LOST, STOPPED, Situation
 from monitoring.tracking import ChampionRecord
 from pricing.arrays import Days, weekday_of
 from pricing.config_models import SCORE_WINDOWS, MonitoringConfig
+from pricing.data.findings import Finding, Level, ordered
 from pricing.data.panel import STEP_DAYS, Panel
 
 SEED = 20240229
@@ -54,6 +56,16 @@ class Evaluation:
         return performance.explain(self.verdicts, drifted if compared else None)
 
 
+@dataclass(frozen=True)
+class Activity:
+    """How far decisions and sales reach, in days."""
+
+    latest: np.datetime64  # the day on which a live decision was made last; without any the last day of sales
+    silent: int  # with decisions but without sales
+    idle: int | None  # with sales but without decisions; None when the log has no live decision
+    undecided: int  # see `count_undecided`
+
+
 def evaluate_decisions(
     panel: Panel,
     joined: Joined,
@@ -65,94 +77,152 @@ def evaluate_decisions(
 ) -> Evaluation:
     """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed."""
     rng = np.random.default_rng(SEED)
-    step, last = STEP_DAYS[panel.period], panel.dates[-1]
-    end = last + np.timedelta64(step - 1, "D")  # the last day of the newest period
+    step = STEP_DAYS[panel.period]
+    end = panel.dates[-1] + np.timedelta64(step - 1, "D")  # the last day of the newest period
     replay = bool(len(joined.frame)) and not joined.frame["live"].any()
-    frame = joined.frame if replay else joined.frame[joined.frame["live"]]
+    joined = joined if replay else replace(joined, frame=joined.frame[joined.frame["live"]])
 
-    by_other_weights = frame["model_version"].isin(champion.others)
-    own_frame = frame[~by_other_weights]
+    others = joined.frame["model_version"].isin(champion.others)
     least = max(step, config.score_window // step * step)
-    days = performance.window_days(own_frame, last=end, least=least, most=SCORE_WINDOW_MOST, min_rows=config.min_rows)
-    promised = performance.band(champion.backtest, config)
-    verdicts = [
-        performance.judge(performance.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
-        for name, rows in performance.windows(own_frame, last=end, days=days, count=SCORE_WINDOWS)
-    ]
-
-    window, reference = drift_window(panel, config), REFERENCE_DAYS // step
-    taken = samples.take(panel, frame, window=window, reference=reference, rows=ROWS_SAMPLED, rng=rng, earlier=earlier)
-    drift = compare(taken, window=window, step_days=step, false_alarm=config.false_alarm, min_rows=config.min_rows)
-    ((name, recent),) = performance.windows(frame, last=end, days=window * step, count=1)
+    verdicts = _judged(joined.frame[~others], champion, config=config, last=end, least=least, rng=rng)
+    drift = _drift(panel, joined.frame, config=config, earlier=earlier, rng=rng)
+    ((name, recent),) = performance.windows(joined.frame, last=end, days=drift_window(panel, config) * step, count=1)
     newest = performance.score(recent, name=name, rng=rng)
     by_category = performance.groups(recent, "category", rng=rng)
     own = recent[~recent["model_version"].isin(champion.others)]
     share_scored = _share_scored(recent, joined.unmatched, days=newest.days, replay=replay, min_rows=config.min_rows)
+    activity = _activity(joined, panel)
 
-    made, priced = _live_days(joined.decided)
-    today = made.max() if len(made) else last  # on which a live decision was made last
-    # A decision made in advance counts for the day it was made on, so that a price for next month hides no outage.
-    idle = None if not len(made) else max(0, _days(last - np.minimum(made, priced).max()) - step + 1)
-    undecided = count_undecided(joined.decided, panel)
-
-    findings = [*joined.findings, *taken.findings, *drift.findings]
-    findings += counted(
-        "other_weights",
-        "note",
-        "{count} decision(s) came from other weights than the champion's; decay is judged by its own",
-        int(by_other_weights.sum()),
+    findings = ordered(
+        [
+            *joined.findings,
+            *drift.samples.findings,
+            *drift.findings,
+            *_about_decisions(int(others.sum()), share_scored, activity, config=config, log=log),
+            *_about_champion(champion),
+            *_about_scores(joined, verdicts[-1], newest, least=least, config=config),
+        ]
     )
-    if share_scored < SCORED_SHARE:
-        text = f"only {share_scored:.0%} of the newest decisions could be scored by sales: error is about these alone"
-        findings.append(Finding("scored_few", "warning", text))
-    if (idle or 0) > config.silent_days or 0 < config.undecided_days <= undecided:
-        text = f"sales go on, the newest decision is {max(idle or 0, undecided)} days older; {look_at(log)}"
-        findings.append(Finding(STOPPED, "warning", text))
-    if champion.trouble:
-        text = f"the champion's backtest is unknown: {champion.trouble}"
-        findings.append(Finding("champion_unknown", "warning", text))
-    if joined.frame.empty and len(joined.decided) and not joined.waiting:
-        text = "no decision has met its sales: nothing can be scored"
-        findings.append(Finding("nothing_joined", "breach" if len(made) else "warning", text))  # a replay calls nobody
-    if days > least:
-        few = verdicts[-1].score.rows < config.min_rows
-        even = f", and even those hold fewer than {config.min_rows} (monitoring.min_rows)" if few else ""
-        text = f"{least} days hold few decisions that can be scored, so {days} are judged together{even}"
-        findings.append(Finding("window_longer", "note", text))
-    shares = {"elasticity_unidentified": newest.share_unidentified, "comp_price_stale": newest.share_comp_stale}
-    findings += [  # never a breach: prices go on
-        Finding(code, "warning" if share > config.fallback_share else "note", SHARES[code].format(share=share))
-        for code, share in shares.items()
-        if share > 0  # NaN where nothing was decided
-    ]
-    findings.sort(key=lambda finding: ("breach", "warning", "note").index(finding.level))
-
-    drifted = drift.drifted("input")
     return Evaluation(
-        joined=replace(joined, frame=frame),
+        joined=joined,
         newest=newest,
         own=newest if len(own) == len(recent) else performance.score(own, name=name, rng=np.random.default_rng(SEED)),
         by_category=by_category,
         verdicts=verdicts,
         drift=drift,
-        findings=findings,
+        findings=list(findings),
         situation=Situation(
-            decayed=tuple(bool(each.breaches) if each.judged else None for each in ([] if replay else verdicts)),
+            decayed=() if replay else tuple(bool(each.breaches) if each.judged else None for each in verdicts),
             why="; ".join(verdicts[-1].breaches.values()),
-            window_days=days,
-            drifted=None if drifted is None else tuple(drifted),
-            state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
-            silent_days=max(0, _days(today - last) - step + 1),
-            idle_days=idle,
-            undecided_days=undecided,
+            window_days=verdicts[-1].score.length,
+            drifted=drift.drifted("input"),
+            state_age=_state_age(champion, max(activity.latest, panel.dates[-1])),
+            silent_days=activity.silent,
+            idle_days=activity.idle,
+            undecided_days=activity.undecided,
             share_rule=math.nan if replay else newest.share_rule,
             broken=tuple(finding for finding in findings if finding.level == "breach"),
-            lost=tuple(finding.text for finding in findings if finding.code == JOB_LOST),
+            lost=tuple(finding.sentence for finding in findings if finding.check == JOB_LOST),
             unjudged=_unjudged(joined, verdicts[-1], replay=replay),
         ),
         replay=replay,
         share_scored=share_scored,
     )
+
+
+def _judged(
+    frame: pd.DataFrame,
+    champion: ChampionRecord,
+    *,
+    config: MonitoringConfig,
+    last: np.datetime64,
+    least: int,
+    rng: np.random.Generator,
+) -> list[WindowVerdict]:
+    """Judges the score windows up to the `last` day, oldest first, of at `least` so many days each."""
+    days = performance.window_days(frame, last=last, least=least, most=SCORE_WINDOW_MOST, min_rows=config.min_rows)
+    promised = performance.band(champion.backtest, config)
+    return [
+        performance.judge(performance.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
+        for name, rows in performance.windows(frame, last=last, days=days, count=SCORE_WINDOWS)
+    ]
+
+
+def _drift(
+    panel: Panel,
+    frame: pd.DataFrame,
+    *,
+    config: MonitoringConfig,
+    earlier: samples.EarlierErrors | None,
+    rng: np.random.Generator,
+) -> Drift:
+    """Compares the newest days with the year before them."""
+    step = STEP_DAYS[panel.period]
+    window = drift_window(panel, config)
+    taken = samples.take(
+        panel, frame, window=window, reference=REFERENCE_DAYS // step, rows=ROWS_SAMPLED, rng=rng, earlier=earlier
+    )
+    return compare(taken, window=window, step_days=step, false_alarm=config.false_alarm, min_rows=config.min_rows)
+
+
+def _activity(joined: Joined, panel: Panel) -> Activity:
+    last = panel.dates[-1]
+    step = STEP_DAYS[panel.period]
+    made, priced = _live_days(joined.decided)
+    latest = made.max() if len(made) else last
+    idle = None
+    if len(made):
+        # A decision made in advance counts for the day it was made on, so that a price for next month hides no outage.
+        idle = max(0, _days(last - np.minimum(made, priced).max()) - step + 1)
+    silent = max(0, _days(latest - last) - step + 1)
+    return Activity(latest, silent, idle, count_undecided(joined.decided, panel))
+
+
+def _state_age(champion: ChampionRecord, today: np.datetime64) -> int | None:
+    return None if champion.state_date is None else max(0, _days(today - champion.state_date))
+
+
+def _about_decisions(
+    others: int, share_scored: float, activity: Activity, *, config: MonitoringConfig, log: str
+) -> Iterator[Finding]:
+    """Yields findings on decisions: by other weights than the champion's, without sales, or not made."""
+    if others:
+        text = f"{others:,} decision(s) came from other weights than the champion's; decay is judged by its own"
+        yield Finding("other_weights", "note", rows=others, sentence=text)
+    if share_scored < SCORED_SHARE:
+        text = f"only {share_scored:.0%} of the newest decisions could be scored by sales: error is about these alone"
+        yield Finding("scored_few", "warning", sentence=text)
+    idle = activity.idle or 0
+    if idle > config.silent_days or 0 < config.undecided_days <= activity.undecided:
+        text = f"sales go on, the newest decision is {max(idle, activity.undecided)} days older; {look_at(log)}"
+        yield Finding(STOPPED, "warning", sentence=text)
+
+
+def _about_champion(champion: ChampionRecord) -> Iterator[Finding]:
+    if champion.trouble:
+        text = f"the champion's backtest is unknown: {champion.trouble}"
+        yield Finding("champion_unknown", "warning", sentence=text)
+
+
+def _about_scores(
+    joined: Joined, verdict: WindowVerdict, newest: DecisionScores, *, least: int, config: MonitoringConfig
+) -> Iterator[Finding]:
+    """Yields findings on what can be scored, on which windows, and on answers that keep a price."""
+    if joined.frame.empty and len(joined.decided) and not joined.waiting:
+        text = "no decision has met its sales: nothing can be scored"
+        live = joined.decided["live"].any()  # a replay calls nobody
+        yield Finding("nothing_joined", "breach" if live else "warning", sentence=text)
+    days = verdict.score.length
+    if days > least:
+        few = verdict.score.rows < config.min_rows
+        even = f", and even those hold fewer than {config.min_rows} (monitoring.min_rows)" if few else ""
+        text = f"{least} days hold few decisions that can be scored, so {days} are judged together{even}"
+        yield Finding("window_longer", "note", sentence=text)
+    shares = {"elasticity_unidentified": newest.share_unidentified, "comp_price_stale": newest.share_comp_stale}
+    for check, share in shares.items():
+        if share > 0:  # NaN where nothing was decided
+            level: Level = "warning" if share > config.fallback_share else "note"  # never a breach: prices go on
+            yield Finding(check, level, sentence=SHARES[check].format(share=share))
 
 
 def _unjudged(joined: Joined, newest: WindowVerdict, *, replay: bool) -> str:
@@ -172,7 +242,8 @@ def drift_window(panel: Panel, config: MonitoringConfig) -> int:
     Not more than a quarter of the reference, which must hold several windows.
     """
     step = STEP_DAYS[panel.period]
-    least, week = max(1, config.window // step), 7 // step
+    week = 7 // step
+    least = max(1, config.window // step)
     most = max(least, REFERENCE_DAYS // step // LEAST_BLOCKS)
     per_period = panel.present[:, -most:].sum(axis=0)[::-1].cumsum()  # rows of the newest 1, 2, … periods
     enough = int(np.searchsorted(per_period, config.min_rows)) + 1
@@ -183,7 +254,9 @@ def drift_window(panel: Panel, config: MonitoringConfig) -> int:
 
 def metrics(evaluation: Evaluation, *, backtest_wape: float) -> dict[str, float]:
     """Returns the metrics of an evaluation under their names in MLflow, CloudWatch and alarms; unknown ones are NaN."""
-    score, own, seen = evaluation.newest, evaluation.own, evaluation.situation
+    score = evaluation.newest
+    own = evaluation.own
+    seen = evaluation.situation
     return {
         "wape": own.wape.value,
         "wape_low": own.wape.low,
@@ -246,8 +319,8 @@ def count_undecided(decisions: pd.DataFrame, panel: Panel) -> int:
 def _live_days(decisions: pd.DataFrame) -> tuple[Days, Days]:
     """(live decision,) the day it was made on, and the one it prices."""
     live = decisions[decisions["live"]]
-    made, priced = (each.to_numpy().astype("datetime64[D]") for each in (live["at"].dt.tz_localize(None), live["date"]))
-    return made, priced
+    made = live["at"].dt.tz_localize(None).to_numpy().astype("datetime64[D]")
+    return made, live["date"].to_numpy().astype("datetime64[D]")
 
 
 def _days(span: np.timedelta64) -> int:
@@ -255,7 +328,7 @@ def _days(span: np.timedelta64) -> int:
 
 
 def look_at(log: str) -> str:
-    """Tells what to look at where a live shop's decisions do not come."""
+    """Returns what to look at where a live shop's decisions do not come."""
     return (
         f"look whether decisions still arrive in {log}, whether the serving tasks are ready (/health/ready), and "
         "whether the shop's API key is taken (answers 401 and 403 in /metrics); where a batch decides, whether it ran"

@@ -88,20 +88,20 @@ def add_to_workspace(reports: Reports, folder: Path, *, end: dt.date) -> None:
 
 def _inputs(drift: Drift) -> Iterator[tuple[Any, ...]]:
     """Drift of each watched column by its own threshold, and the quality of its data."""
-    watched = [one.watched for one in drift.watched]
+    watched = [column.watched for column in drift.watched]
     if not watched:
         return
     drifts = [
-        ValueDrift(column=one.watched.column, method=one.watched.method, threshold=one.threshold.value)
-        for one in drift.watched
+        ValueDrift(column=column.watched.column, method=column.watched.method, threshold=column.threshold.value)
+        for column in drift.watched
     ]
     definition = DataDefinition(
-        numerical_columns=[one.column for one in watched if one.kind == "numerical"],
-        categorical_columns=[one.column for one in watched if one.kind == "categorical"],
+        numerical_columns=[column.column for column in watched if column.kind == "numerical"],
+        categorical_columns=[column.column for column in watched if column.kind == "categorical"],
     )
-    report = Report([*drifts, DataSummaryPreset(columns=[one.column for one in watched])], include_tests=True)
+    report = Report([*drifts, DataSummaryPreset(columns=[column.column for column in watched])], include_tests=True)
     frames = [  # each column is empty on rows that it is not looked at on
-        pd.DataFrame({one.column: one.values(frame).map(_shown) for one in watched}, index=frame.index)
+        pd.DataFrame({column.column: column.values(frame).map(_shown) for column in watched}, index=frame.index)
         for frame in (drift.samples.current, drift.samples.reference)
     ]
     yield "inputs", report, *(Dataset.from_pandas(frame, data_definition=definition) for frame in frames)
@@ -130,9 +130,10 @@ def _figures(drift: Drift, metrics: Mapping[str, float]) -> Iterator[tuple[Any, 
     """
     names = [name for legends in PANELS.values() for name in legends]
     found = {name: metrics[name] for name in names if math.isfinite(metrics.get(name, math.nan))}
-    found |= {f"drift_{one.watched.column}": one.value / one.threshold.value for one in drift.columns}
+    found |= {f"drift_{column.watched.column}": column.value / column.threshold.value for column in drift.columns}
     if found:
-        row, definition = pd.DataFrame([found], dtype=float), DataDefinition(numerical_columns=list(found))
+        row = pd.DataFrame([found], dtype=float)
+        definition = DataDefinition(numerical_columns=list(found))
         report = Report([MeanValue(column=name) for name in found], include_tests=False)
         yield "figures", report, Dataset.from_pandas(row, data_definition=definition)
 
@@ -140,7 +141,7 @@ def _figures(drift: Drift, metrics: Mapping[str, float]) -> Iterator[tuple[Any, 
 def _dashboard() -> Any:
     """The panels of the workspace, each of the figures of `_figures`."""
     distances = {
-        title: {f"drift_{one.column}": one.plain for one in MONITORED_COLUMNS if one.role in roles}
+        title: {f"drift_{column.column}": column.plain for column in MONITORED_COLUMNS if column.role in roles}
         for title, roles in DISTANCES.items()
     }
 

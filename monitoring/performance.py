@@ -19,7 +19,8 @@ CONFIDENCE = 0.95
 COVERAGE_TOLERANCE = 0.10  # of outcomes, by which intervals may hold fewer than in the backtest: what 100 rows can tell
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
 NO_BACKTEST = "the serving version carries no backtest to compare with"
-_MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
+_MONDAY = pd.Timestamp("1970-01-05")
+_WEEK = pd.Timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class DecisionScores:
         return dt.date.fromisoformat(first), dt.date.fromisoformat(last)
 
     @property
+    def length(self) -> int:
+        """Days of a window."""
+        first, last = self.days
+        return (last - first).days + 1
+
+    @property
     def skill(self) -> float:
         """WAPE as a fraction of that of the same weekday in earlier weeks; NaN where that is unknown."""
         return _quotient(self.wape.value, self.earlier_weeks)
@@ -64,9 +71,12 @@ def score(frame: pd.DataFrame, *, name: str, rng: np.random.Generator) -> Decisi
     weeks, so clusters are a product's weeks. Few clusters make the interval wider (see `_tail`).
     """
     scored = frame[frame["scored"]]
-    error, sold = (scored["forecast"] - scored["units_sold"]).to_numpy(), scored["units_sold"].to_numpy()
-    earlier, inside = scored["earlier_weeks_error"].to_numpy(), scored["inside"].to_numpy()
-    known, logged = np.isfinite(earlier), np.isfinite(inside)
+    error = (scored["forecast"] - scored["units_sold"]).to_numpy()
+    sold = scored["units_sold"].to_numpy()
+    earlier = scored["earlier_weeks_error"].to_numpy()
+    inside = scored["inside"].to_numpy()
+    known = np.isfinite(earlier)
+    logged = np.isfinite(inside)
     ratio = _resampled(scored, rng=rng)
     # A held-out product keeps its price by rule: only its forecast is scored, not its price. Nor is one that is fixed.
     priced = frame[~frame["held_out"] & (frame["pricing"] != "fixed")]
@@ -244,24 +254,34 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
         return WindowVerdict(score, False, {}, few)
     if band is None:
         return WindowVerdict(score, False, {}, NO_BACKTEST)
-    breaches, note, off = dict[str, str](), "", 0.0
+
+    breaches = _breaches(score, band, min_rows=min_rows)
+    grown = breaches.get("error")
+    note = ""
+    if grown and score.skill <= band.skill_most:
+        note = f"{grown}, but the naive forecast's grew as much: that is noisier demand, not decay"
+        del breaches["error"]
+    off = max(
+        score.wape.value / band.wape - 1 if "error" in breaches else 0.0,
+        abs(score.bias.value) if "bias" in breaches else 0.0,
+    )
+    return WindowVerdict(score, True, breaches, note, off)
+
+
+def _breaches(score: DecisionScores, band: Band, *, min_rows: int) -> dict[str, str]:
+    """Returns the limits outside of which whole intervals lie, with the figures as text."""
+    breaches = dict[str, str]()
     if score.wape.low > band.wape_most:
-        grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), the backtest's was {band.wape:.2f}"
-        if score.skill <= band.skill_most:
-            note = f"{grown}, but the naive forecast's grew as much: that is noisier demand, not decay"
-        else:
-            breaches["error"] = grown
-            off = score.wape.value / band.wape - 1
+        error = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f})"
+        breaches["error"] = f"{error}, the backtest's was {band.wape:.2f}"
     if score.bias.low > band.bias_most:
         breaches["bias"] = f"forecasts are {score.bias.value:.0%} of sales too high"
     elif score.bias.high < band.bias_least:
         breaches["bias"] = f"forecasts are {-score.bias.value:.0%} of sales too low"
-    if "bias" in breaches:
-        off = max(off, abs(score.bias.value))
     if score.rows_known >= min_rows and score.coverage.high < band.coverage_least:
         held = f"80 % intervals held {score.coverage.value:.0%} of outcomes (at most {score.coverage.high:.0%})"
         breaches["coverage"] = f"{held}, in the backtest {band.coverage:.0%}"
-    return WindowVerdict(score, True, breaches, note, off)
+    return breaches
 
 
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pricing.config_models import SCORE_WINDOWS, MonitoringConfig
+from pricing.data.findings import Finding
 
-Level = Literal["note", "warning", "breach"]
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
 BREACHES = 2  # score windows in breach, of SCORE_WINDOWS and the newest among them, before anything is done
@@ -19,27 +19,6 @@ SILENT = frozenset({STOPPED, "log_empty"})
 # Faults that do not put the sales in doubt: states may still be refreshed with them.
 SALES_ARE_FINE = frozenset({*SILENT, "answers_by_rule", JOB_LOST})
 REQUESTS = "-request_"  # in the code of a fault of what requests name, which is not in the sales
-
-
-@dataclass(frozen=True)
-class Finding:
-    """An observation about the data, the log or the model."""
-
-    code: str  # such as "log_damaged"
-    level: Level  # "note" for information, "warning" to be checked, "breach" for a failed check
-    text: str
-    count: int = 0  # rows, lines or products affected; 0 where not applicable
-    about: str = ""  # the affected column; empty where not exactly one
-
-    @property
-    def kind(self) -> str:
-        """Code and column, without figures that change from day to day."""
-        return f"{self.code}-{self.about}" if self.about else self.code
-
-
-def counted(code: str, level: Level, text: str, count: int) -> list[Finding]:
-    """Returns a finding with `{count}` filled in, or an empty list when the count is 0."""
-    return [Finding(code, level, text.format(count=f"{count:,}"), int(count))] if count else []
 
 
 @dataclass(frozen=True)
@@ -135,7 +114,7 @@ def _fault(seen: Situation, rules: MonitoringConfig) -> tuple[str, str]:
         days = f"{seen.idle_days} days, and sales go on" if idle else days
         return STOPPED, f"nothing has been decided for {days}: serving, batch pricing or their log has stopped"
     if seen.broken:
-        texts = "; ".join(finding.text for finding in seen.broken)
+        texts = "; ".join(finding.sentence for finding in seen.broken)
         kinds = "+".join(sorted({finding.kind for finding in seen.broken}))
         return kinds, f"the data are at fault, not the model: {texts}"
     if seen.lost:

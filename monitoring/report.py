@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from monitoring.actions import Task
 from monitoring.evaluate import Evaluation
 from monitoring.policy import PolicyOutcome
+from monitoring.todo import Task
 from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiment_results import UNKNOWN, Interval, profit_gain, spans
@@ -58,7 +58,8 @@ class Week:
 
 def newest_week(panel: Panel, joined: pd.DataFrame, *, holdout: Experiment | None, rng: np.random.Generator) -> Week:
     """Computes the figures of the newest week, the week before and each category, and the gain over 28 days."""
-    days, total = STEP_DAYS[panel.period], len(panel.dates)
+    days = STEP_DAYS[panel.period]
+    total = len(panel.dates)
     step = 7 // days
     newest = slice(max(0, total - step), total)
     before = slice(max(0, total - 2 * step), newest.start)
@@ -85,9 +86,11 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
         np.nan_to_num(value[:, periods])
         for value in (part.price, part.list_price, part.unit_cost, panel.tax_rates()[rows])
     )
-    paid, at_list = float((units * price).sum()), float((units * list_price).sum())
+    paid = float((units * price).sum())
+    at_list = float((units * list_price).sum())
     kept = units * net_price(price, tax_rate)
-    revenue, guessed = float(kept.sum()), float(kept[part.cost_assumed].sum())
+    revenue = float(kept.sum())
+    guessed = float(kept[part.cost_assumed].sum())
     stock = part.stock[:, periods]
     known = np.isfinite(stock) & seen
     per_period = known.any(axis=0).sum()
@@ -125,8 +128,10 @@ def effect(
         text = f"{gain.others} held-out and {gain.products} priced products sold before and after: too few."
         return Effect(found, text)
     sure = "a gain" if found.low > 0 else "a loss" if found.high < 0 else "which may be chance"
-    low, high = share(found.low, sign=True), share(found.high, sign=True)
-    more, counts = "more" if found.value >= 0 else "less", f"{gain.products} priced, {gain.others} held-out products"
+    low = share(found.low, sign=True)
+    high = share(found.high, sign=True)
+    more = "more" if found.value >= 0 else "less"
+    counts = f"{gain.products} priced, {gain.others} held-out products"
     text = f"Priced products earned {abs(found.value):.1%} {more} margin than at static prices, {sure}"
     return Effect(found, f"{text} (95 % between {low} and {high}; {counts}).")
 
@@ -157,7 +162,7 @@ def _trust(evaluation: Evaluation) -> str:
     if not evaluation.newest.decisions:
         why = evaluation.situation.unjudged or "none was decided for the newest days"
         return f"There is nothing to judge: {why}."
-    longer = [sentence(each.text) for each in evaluation.findings if each.code == "window_longer"]
+    longer = [sentence(each.sentence) for each in evaluation.findings if each.check == "window_longer"]
     return " ".join([evaluation.explanation, *longer])
 
 

@@ -2,15 +2,15 @@
 
 import datetime as dt
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from monitoring.policy import Finding
 from pricing.arrays import Floats
+from pricing.data.findings import Finding
 from pricing.data.panel import Panel
 
 Role = Literal["input", "target", "error", "price"]
@@ -45,40 +45,62 @@ class MonitoredColumn:
 _LEVEL = "as a multiple of the product's own median in the reference"
 _COVER = "in periods of the product's own mean sales"
 _STILL = 0.02  # of prices and costs, which may stand still for a year
-_GAPS = (  # what is told of prices, by whoever makes them: column, plain name, and definition
-    ("price_level", "prices", f"price, {_LEVEL}"),
-    ("discount", "discounts", "how far the price lies below list price, as a fraction"),
-    ("comp_gap", "gap to the competitor", "how far the price lies above the competitor's, as a fraction"),
-)
+_OFFERS = {  # what is watched of prices, by whoever makes them: column, plain name, and definition
+    "price_level": ("prices", f"price, {_LEVEL}"),
+    "discount": ("discounts", "how far the price lies below list price, as a fraction"),
+    "comp_gap": ("gap to the competitor", "how far the price lies above the competitor's, as a fraction"),
+}
+
+
+def _inputs() -> Iterator[MonitoredColumn]:
+    """Yields what shop, market and requests decide."""
+    for column, (plain, says) in _OFFERS.items():
+        exact = f"{says}; of products whose prices the shop makes"
+        yield MonitoredColumn(column, "input", plain, exact, among="shop_priced", least=_STILL)
+    for column, plain, says in (
+        ("comp_level", "the competitor's prices", f"competitor's price, {_LEVEL}"),
+        ("cost_level", "costs", f"unit cost, where given, {_LEVEL}"),
+        ("list_level", "list prices", f"list price, {_LEVEL}"),
+    ):
+        yield MonitoredColumn(column, "input", plain, says, least=_STILL)
+    yield MonitoredColumn("stock_cover", "input", "stock", f"opening stock, {_COVER}")
+    advertised = "whether the offer is advertised"
+    yield MonitoredColumn("promotion", "input", "promotions", advertised, kind="categorical")
+    yield MonitoredColumn("category", "input", "mix of categories", "which category each row is of", kind="categorical")
+    named = f"competitor's price that a request names, {_LEVEL}"
+    plain = "the competitor's prices in requests"
+    yield MonitoredColumn("request_comp", "input", plain, named, among="asked", least=_STILL)
+    held = f"stock that a request names, {_COVER}"
+    yield MonitoredColumn("request_stock", "input", "stock in requests", held, among="asked")
+
+
+def _outcomes() -> Iterator[MonitoredColumn]:
+    """Yields demand, forecast errors, and our own prices."""
+    sold = "units sold, as a multiple of the product's own mean"
+    yield MonitoredColumn("demand_level", "target", "demand", sold)
+    off = "forecast minus actual, as a multiple of the product's own mean sales"
+    yield MonitoredColumn("error", "error", "forecast errors", off)
+    for column, (plain, says) in _OFFERS.items():
+        exact = f"{says}; of products that we price"
+        yield MonitoredColumn(f"our_{column}", "price", f"our {plain}", exact, among="priced", least=_STILL)
+
+
 # Prices, costs, stock and sales are scaled per product, so that large products do not dominate the distance.
 # product_id is left out: with 50 products it always appears to drift.
-MONITORED_COLUMNS = tuple(
-    MonitoredColumn(*row)  # type: ignore[arg-type]  # each field has its own
-    for row in (
-        *((name, "input", plain, f"{says}; of products whose prices the shop makes", "shop_priced", _STILL)
-          for name, plain, says in _GAPS),
-        ("comp_level", "input", "the competitor's prices", f"competitor's price, {_LEVEL}", "all", _STILL),
-        ("cost_level", "input", "costs", f"unit cost, where given, {_LEVEL}", "all", _STILL),
-        ("list_level", "input", "list prices", f"list price, {_LEVEL}", "all", _STILL),
-        ("stock_cover", "input", "stock", f"opening stock, {_COVER}"),
-        ("promotion", "input", "promotions", "whether the offer is advertised", "all", 0.0, "categorical"),
-        ("category", "input", "mix of categories", "which category each row is of", "all", 0.0, "categorical"),
-        ("request_comp", "input", "the competitor's prices in requests",
-         f"competitor's price that a request names, {_LEVEL}", "asked", _STILL),
-        ("request_stock", "input", "stock in requests", f"stock that a request names, {_COVER}", "asked"),
-        ("demand_level", "target", "demand", "units sold, as a multiple of the product's own mean"),
-        ("error", "error", "forecast errors", "forecast minus actual, as a multiple of the product's own mean sales"),
-        *((f"our_{name}", "price", f"our {plain}", f"{says}; of products that we price", "priced", _STILL)
-          for name, plain, says in _GAPS),
-    )
-)  # fmt: skip
+MONITORED_COLUMNS = (*_inputs(), *_outcomes())
 # Drift of these is a matter for somebody; thresholds share `false_alarm` among them. Our own prices only inform.
 WATCHED = sum(watched.role != "price" for watched in MONITORED_COLUMNS)
 # Without clipping, a few extreme ratios over near-zero sales would dominate every distance.
 CLIP = {
-    **dict.fromkeys(("price_level", "comp_level", "cost_level", "list_level", "request_comp"), (0.0, 5.0)),
-    **dict.fromkeys(("stock_cover", "request_stock"), (0.0, 100.0)),
-    **{"demand_level": (0.0, 10.0), "error": (-10.0, 10.0)},
+    "price_level": (0.0, 5.0),
+    "comp_level": (0.0, 5.0),
+    "cost_level": (0.0, 5.0),
+    "list_level": (0.0, 5.0),
+    "request_comp": (0.0, 5.0),
+    "stock_cover": (0.0, 100.0),
+    "request_stock": (0.0, 100.0),
+    "demand_level": (0.0, 10.0),
+    "error": (-10.0, 10.0),
 }
 NO_ERRORS = pd.DataFrame({"product_id": [], "period": pd.to_datetime([]), "forecast": [], "units_sold": []})
 FOLLOWED = 0.5  # share of a product's decisions that are charged from which on its prices count as ours
@@ -117,15 +139,19 @@ def take(
     beyond these whole products are left out of both, drawn by `rng`. `joined` is `Joined.frame`, for the forecast
     errors, the requests, and which products we price; `earlier` gives errors before its first row.
     """
-    total, products, findings = len(panel.dates), len(panel.product_ids), []
+    total = len(panel.dates)
+    products = len(panel.product_ids)
+    findings = []
     start = max(0, total - window)
     first = max(0, start - reference)
-    chosen, fit = panel, max(1, rows // max(1, start - first))
+    chosen = panel
+    fit = max(1, rows // max(1, start - first))
     if products > fit:
         chosen = panel.select(np.sort(rng.choice(products, size=fit, replace=False)))
         text = f"drift looks at {fit:,} of {products:,} products, drawn at random"
-        findings.append(Finding("sampled", "note", text, fit))
-    before, newest = pd.Timestamp(panel.dates[start]), pd.Timestamp(panel.dates[-1])
+        findings.append(Finding("sampled", "note", rows=fit, sentence=text))
+    before = pd.Timestamp(panel.dates[start])
+    newest = pd.Timestamp(panel.dates[-1])
     made = joined[joined["period"].between(pd.Timestamp(panel.dates[first]), newest)]
     known = NO_ERRORS
     if earlier is not None and first < start:
@@ -161,7 +187,7 @@ def our_products(joined: pd.DataFrame) -> list[str]:
 
 
 def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
-    """What sales tell of each product and period from the reference on."""
+    """Returns the columns that come from sales, by product and period from the reference on."""
     product, period = np.nonzero(panel.present[:, past.start :])
     at = (product, period + past.start)
 
@@ -171,7 +197,8 @@ def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
         relative: Floats = values[at].astype(float) / usual[product].astype(float)
         return relative
 
-    price, units = panel.price[at].astype(float), panel.units_sold[at].astype(float)
+    price = panel.price[at].astype(float)
+    units = panel.units_sold[at].astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         ours = {
             "price_level": level(panel.price),
@@ -199,7 +226,7 @@ def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
 def _decided(
     made: pd.DataFrame, earlier: pd.DataFrame, *, scale: Mapping[str, float], before: pd.Timestamp
 ) -> pd.DataFrame:
-    """What the log tells of each product and period: the forecast's error, and what the request named.
+    """Returns the columns that come from the log: each forecast's error, and what its request named.
 
     `made` are decisions that met their sales, `earlier` errors of days before them, as `EarlierErrors` gives them,
     `scale` mean units a period by product, and `before` is the first day of the newest window.

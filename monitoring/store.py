@@ -28,7 +28,8 @@ from pricing.registry.database import create_tables, database_errors, lock_trans
 
 OUTCOME_DAYS = 730  # that outcomes are kept: they are drift's reference for errors, which is over a year
 _WAIT_SECONDS = 600  # for another run that writes
-_ERRORS, _JOB = "errors", "job"  # the keys
+_ERRORS = "errors"  # the keys
+_JOB = "job"
 _COLUMNS = ("product_id", "forecast", "units_sold")
 _metadata = MetaData()
 # Of the key `errors` a row holds a period: its number of decisions, and lists of what was forecast and sold of those
@@ -76,7 +77,8 @@ class MonitoringStore:
             }
             for period, rows in joined.groupby("period")
         }
-        mine, oldest = self._mine(_ERRORS), last - dt.timedelta(days=OUTCOME_DAYS)
+        mine = self._mine(_ERRORS)
+        oldest = last - dt.timedelta(days=OUTCOME_DAYS)
         with self._open() as connection:
             query = select(_table.c.at, _table.c.value).where(mine, _table.c.at >= min(found, default="9999"))
             known = {at: value["decisions"] for at, value in connection.execute(query)}
@@ -175,7 +177,8 @@ def _history(jobs: Sequence[_Job], *, now: dt.datetime) -> JobHistory:
         if "ended" not in job:
             running = at
         elif job["action"] == "retrain" and succeeded:
-            retrained, failures = at, []
+            retrained = at
+            failures = []
         elif job["action"] == "retrain" and succeeded is not None:
             failures.append((at, dt.datetime.fromisoformat(job["ended"])))
         if job["action"] == "refresh" and job["cause"] == "decay" and succeeded is not False:

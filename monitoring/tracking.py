@@ -64,7 +64,7 @@ def find_champion(model_name: str, *, uri: str) -> ChampionRecord:
 
 
 def succession(before: str, after: str) -> str:
-    """Says which version serves after a job that has ended, by the champion's numbers before and after."""
+    """Returns in words which version serves after a job that has ended, by the champion's numbers before and after."""
     if UNKNOWN in (before, after):
         return "which version serves now is unknown"
     return f"version {after} is the champion now, it was {before}" if after != before else f"the champion stays {after}"

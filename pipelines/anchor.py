@@ -1,23 +1,23 @@
 """Change anchors: regular prices that the platform's own prices never change, set by a person with a reason."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import click
 import mlflow
 import numpy as np
 import pandas as pd
 
+from pipelines.steps.anchors import register_with_anchors
 from pipelines.steps.change import put_in_force
-from pipelines.steps.production import ProductionAccess, nothing_to_do, production
-from pricing.arrays import Bools, Floats, Strings
+from pipelines.steps.production import production
+from pipelines.steps.verdict import nothing_to_do
 from pricing.config import read_config_file
 from pricing.data.anchors import Anchors
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.errors import RegistryError, SourceError, nearest
 from pricing.registry import CHAMPION
-from pricing.registry.version import LoadedVersion, Origin
+from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import POSITIVE, flag, job
 from pricing.runtime.mlflow_runs import tracked_run
 
@@ -57,23 +57,21 @@ def main(
             )
         version = access.fetch(champion.number)
         moves = _moves(version.anchors, wished)
-        said = _said(moves)
         if not moves:
             return nothing_to_do("these anchors are there already")
         far = {name: (old, new) for name, (old, new) in moves.items() if abs(new / old - 1) > FURTHEST}
         if far and not force:
             raise click.UsageError(
-                f"{_said(far)}: by more than {FURTHEST:.0%}, and prices follow into the band around it; check the "
+                f"{_words(far)}: by more than {FURTHEST:.0%}, and prices follow into the band around it; check the "
                 "prices, or say --force true"
             )
-        products, prices = np.array(list(moves)), np.array([new for _, new in moves.values()])
-        step = np.timedelta64(STEP_DAYS[version.facts.period], "D")
-        cost = version.facts.known_costs(products)
-        anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step, unit_cost=cost)
+
+        anchors = _moved(version, moves)
         number = register_with_anchors(version, anchors, access=access, parent=champion.number)
         mlflow.log_dict({name: {"from": old, "to": new} for name, (old, new) in moves.items()}, "anchors.json")
-        print(said)
-        wanted = access.change("anchor", number, champion=champion, why=f"{reason}: {said}")
+        words = _words(moves)
+        print(words)
+        wanted = access.change("anchor", number, champion=champion, why=f"{reason}: {words}")
         note = f"Version {champion.number} with other anchors is version {number}: {wanted.why}."
         return put_in_force(access, wanted, file.config, holds_only=version.holds_only, note=note)
 
@@ -114,50 +112,14 @@ def _moves(anchors: Anchors, wished: Mapping[str, float]) -> dict[str, tuple[flo
     return {name: (before, new) for name, (before, new) in pairs.items() if np.float32(before) != np.float32(new)}
 
 
-def _said(moves: Mapping[str, tuple[float, float]]) -> str:
+def _moved(version: LoadedVersion, moves: Mapping[str, tuple[float, float]]) -> Anchors:
+    """Returns a version's anchors with new ones, which count from the period after its states on."""
+    products = np.array(list(moves))
+    prices = np.array([new for _, new in moves.values()])
+    since = version.facts.state_date + np.timedelta64(STEP_DAYS[version.facts.period], "D")
+    return version.anchors.moved(products, prices, date=since, unit_cost=version.facts.known_costs(products))
+
+
+def _words(moves: Mapping[str, tuple[float, float]]) -> str:
     first = [f"{name} {old:g} → {new:g}" for name, (old, new) in list(moves.items())[:_NAMED]]
     return ", ".join(first) + (f" and {len(moves) - _NAMED} more" if len(moves) > _NAMED else "")
-
-
-def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: ProductionAccess, parent: str) -> str:
-    """Registers a copy of a version with other anchors and the values derived from them.
-
-    A list price equal to its product's anchor changes with it, and so does a cost assumed from it. Must be called
-    inside a run, with the given version's number as `parent`; returns that of the new one.
-
-    Raises:
-        RegistryError: The registry refuses.
-    """
-    facts = version.whole_facts().anchored(anchors)
-    list_price = _moved(facts.list_price, version.facts.product_ids, version.anchors, anchors)
-    ratio, moved = list_price / facts.list_price, _differ(facts.product_ids, version.anchors, anchors)
-    facts = replace(
-        facts,
-        list_price=list_price,
-        unit_cost=np.where(facts.cost_assumed, facts.unit_cost * ratio, facts.unit_cost),
-        # A person's word: answers may go there at once, however far it is from what was charged.
-        last_price=np.where(moved, facts.anchor_price, facts.last_price),
-        former_price=np.where(moved, np.nan, facts.former_price),
-    )
-    listed = _moved(version.learner.list_price, version.demand.product_ids, version.anchors, anchors)
-    return access.register(
-        version,
-        demand=replace(version.learner, list_price=listed.astype(np.float32)),
-        facts=facts,
-        anchors=anchors,
-        origin=Origin(kind="refresh", data=version.meta["data"], parent=parent, checks=dict(version.meta["checks"])),
-        words=f"Version {parent} with other anchors.",
-    )
-
-
-def _moved(list_price: Floats, product_ids: Strings, before: Anchors, after: Anchors) -> Floats:
-    """(product,) list prices, with each one that equals the old anchor replaced by the new anchor."""
-    old, new = (anchors.columns(product_ids)["list_price"] for anchors in (before, after))
-    exact = new.astype(np.str_).astype(np.float64)  # 0.94, not 0.93999999762
-    return np.where(np.isclose(list_price, old, rtol=1e-6, atol=0) & (old != new), exact, list_price)
-
-
-def _differ(product_ids: Strings, before: Anchors, after: Anchors) -> Bools:
-    """(product,) where persons moved the anchor from one to the other; a new product's first one is no move."""
-    old, new = (anchors.columns(product_ids)["list_price"] for anchors in (before, after))
-    return np.asarray(np.isfinite(old) & np.isfinite(new) & (old != new))

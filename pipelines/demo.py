@@ -77,20 +77,16 @@ _CLOCKS = {  # the column that tells when a row of a shop's table was recorded
 @click.option("--data", default="grocery", type=click.Choice(list(SCENARIOS)), help="what it runs on")
 def main(*, data: str) -> int:
     """Runs the whole loop, from raw sales to served prices and a drift report."""
-    home, port = pricing_home().resolve(), os.environ.get("PORT") or "8080"
-    folder = home / "demo" / data
+    home = pricing_home().resolve()
+    port = os.environ.get("PORT") or "8080"
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", int(port))) == 0:
             raise StageError(f"port {port} is taken; give another one as PORT")
     with only_one("demo", home=home):
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / "logs").mkdir(parents=True)
-        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-            del os.environ[name]
-        tracking = {"MLFLOW_TRACKING_URI": f"{SQLITE}{folder / 'mlflow.db'}", "PYTHONUNBUFFERED": "1"}
-        os.environ.update(tracking, PRICING_HOME=str(folder), PRICING_CONFIG=data, PORT=port)
+        folder = _set_up(home / "demo" / data, data=data, port=port)
         asked = _Demo(SCENARIOS[data], folder).run()
-        where, body = "" if data == "grocery" else f"DATA={data} ", shlex.quote(json.dumps(asked))
+        where = "" if data == "grocery" else f"DATA={data} "
+        body = shlex.quote(json.dumps(asked))
         print("Serve this model, and ask it for a price:")
         print(f"   PRICING_HOME={shlex.quote(str(home))} make serve-demo {where}PORT={port}")
         print(f"   curl -s http://127.0.0.1:{port}/get_price -H 'Content-Type: application/json' -d {body}")
@@ -99,66 +95,103 @@ def main(*, data: str) -> int:
     return 0
 
 
+def _set_up(folder: Path, *, data: str, port: str) -> Path:
+    """Empties a demo's folder, and has this process and those it starts keep everything there; returns the folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "logs").mkdir(parents=True)
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(
+        MLFLOW_TRACKING_URI=f"{SQLITE}{folder / 'mlflow.db'}",
+        PYTHONUNBUFFERED="1",
+        PRICING_HOME=str(folder),
+        PRICING_CONFIG=data,
+        PORT=port,
+    )
+    return folder
+
+
 class _Demo:
     """One demo in its folder; a stage that fails ends it."""
 
     def __init__(self, scenario: Scenario, folder: Path) -> None:
-        self._scenario, self._folder = scenario, folder
+        self._scenario = scenario
+        self._folder = folder
+        self._panel = folder / "panel"
         self._started = time.monotonic()
 
     def run(self) -> dict[str, Any]:
         """Runs all stages and prints what came out; returns a request to ask the last version with."""
-        folder, holdout, market = self._folder, self._scenario.holdout, self._scenario.market
-        print(f"The whole loop on {self._scenario.title}. Everything it makes lies in {folder}", flush=True)
+        holdout = self._scenario.holdout
+        market = self._scenario.market
+        print(f"The whole loop on {self._scenario.title}. Everything it makes lies in {self._folder}", flush=True)
         rows = completejourney_sales() if market is None else simulate(market).frame()
         periods = np.unique(rows["date"].to_numpy("datetime64[D]"))
-        self._stage(f"1 Sales up to {periods[-1 - holdout]}: read, check, build the panel")
-        sales = self._write(rows, until=periods[-1 - holdout])
-        self._job("etl", sales=sales)
-        saved = str(folder / "panel")
-        known = load_panel(saved)
-        self._stage("2 Training: walk forward, then fit on everything")
-        self._job("train", sales=saved, reason="demo")
+        known = self._learn(rows, until=periods[-1 - holdout])
         self._stage("3 Promotion: the challenger becomes champion if it passes every gate")
         promotion = self._job("promote", reason="demo")
-        self._stage("4 Serving: Flask answers from the champion, without TensorFlow")
-        with self._serving() as address:
-            model = call(f"{address}/model")
-            call(f"{address}/get_price?dry_run=true", _asked(known))
+        model = self._serve(known)
         self._stage(f"5 Decisions for {holdout} more {known.period}s, which the model has not seen")
-        self._write(rows, until=periods[-1])
-        self._job("etl", sales=sales)
-        panel = load_panel(saved)
-        requests = folder / "requests.parquet"
-        unseen = [_requests(panel, period) for period in range(len(known.dates), len(panel.dates))]
-        pd.concat(unseen).to_parquet(requests, index=False)
-        self._job("price", requests=requests, output=folder / "decided.parquet", applied="true")
+        sales = self._write(rows, until=periods[-1])
+        panel = self._decide(sales, len(known.dates))
         self._stage("6 The night: decisions meet the sales that followed, states are carried on, all is priced")
         watched = self._job("nightly", fine=(EXIT_REFUSED,), sales=sales)
         config = load_config(os.environ["PRICING_CONFIG"])
-        version = Registry(config.registry.model_name, uri=tracking_uri()).download(CHAMPION, folder / "champion")
-        prices = pd.read_csv(folder / "prices.csv", dtype={"product_id": str})
-        weeks = weeks_counted(prices, load(version).facts, review_days=config.decision.review_days)
+        registry = Registry(config.registry.model_name, uri=tracking_uri())
+        version = registry.download(CHAMPION, self._folder / "champion")
         league = self._league(market, version) if market and not self._scenario.tables else []
 
         self._stage("What came out")
+        prices = pd.read_csv(self._folder / "prices.csv", dtype={"product_id": str})
+        weeks = weeks_counted(prices, load(version).facts, review_days=config.decision.review_days)
         print("\n".join([*headline(model, promotion, watched, period=known.period), *money(prices, weeks=weeks)]))
         print(f"\nOf the prices for {prices['date'].iloc[0]}:")
         print("\n".join(f"   {line}" for line in price_lines(examples(prices))))
         if league:
             print("\nProfit over holding list prices, beside rules and the oracle who knows expected demand:")
             print("\n".join(f"   {line}" for line in league))
+        self._print_places()
+        return _asked(panel)
+
+    def _learn(self, rows: pd.DataFrame, *, until: np.datetime64) -> Panel:
+        """Reads the sales up to a day and trains on them; returns their panel."""
+        self._stage(f"1 Sales up to {until}: read, check, build the panel")
+        self._job("etl", sales=self._write(rows, until=until))
+        known = load_panel(str(self._panel))
+        self._stage("2 Training: walk forward, then fit on everything")
+        self._job("train", sales=self._panel, reason="demo")
+        return known
+
+    def _serve(self, known: Panel) -> Any:
+        """Asks the service for a price; returns its answer about its version."""
+        self._stage("4 Serving: Flask answers from the champion, without TensorFlow")
+        with self._serving() as address:
+            model = call(f"{address}/model")
+            call(f"{address}/get_price?dry_run=true", _asked(known))
+        return model
+
+    def _decide(self, sales: str, seen: int) -> Panel:
+        """Reads the newest sales and prices their periods after those `seen`; returns their panel."""
+        self._job("etl", sales=sales)
+        panel = load_panel(str(self._panel))
+        requests = self._folder / "requests.parquet"
+        unseen = [_requests(panel, period) for period in range(seen, len(panel.dates))]
+        pd.concat(unseen).to_parquet(requests, index=False)
+        self._job("price", requests=requests, output=self._folder / "decided.parquet", applied="true")
+        return panel
+
+    def _print_places(self) -> None:
+        monitoring = self._folder / "monitoring" / "latest"
         places = {
-            "the sales as read": folder / "panel.etl_report.html",
-            "the week in figures": folder / "monitoring" / "latest" / "summary.html",
-            "drift report": folder / "monitoring" / "latest" / "drift.html",
-            "profit, day by day": folder / "market" / "market.png",
-            "what each stage said": folder / "logs",
+            "the sales as read": self._folder / "panel.etl_report.html",
+            "the week in figures": monitoring / "summary.html",
+            "drift report": monitoring / "drift.html",
+            "profit, day by day": self._folder / "market" / "market.png",
+            "what each stage said": self._folder / "logs",
         }
         print("\nTo look at:")
         print("\n".join(f"   {name:<22}{place}" for name, place in places.items() if place.exists()))
         print(f"   {'runs and registry':<22}MLFLOW_TRACKING_URI={shlex.quote(tracking_uri())} make ui")
-        return _asked(panel)
 
     def _write(self, rows: pd.DataFrame, *, until: np.datetime64) -> str:
         """Writes the sales up to a day, as rows or as the tables of a shop; returns what jobs take as --sales."""
@@ -182,7 +215,8 @@ class _Demo:
         Raises:
             StageError: It ended with an exit code other than 0 and those that are `fine`.
         """
-        log, words = self._folder / "logs" / f"{name}.log", [name, *option_words(**options)]
+        log = self._folder / "logs" / f"{name}.log"
+        words = [name, *option_words(**options)]
         print(f"   $ pricing {shlex.join(words)}", flush=True)
         done = subprocess.run(
             [*COMMAND, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -204,7 +238,8 @@ class _Demo:
         Raises:
             StageError: It ends early, or is not ready in time.
         """
-        address, log = f"http://127.0.0.1:{os.environ['PORT']}", self._folder / "logs" / "serving.log"
+        address = f"http://127.0.0.1:{os.environ['PORT']}"
+        log = self._folder / "logs" / "serving.log"
         print("   $ pricing serve", flush=True)
         with (
             log.open("wb") as file,
@@ -238,7 +273,7 @@ class _Demo:
 
 
 def _requests(panel: Panel, period: int) -> pd.DataFrame:
-    """Requests for all products on sale in a period: what was known at its opening, and the price before.
+    """Returns requests for all products on sale in a period: what was known at its opening, and the price before.
 
     After the last period of the panel, all but the price and the day are those of the last one.
     """
@@ -257,7 +292,7 @@ def _requests(panel: Panel, period: int) -> pd.DataFrame:
 
 
 def _asked(panel: Panel) -> dict[str, Any]:
-    """A request for the product that sold most after the last period, as a shop's system sends it.
+    """Returns a request for the product that sold most after the last period, as a shop's system sends it.
 
     What the service knows is left out: the current and the competitor's price.
     """
@@ -306,8 +341,9 @@ def money(prices: pd.DataFrame, *, weeks: Floats) -> Iterator[str]:
 
     The interval adds up those of the products, as if all erred alike: doubt that they share does not average out.
     """
-    change, rule = _change(prices), (prices["source"] == "rule").sum()
+    change = _change(prices)
     up, down, held = (int(which.sum()) for which in (change > 0, change < 0, change == 0))
+    rule = (prices["source"] == "rule").sum()
     forced = int(((change.abs() > 0) & (prices["expected_gain"] == 0)).sum())
     yield (
         f"Prices     {len(prices):,} prices: {up:,} raised, {down:,} cut ({forced:,} of both to an allowed ending or "
@@ -322,14 +358,16 @@ def money(prices: pd.DataFrame, *, weeks: Floats) -> Iterator[str]:
 
 def examples(prices: pd.DataFrame) -> pd.DataFrame:
     """Chooses the rise and the cut that promise most, small ones first, and of the prices held the best seller."""
-    change, sized = _change(prices), prices.assign(size=-_change(prices).abs())
+    change = _change(prices)
+    sized = prices.assign(size=-change.abs())
     moved = [sized[change * way > 0].nlargest(1, ["expected_gain", "size"]) for way in (1, -1)]
     return pd.concat([*moved, sized[change == 0].nlargest(1, "expected_units")])
 
 
 def _change(prices: pd.DataFrame) -> "pd.Series[float]":
     """(price,) change of each in currency units, 0 for less than a cent; NaN where the price before is unknown."""
-    price, before = prices["recommended_price"], prices["current_price"]
+    price = prices["recommended_price"]
+    before = prices["current_price"]
     return (price - before).where(CENTS.moved(price.to_numpy(), before.to_numpy()) | before.isna(), 0.0)
 
 

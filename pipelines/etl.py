@@ -16,13 +16,14 @@ from mlflow.entities import Run
 
 from pipelines.reports import render
 from pipelines.steps.commands import run_job
-from pipelines.steps.production import in_force
+from pipelines.steps.production import InForce, in_force
 from pipelines.steps.sales import PLANS, read_checked
 from pricing import __version__
-from pricing.config import load_config
+from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.events import read_plan
 from pricing.data.findings import Finding, QualityError, quality_file
+from pricing.data.load import LoadedSales
 from pricing.data.panel import Panel, save_panel
 from pricing.data.quality import contract_findings
 from pricing.demand.grades import GRADES, gather_evidence, grade_products, why_held
@@ -30,7 +31,7 @@ from pricing.errors import ETL, ContractError, LockError, PricingError, SourceEr
 from pricing.fileio import redact_url, replace_text
 from pricing.paths import pricing_home
 from pricing.runtime.cli import FILE, flag, job, option_words
-from pricing.runtime.invocation import AlertFinding, notice
+from pricing.runtime.invocation import notice
 from pricing.runtime.mlflow_runs import log_data, set_run_description, tracked_run
 
 PAGE = "etl_report.html"
@@ -47,7 +48,8 @@ def main(
     """Reads and checks sales, builds the panel and saves it."""
     if (full or dry_run) and sales != ETL:
         raise click.UsageError(f"--full and --dry_run are for --sales {ETL}, and the sales are {redact_url(sales)}")
-    settings, output = load_config(config), output or pricing_home() / "panel"
+    settings = load_config(config)
+    output = output or pricing_home() / "panel"
     started = time.monotonic()
     with tracked_run("etl", config=settings) as run:
         read_file(output).unlink(missing_ok=True)
@@ -62,26 +64,14 @@ def main(
             if sales == ETL:
                 _make_rows(words, output, run)
             known = in_force(settings)
-            for name in PLANS:
-                read_plan(settings.data, name)  # an invalid plan fails here, not in a later job
-            loaded = read_checked(
-                *(sales, settings.data),
-                quarantine=quarantine,
-                known=known.past,
-                anchors=known.anchors,
-                beside=quality_file(output),
-            )
-            panel = loaded.panel
-            panel = replace(panel, lineage={"source": redact_url(sales), **panel.lineage})
-            log_data(panel, sales=sales)
-            save_panel(panel, output)
+            loaded = _loaded(sales, settings, known=known, quarantine=quarantine, output=output)
         except LockError:
             raise  # the run that holds the lock writes the page
         except PricingError as error:
             page(findings=_findings(error), panel=None, anchors=None, error=str(error))
             raise
-        page(findings=loaded.findings, panel=panel, anchors=known.anchors, error="")
-        lines = [*report(panel), *(f"finding: {one}" for one in loaded.findings)]
+        page(findings=loaded.findings, panel=loaded.panel, anchors=known.anchors, error="")
+        lines = [*report(loaded.panel), *(f"finding: {finding}" for finding in loaded.findings)]
         mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
         print("\n".join(lines))
         set_run_description("\n".join(f"- {line}" for line in lines))
@@ -89,11 +79,29 @@ def main(
     return 0
 
 
+def _loaded(sales: str, config: Config, *, known: InForce, quarantine: Path | None, output: Path) -> LoadedSales:
+    """Reads and checks the sales and saves their panel."""
+    for name in PLANS:
+        read_plan(config.data, name)  # an invalid plan fails here, not in a later job
+    loaded = read_checked(
+        sales,
+        config.data,
+        quarantine=quarantine,
+        known=known.past,
+        anchors=known.anchors,
+        beside=quality_file(output),
+    )
+    panel = replace(loaded.panel, lineage={"source": redact_url(sales), **loaded.panel.lineage})
+    log_data(panel, sales=sales)
+    save_panel(panel, output)
+    return replace(loaded, panel=panel)
+
+
 def _make_rows(words: Sequence[str], output: Path, run: Run) -> None:
-    """Starts the program etl, which reads the configured tables, and lets alerts tell of competitors without prices.
+    """Starts the program etl, which reads the configured tables, and has alerts name competitors without prices.
 
     Raises:
-        JobError: It stopped; it has said why.
+        JobError: It stopped; it has printed why.
     """
     document = read_file(output)
     try:
@@ -102,7 +110,8 @@ def _make_rows(words: Sequence[str], output: Path, run: Run) -> None:
         if document.is_file():
             read: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
             mlflow.log_dict(read, "etl.json")
-            notice(*(AlertFinding("competitor_feed", "warning", f"{k}: {why}") for k, why in read["faults"].items()))
+            for name, why in read["faults"].items():
+                notice(Finding("competitor_feed", "warning", sentence=f"{name}: {why}"))
 
 
 def _findings(error: PricingError) -> Sequence[Finding]:
@@ -113,7 +122,8 @@ def _findings(error: PricingError) -> Sequence[Finding]:
 
 def report(panel: Panel) -> list[str]:
     """Summarises a panel, one fact per line: size, density, and every note."""
-    rows, cells = int(panel.present.sum()), panel.present.size
+    rows = int(panel.present.sum())
+    cells = panel.present.size
     launched = np.logical_or.accumulate(panel.present, axis=1)
     gaps = int((launched & ~panel.present).sum())
     quiet = int((panel.units_sold == 0).sum())
@@ -128,12 +138,12 @@ def report(panel: Panel) -> list[str]:
 
 
 def page_file(panel: Path) -> Path:
-    """The page beside a saved panel's folder."""
+    """Returns the page beside a saved panel's folder."""
     return panel.with_name(f"{panel.name}.{PAGE}")
 
 
 def read_file(panel: Path) -> Path:
-    """The JSON beside a saved panel's folder that tells what the program etl read."""
+    """Returns the JSON beside a saved panel's folder with what the program etl read."""
     return panel.with_name(f"{panel.name}.etl.json")
 
 
@@ -151,13 +161,11 @@ def write_page(
     beside = read_file(place)
     read: Mapping[str, Any] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     error = (error and read.get("error")) or error
-    tasks = [one for one in findings if one.level != "note"]
+    notes = [finding for finding in findings if finding.level == "note"]
+    tasks = [finding for finding in findings if finding.level != "note"]
     faults = [f"{name}: {why}" for name, why in read.get("faults", {}).items()]
     advice = read.get("advice", [])
-    count = len(tasks) + len(faults) + len(advice)
-    noted = [one for one in findings if one.level == "note"]
-    headline = f"Sales are in, {count} to look at" if count else f"Sales are in, nothing to do, {len(noted)} noted"
-    headline = "The sales stop the job" if error else headline
+    headline = _headline(len(tasks) + len(faults) + len(advice), len(notes), stopped=bool(error))
     text = render(
         "etl_page.html.jinja",
         title=headline,
@@ -165,7 +173,7 @@ def write_page(
         tasks=tasks,
         faults=faults,
         advice=advice,
-        notes=noted,
+        notes=notes,
         sales=sales,
         read=read,
         taught=None if panel is None else _taught(panel, anchors),
@@ -181,24 +189,34 @@ def write_page(
     print(f"{headline}: {path}")
 
 
+def _headline(tasks: int, notes: int, *, stopped: bool) -> str:
+    if stopped:
+        return "The sales stop the job"
+    return f"Sales are in, {tasks} to look at" if tasks else f"Sales are in, nothing to do, {notes} noted"
+
+
 def _taught(panel: Panel, anchors: Anchors | None) -> dict[str, Any]:
-    """The best that training can learn from each product's history, those that sell most first; products by grade."""
+    """Returns the best that training can learn from each product, those that sell most first; products by grade."""
     own = None if anchors is None else np.broadcast_to(panel.dates >= anchors.since, panel.present.shape)
     evidence = gather_evidence(panel, own=own)
     grade = grade_products(evidence, panel)
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0).sum(axis=1, dtype=np.float64)
-    products = [
-        {
-            "product_id": str(panel.product_ids[row]),
-            "category": str(panel.categories[row]),
-            "rows": int(panel.present[row].sum()),
-            "units": float(units[row]),
-            **(told := {name: int(getattr(evidence, name)[row]) for name in ("moves", "fortnights")}),
-            "prices": int(evidence.prices[row]),
-            "grade": GRADES[grade[row]],
-            "why": why_held(int(grade[row]), **told),
-        }
-        for row in np.argsort(-units, kind="stable")[:_MOST_PRODUCTS].tolist()
-    ]
-    counts = {GRADES[one]: int((grade == one).sum()) for one in np.unique(grade).tolist()[::-1]}
+    products = []
+    for row in np.argsort(-units, kind="stable")[:_MOST_PRODUCTS].tolist():
+        moves = int(evidence.moves[row])
+        fortnights = int(evidence.fortnights[row])
+        products.append(
+            {
+                "product_id": str(panel.product_ids[row]),
+                "category": str(panel.categories[row]),
+                "rows": int(panel.present[row].sum()),
+                "units": float(units[row]),
+                "moves": moves,
+                "fortnights": fortnights,
+                "prices": int(evidence.prices[row]),
+                "grade": GRADES[grade[row]],
+                "why": why_held(int(grade[row]), moves=moves, fortnights=fortnights),
+            }
+        )
+    counts = {GRADES[number]: int((grade == number).sum()) for number in np.unique(grade).tolist()[::-1]}
     return {"products": products, "counts": counts, "count": len(units)}

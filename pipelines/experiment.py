@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import click
 import numpy as np
 
-from pipelines.freeze import control_in_force, control_record, publish_control
+from pipelines.steps.control import control_in_force, control_record, publish_control
 from pipelines.steps.decisions import requests_for_all_products
 from pipelines.steps.production import ProductionAccess, production
 from pricing.arrays import Floats
-from pricing.config import load_config, read_config_file, served_config
+from pricing.config import ModelConfig, load_config, read_config_file, served_config
 from pricing.data.load import load_panel_from
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
@@ -75,48 +75,74 @@ def plan(
     The name is the seed of its lots and draws. Exits with 4 where it could not be published.
     """
     file = read_config_file(config)
-    record, now = control_record(file.config), dt.datetime.now(dt.UTC)
     today = today or file.config.now().date()
     first = start.date() if start else today + dt.timedelta(days=7 - today.weekday())
     if first < today:
         raise ConfigError(f"--start {first}: has passed; an experiment is planned before it begins")
+    record = control_record(file.config)
     with production(file.config) as access:
         number = access.registry.find(CHAMPION).number
         version = access.fetch(number)
-        one = Experiment(name, first, weeks, _named(access, **arms), products={})  # refuses what contradicts itself
+        experiment = Experiment(name, first, weeks, _named(access, **arms), products={})  # refuses contradictions
         served = served_config(version.config, file, name=number).config
         jump = file.config.serving.largest_jump
         pricer = version.pricer(version=number, config=served, largest_jump=jump)
-        draw = next((arm for arm in one.arms if arm.kind == "draw"), None)
-        if unknown := {arm.of for arm in one.arms if arm.kind == "strategy"} - set(pricer.policy.names):
-            raise ConfigError(f"strategy {min(unknown)!r} is none of {', '.join(sorted(pricer.policy.names))}")
-        if draw and served.decision.guardrails.min_days > 7:
-            raise ConfigError(f"guardrails.min_days of {CHAMPION} {number} is above 7, and draws change prices weekly")
-        facts, demand = version.facts, version.demand
-    taken = {product for other in record.control().experiments.beside(one.start, one.end) for product in other.products}
-    ready = set(_ready(pricer, facts, draw)) - taken
+        _refuse_unfit(experiment, pricer, served, champion=number)
+        facts = version.facts
+        demand = version.demand
+
+    draw = _draw(experiment)
+    taken = record.control().experiments.beside(experiment.start, experiment.end)
+    ready = set(_ready(pricer, facts, draw)).difference(*(other.products for other in taken))
     if draw:
         ready &= set(demand.product_ids.tolist())
-    strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
-    products = deal({product: strata[product] for product in strata if product in ready}, one.arms, name=name)
-    if not products:
-        raise ConfigError(f"experiment {name}: none of {len(strata):,} products is on sale, free and has room")
-    price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
-    drawn = sorted(product for product, arm in products.items() if arm == "draw")
-    planned = replace(one, products=products, prices={product: float(price[product]) for product in drawn})
-    promised = _promised(forecast(demand, facts, drawn, draw), weeks=weeks or 0) if draw else ""
+    planned = _dealt(experiment, facts, ready)
+    promised = _promised(forecast(demand, facts, sorted(planned.prices), draw), weeks=weeks or 0) if draw else ""
+    now = dt.datetime.now(dt.UTC)
     record.append_experiment(name, lambda known: known.plus(planned), who=actor(), at=now)
     print(f"{_line(planned, today)}{promised}")
     print(f"{len(ready):,} products were free to take part; {typed('experiment stop')} ends it")
     return publish_control(record, now=now)
 
 
+def _draw(experiment: Experiment) -> Arm | None:
+    return next((arm for arm in experiment.arms if arm.kind == "draw"), None)
+
+
+def _refuse_unfit(experiment: Experiment, pricer: Pricer, served: ModelConfig, *, champion: str) -> None:
+    """Raises ConfigError where the champion knows no strategy of an arm, or may not change prices weekly."""
+    unknown = {arm.of for arm in experiment.arms if arm.kind == "strategy"} - set(pricer.policy.names)
+    if unknown:
+        raise ConfigError(f"strategy {min(unknown)!r} is none of {', '.join(sorted(pricer.policy.names))}")
+    if _draw(experiment) and served.decision.guardrails.min_days > 7:
+        raise ConfigError(f"guardrails.min_days of {CHAMPION} {champion} is above 7, and draws change prices weekly")
+
+
+def _dealt(experiment: Experiment, facts: ProductFacts, ready: Collection[str]) -> Experiment:
+    """Deals products that are ready to the arms, within strata, and notes today's price of those drawn for.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
+    free = {product: stratum for product, stratum in strata.items() if product in ready}
+    products = deal(free, experiment.arms, name=experiment.name)
+    if not products:
+        raise ConfigError(
+            f"experiment {experiment.name}: none of {len(strata):,} products is on sale, free and has room"
+        )
+    price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
+    prices = {product: float(price[product]) for product, arm in sorted(products.items()) if arm == "draw"}
+    return replace(experiment, products=products, prices=prices)
+
+
 @job("list")
 def list_all(*, config: str | None, today: dt.date | None = None) -> int:
     """Lists all experiments."""
     settings = load_config(config)
-    day, known = today or settings.now().date(), control_in_force(settings).experiments
-    print("\n".join(_line(one, day) for one in known.every) or "no experiment is planned")
+    day = today or settings.now().date()
+    known = control_in_force(settings).experiments.every
+    print("\n".join(_line(experiment, day) for experiment in known) or "no experiment is planned")
     return 0
 
 
@@ -125,7 +151,9 @@ def list_all(*, config: str | None, today: dt.date | None = None) -> int:
 def stop(*, config: str | None, name: str, today: dt.date | None = None) -> int:
     """Stops an experiment; exits with 4 where that could not be published."""
     settings = load_config(config)
-    record, now, day = control_record(settings), dt.datetime.now(dt.UTC), today or settings.now().date()
+    record = control_record(settings)
+    now = dt.datetime.now(dt.UTC)
+    day = today or settings.now().date()
     ended = record.append_experiment(name, lambda known: known.ended(name=name, after=day), who=actor(), at=now)
     print(f"experiment {name}: {_days(ended)}")
     return publish_control(record, now=now)
@@ -134,14 +162,15 @@ def stop(*, config: str | None, name: str, today: dt.date | None = None) -> int:
 @job("results", sales="needed")
 @_NAMED
 def results(*, sales: str, quarantine: Path | None, config: str | None, name: str, **_: object) -> int:
-    """Tells what an experiment has shown."""
+    """Prints what an experiment has shown."""
     settings = load_config(config)
-    one = control_in_force(settings).experiments.find(name)
+    experiment = control_in_force(settings).experiments.find(name)
     with production(settings) as access:
         version = access.fetch(access.registry.find(CHAMPION).number)
-        data, demand = version.config.data, version.demand
+        data = version.config.data
+        demand = version.demand
     panel = load_panel_from(sales, data, quarantine=quarantine, anchors=version.anchors, simulated=simulated_sales)
-    print("\n".join(_results(one, panel, demand, log=log_url())))
+    print("\n".join(_results(experiment, panel, demand, log=log_url())))
     return 0
 
 
@@ -200,9 +229,12 @@ def forecast(demand: DemandTable, facts: ProductFacts, products: Sequence[str], 
     has grown to one over that.
     """
     periods = 7 // STEP_DAYS[facts.period]
-    at, row = (np.searchsorted(known.product_ids, np.array(products)) for known in (facts, demand))
+    at = np.searchsorted(facts.product_ids, np.array(products))
+    row = np.searchsorted(demand.product_ids, np.array(products))
     units = np.maximum(facts.typical_units * periods, 1e-9)
-    price, cost, tax = facts.price[at], facts.unit_cost[at], np.nan_to_num(facts.tax_rate[at])
+    price = facts.price[at]
+    cost = facts.unit_cost[at]
+    tax = np.nan_to_num(facts.tax_rate[at])
     mean = demand.elasticity[row].astype(float)
     sd = demand.elasticity_sd[row] * np.abs(mean)
 
@@ -225,7 +257,8 @@ def _promised(expected: Forecast, *, weeks: int) -> str:
     Raises:
         ConfigError: No product can reach the grade *tested* within the weeks.
     """
-    able, number = int((expected.weeks <= weeks).sum()), len(expected.weeks)
+    able = int((expected.weeks <= weeks).sum())
+    number = len(expected.weeks)
     if not able:
         raise ConfigError(
             f"none of {number} products can reach the grade tested by draws within {weeks} weeks: give more --weeks or "
@@ -238,42 +271,47 @@ def _promised(expected: Forecast, *, weeks: int) -> str:
     )
 
 
-def _line(one: Experiment, today: dt.date) -> str:
-    stands = "over" if today >= one.end else "running" if today >= one.start else "to come"
-    count = Counter(one.products.values())
-    arms = ", ".join(f"{arm.name} {count[arm.name]:,} (odds {arm.share:g})" for arm in one.arms)
-    return f"{one.name}: {_days(one)}, {stands}; {arms}"
+def _line(experiment: Experiment, today: dt.date) -> str:
+    stands = "over" if today >= experiment.end else "running" if today >= experiment.start else "to come"
+    count = Counter(experiment.products.values())
+    arms = ", ".join(f"{arm.name} {count[arm.name]:,} (odds {arm.share:g})" for arm in experiment.arms)
+    return f"{experiment.name}: {_days(experiment)}, {stands}; {arms}"
 
 
-def _days(one: Experiment) -> str:
-    if one.end == dt.date.max:
-        return f"from {one.start} until it is stopped"
-    return "cancelled" if one.end <= one.start else f"{one.start} to {one.end - dt.timedelta(days=1)}"
+def _days(experiment: Experiment) -> str:
+    if experiment.end == dt.date.max:
+        return f"from {experiment.start} until it is stopped"
+    return (
+        "cancelled"
+        if experiment.end <= experiment.start
+        else f"{experiment.start} to {experiment.end - dt.timedelta(days=1)}"
+    )
 
 
-def _results(one: Experiment, panel: Panel, demand: DemandTable, *, log: str) -> Iterator[str]:
+def _results(experiment: Experiment, panel: Panel, demand: DemandTable, *, log: str) -> Iterator[str]:
     """Yields what an experiment has shown, as Markdown."""
     rng = np.random.default_rng(0)
-    base = next((name for name in ("rule", "keep") if name in one.named), None)
-    before, after = spans(panel, start=one.start, end=one.end)
-    yield f"# Experiment {one.name}, {_days(one)}\n"
+    base = next((name for name in ("rule", "keep") if name in experiment.named), None)
+    before, after = spans(panel, start=experiment.start, end=experiment.end)
+    yield f"# Experiment {experiment.name}, {_days(experiment)}\n"
     yield f"| arm | odds | products | profit against {base or 'nothing: no arm is rule or keep'} |\n|---|---|---|---|"
-    for name, arm in one.named.items():
-        mine, found = one.in_arm(name), ""
+    for name, arm in experiment.named.items():
+        mine = experiment.in_arm(name)
+        found = ""
         if base and name != base:
-            gain = profit_gain(panel, mine, one.in_arm(base), before=before, after=after, rng=rng)
+            gain = profit_gain(panel, mine, experiment.in_arm(base), before=before, after=after, rng=rng)
             found = _shown(gain.profit, "+.1%", share=95)
         yield f"| {name} | {arm.share:g} | {len(mine):,} | {found} |"
-    if one.prices:
-        yield from _of_draws(log, panel, one, demand, rng=rng)
+    if experiment.prices:
+        yield from _of_draws(log, panel, experiment, demand, rng=rng)
 
 
 def _of_draws(
-    log: str, panel: Panel, one: Experiment, demand: DemandTable, *, rng: np.random.Generator
+    log: str, panel: Panel, experiment: Experiment, demand: DemandTable, *, rng: np.random.Generator
 ) -> Iterator[str]:
     """Yields what the draws of an experiment taught and cost."""
-    draws = find_draws(panel, read_drawn(log), name=one.name)
-    usual = demand.elasticity[: len(demand.product_ids)][np.isin(demand.product_ids, sorted(one.prices))]
+    draws = find_draws(panel, read_drawn(log), name=experiment.name)
+    usual = demand.elasticity[: len(demand.product_ids)][np.isin(demand.product_ids, sorted(experiment.prices))]
     model = f"; the mean of the champion's is {usual.mean():+.2f}" if len(usual) else ""
     yield f"\nElasticity by the draws alone: {_shown(estimate_elasticity(panel, draws), '+.2f', share=80)}{model}."
     cost = _shown(cost_of_draws(panel, draws, rng=rng), ".1%", share=80)

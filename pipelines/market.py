@@ -32,7 +32,9 @@ from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, 
 from simulation.rollforward import MAX_MOVE, Policy, PolicyScore, Requests, Run, roll_forward, score
 
 Learn = Callable[[Panel], Demand | None]
-STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"
+STATIC = "static"
+ORACLE = "oracle"
+PLATFORM = "platform"
 HEADER = (
     f"{'policy':<26}{'profit':>12}{'over static':>13}{'(95 % interval)':>20}{'share':>8}{'(95 % interval)':>18}"
     f"{'turns':>8}{'discount':>10}{'changes':>9}{'stock-outs':>12}{'refused':>9}"
@@ -79,10 +81,11 @@ def scores(runs: dict[str, Run]) -> list[PolicyScore]:
 
 def line(row: PolicyScore) -> str:
     """Formats one row of the table under `HEADER`."""
-    gain, share = row.gain_interval, row.share_interval
+    gain = "({:+.1%}, {:+.1%})".format(*row.gain_interval)
+    share = "({:.2f}, {:.2f})".format(*row.share_interval)
     return (
-        f"{row.policy:<26}{row.profit:>12,.0f}{row.gain:>+13.1%}{f'({gain[0]:+.1%}, {gain[1]:+.1%})':>20}"
-        f"{row.share:>8.2f}{f'({share[0]:.2f}, {share[1]:.2f})':>18}{row.stock_turns:>8.1f}{row.discount_depth:>10.1%}"
+        f"{row.policy:<26}{row.profit:>12,.0f}{row.gain:>+13.1%}{gain:>20}"
+        f"{row.share:>8.2f}{share:>18}{row.stock_turns:>8.1f}{row.discount_depth:>10.1%}"
         f"{row.price_changes:>9.2f}{row.stock_outs:>12.1%}{row.refused:>9}"
     )
 
@@ -166,7 +169,8 @@ class Platform:
         move = config.decision.guardrails.max_move
         guardrails = config.decision.guardrails.model_copy(update={"max_move": min(move or MAX_MOVE, MAX_MOVE)})
         decision = config.decision.model_copy(update={"guardrails": guardrails})
-        self._config, self._learn = config.model_copy(update={"decision": decision}), learn
+        self._config = config.model_copy(update={"decision": decision})
+        self._learn = learn
         self._withhold = tuple(withhold)
         self._frame = without(market.frame(), self._withhold)
         self._anchors: Anchors | None = None  # no price of the history is the platform's own
@@ -183,7 +187,7 @@ class Platform:
         today = requests.date.astype("datetime64[D]").item()
         asked = price_requests(requests, withhold=self._withhold)
         self.decisions = self._pricer.price_detailed(asked, today=today)
-        return np.array([one.decision.recommended_price for one in self.decisions])
+        return np.array([detailed.decision.recommended_price for detailed in self.decisions])
 
     def _learnt(self) -> Pricer:
         panel = build_panel(self._frame, self._config.data, anchors=self._anchors)

@@ -1,4 +1,4 @@
-"""Run the jobs that start others: the night, and the retraining which it may lead to."""
+"""Run the jobs of a night: read new sales, monitor, refresh or retrain, let the gates decide, price all products."""
 
 import datetime as dt
 import logging
@@ -11,8 +11,9 @@ import mlflow
 from mlflow.entities import Run
 
 from pipelines.steps.change import REFUSED_BY, needs_person
-from pipelines.steps.commands import child_tags, only_one, run_job
+from pipelines.steps.commands import DECIDED, child_tags, only_one, run_job
 from pipelines.steps.production import production
+from pipelines.steps.verdict import conclude
 from pricing.config import Config, load_config
 from pricing.data.etl_output import read_partitions
 from pricing.data.findings import load_findings, quality_file, tags
@@ -22,47 +23,10 @@ from pricing.paths import given_database_url, log_url, pricing_home, tracking_ur
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
-from pricing.runtime.cli import job, option_words, typed
-from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
+from pricing.runtime.cli import job, option_words
+from pricing.runtime.mlflow_runs import tracked_run
 
 _log = logging.getLogger(__name__)
-_DECIDED = (0, EXIT_REFUSED, EXIT_NOT_PUBLISHED)
-
-
-@job("retrain", sales="needed", unattended=True)
-@click.option("--reason", default="asked for by a person", metavar="WORDS", help="why, for the record")
-def retrain(
-    *, sales: str, quarantine: Path | None, config: str | None, reason: str, start: Callable[..., int] = run_job
-) -> int:
-    """Trains on the newest sales and lets the gates decide what is served; exits with 3 where a person must look."""
-    settings, home = load_config(config), pricing_home().resolve()
-    with (
-        only_one("retrain", home=home, model=settings.registry.model_name) as held,
-        tracked_run("retrain", config=settings, reason=reason) as run,
-    ):
-        panel = home / "retrain" / "panel"
-        given = option_words(config=config, sales=sales, quarantine=quarantine)
-        if read_partitions(sales) is None:  # else each partition is checked where it is read
-            start("etl", [*given, *option_words(output=panel)], run=run, keep=held)
-            given = option_words(config=config, sales=panel)
-        start("train", [*given, *option_words(reason=reason)], run=run, keep=held)
-        if not settings.registry.auto_promote:
-            return _say(f"left to a person: registry.auto_promote is off; `{typed('promote')}` puts it to the gates")
-        words = [*given, *option_words(version=child_tags(run, "train")["version"], reason=reason)]
-        code = start("promote", words, run=run, fine=_DECIDED, keep=held)
-        decided = child_tags(run, "promote")
-        if code == EXIT_REFUSED and needs_person(decided):
-            return _say(f"kept the champion: refused by {decided[REFUSED_BY]}; a person must look", code=EXIT_REFUSED)
-        if code == EXIT_REFUSED:
-            return _say("kept the champion: a gate refused the new version")
-        return _say("promoted, not published" if code else "promoted", code=code)
-
-
-def _say(verdict: str, *, code: int = 0) -> int:
-    mlflow.set_tag("verdict", verdict)
-    set_run_description(verdict)
-    print(verdict)
-    return code
 
 
 @job("nightly", sales="needed", unattended=True)
@@ -79,18 +43,20 @@ def main(
 
     Exit codes: 3 where a gate refused what a person must look at, 4 where the champion is not published.
     """
-    settings, home = load_config(config), pricing_home().resolve()
+    settings = load_config(config)
+    home = pricing_home().resolve()
     with (
         only_one("nightly", home=home, model=settings.registry.model_name) as held,
         tracked_run("nightly", config=settings, reason=reason) as run,
     ):
-        panel, partitioned = home / "panel", read_partitions(sales) is not None
+        panel = home / "panel"
         asked = option_words(sales=sales, quarantine=quarantine)
+        partitioned = read_partitions(sales) is not None
         given = asked if partitioned else option_words(sales=panel)  # jobs check each partition that they read
         night = _Night(settings, run=run, held=held, common=option_words(config=config), given=given, start=start)
         if not partitioned:
             night.read(panel, *asked)
-        _say(night.pass_over())
+        conclude(night.pass_over())
         code = night.end()
         if night.complaint is not None:
             raise night.complaint
@@ -133,22 +99,25 @@ class _Night:
         # A log that monitoring remembers, and that is not there any more, has lost decisions.
         if empty and not (pricing_home() / "monitoring").is_dir() and given_database_url() is None:
             return f"no decision in {log_url()}, so nothing to monitor; {self._tried(self._refresh)}"
-        self._tried(lambda: str(self.job("monitor")))  # what it found before it failed still counts
-        found = child_tags(self.run, "monitor")
-        outcome = found.get("outcome")
-        parts = ["monitoring asks for a person; see its report" if outcome == "page" else ""]
-        if outcome == "retrain":
-            reason = found.get("reason") or "monitoring found decay"
-            parts.append(self._tried(lambda: self._retrain_if_due(reason)))
-        if outcome == "page" and found.get("sales_at_fault"):
-            parts.append("the sales may be at fault, so states stay as they are")
-        else:
-            parts.append(self._tried(self._refresh))
-        parts.append(self._tried(self._delete_versions))
+        parts = [*self._follow_monitoring(), self._tried(self._delete_versions)]
         return "; ".join(filter(None, parts))
 
+    def _follow_monitoring(self) -> list[str]:
+        """Monitors, retrains where that asks for it, and refreshes where the sales can be trusted."""
+        self._tried(lambda: str(self.job("monitor")))  # what it found before it failed still counts
+        found = child_tags(self.run, "monitor")
+        parts: list[str] = []
+        if found.get("outcome") == "retrain":
+            reason = found.get("reason") or "monitoring found decay"
+            parts.append(self._tried(lambda: self._retrain_unless_started(reason)))
+        if found.get("outcome") == "page":
+            parts.append("monitoring asks for a person; see its report")
+            if found.get("sales_at_fault"):
+                return [*parts, "the sales may be at fault, so states stay as they are"]
+        return [*parts, self._tried(self._refresh)]
+
     def _tried(self, step: Callable[[], str]) -> str:
-        """Does what costs no prices where it fails, and returns what it says."""
+        """Does what costs no prices where it fails; returns its summary, empty where it failed."""
         try:
             return step()
         except PricingError as error:
@@ -171,9 +140,10 @@ class _Night:
 
     def _archive(self) -> str:
         """Archives past days of the log, and deletes old ones; "empty" where there is no log."""
-        today, days = dt.datetime.now(dt.UTC).date(), self.config.serving.log_days
         if not holds_decisions(log_url()):
             return "empty"
+        today = dt.datetime.now(dt.UTC).date()
+        days = self.config.serving.log_days
         archive(log_url(), before=today, kept_since=today - dt.timedelta(days=days) if days else None)
         return ""
 
@@ -190,24 +160,19 @@ class _Night:
         mlflow.set_tag("versions_deleted", ", ".join(gone))
         return f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"
 
-    def _retrain_if_due(self, reason: str) -> str:
-        watched = self.config.monitoring
-        if watched.trigger != "none":
-            return f"monitoring starts the retraining itself (monitoring.trigger: {watched.trigger})"
-        since = dt.datetime.now(dt.UTC) - dt.timedelta(days=watched.cooldown)
-        finished = "tags.job = 'retrain' and attributes.status = 'FINISHED'"
-        recent = f"{finished} and attributes.start_time > {int(since.timestamp() * 1000)}"
-        if runs_of(recent, model=self.config.registry.model_name, most=1):
-            days = watched.cooldown
-            return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
+    def _retrain_unless_started(self, reason: str) -> str:
+        """Retrains, unless monitoring starts retrainings itself; it has respected the cooldown already."""
+        trigger = self.config.monitoring.trigger
+        if trigger != "none":
+            return f"monitoring starts the retraining itself (monitoring.trigger: {trigger})"
         return self._retrain(reason)
 
     def _retrain(self, reason: str) -> str:
-        said = f"retrained: {reason}"
-        if self.job("retrain", *option_words(reason=reason), fine=_DECIDED) == EXIT_REFUSED:
+        summary = f"retrained: {reason}"
+        if self.job("retrain", *option_words(reason=reason), fine=DECIDED) == EXIT_REFUSED:
             self.calls = True
-            return f"{said}; {child_tags(self.run, 'retrain').get('verdict', 'refused')}"
-        return f"{said}; the champion is version {self._champion() or 'none'}"
+            return f"{summary}; {child_tags(self.run, 'retrain').get('verdict', 'refused')}"
+        return f"{summary}; the champion is version {self._champion() or 'none'}"
 
     def _refresh(self) -> str:
         """Carries the champion's states forward and promotes them.
@@ -221,7 +186,7 @@ class _Night:
         if not self.config.registry.auto_refresh:
             return f"registry.auto_refresh is off, so a person promotes the refreshed states (version={number})"
         words = option_words(version=number, reason="nightly refresh")
-        if self.job("promote", *words, fine=_DECIDED) != EXIT_REFUSED:
+        if self.job("promote", *words, fine=DECIDED) != EXIT_REFUSED:
             return "states are up to date"
         decided = child_tags(self.run, "promote")
         self.calls = self.calls or needs_person(decided)

@@ -5,14 +5,15 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import mlflow
 import pandas as pd
 
-from pipelines.freeze import control_in_force
+from pipelines.steps.control import control_in_force
 from pipelines.steps.decisions import on_sale, price_lines, read_requests, requests_for_all_products, write
-from pipelines.steps.parts import Pricing, price_parts, price_place
+from pipelines.steps.pricing import Pricing, price_parts, price_place
 from pipelines.steps.production import production
 from pipelines.steps.sales import PLANS, with_calendars, with_plan
 from pricing.config import Config, read_config_file, served_config
@@ -72,7 +73,6 @@ def main(
     file = read_config_file(config)
     settings = file.config
     today = day.date() if day else settings.now().date()
-    shown = output is None and version is None and where is None  # in the console: what the champion says of all
     if output is not None and output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=settings), _opened(version, settings) as (found, name):
@@ -92,39 +92,51 @@ def main(
             day=day_priced(facts, today=today, horizon=found.config.demand.horizon),
             applied=applied,
         )
-        if where is None and (gone := facts.product_ids[~on_sale(facts)].tolist()):
-            print(
-                f"{len(gone):,} products are not priced: no row in the last {RECENT} {facts.period}s, or no sale for "
-                f"longer than chance and no known stock (data.zero_run): {', '.join(gone[:NAMED])}"
-            )
-        if where is None and output is None and loaded.partitions:
-            decisions, changed = price_parts(asked, len(facts.product_ids))
-            place = f"{price_place()}/{asked.prefix}"
-        else:
-            place = str(output or pricing_home() / "prices.csv")
-            if where is None:
-                requests = requests_for_all_products(facts, day=asked.day)
-                empty = sum(request.current_stock == 0 for request in requests)
-                if empty:
-                    print(f"{empty:,} products had nothing left on {facts.state_date} and are priced so")
-            else:
-                requests = read_requests(read_sales(where), where=where)
-            decisions = changed = asked.price(requests, asked.pricer_of(found))
-            write(decisions, Path(place))
-        if shown:
-            table, now = changed.to_parquet(index=False), dt.datetime.now(dt.UTC)
-            put_prices(open_store(published_url()), table, model=settings.registry.model_name, at=now)
-        _record(decisions, version=name, applied=applied)
-    print(f"{len(decisions):,} decisions by version {name} in {place}")
-    age = (today - facts.state_date.astype(dt.date)).days
-    stale = ": refresh carries them forward" if age > STALE * STEP_DAYS[facts.period] else ""
-    print(f"its states end on {facts.state_date}, {max(age, 0):,} days before the day that answers{stale}")
-    print("".join(_approved(asked.control, facts, step=served.config.decision.price_step)), end="")
-    if len(decisions):
-        print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
-        print("\n".join(price_lines(changed.nlargest(SHOWN, "expected_gain"))))
-        print("logged as applied" if applied else "only looked at; with --applied true they count as charged")
+        priced = _priced(asked, facts, where=where, output=output, partitioned=bool(loaded.partitions))
+        if output is None and version is None and where is None:  # for the console: what the champion's prices are
+            table = priced.changed.to_parquet(index=False)
+            at = dt.datetime.now(dt.UTC)
+            put_prices(open_store(published_url()), table, model=settings.registry.model_name, at=at)
+        _record(priced.decisions, version=name, applied=applied)
+    print(f"{len(priced.decisions):,} decisions by version {name} in {priced.place}")
+    print("\n".join(_lines(priced, asked, facts)))
     return 0
+
+
+class _Priced(NamedTuple):
+    decisions: pd.DataFrame
+    changed: pd.DataFrame  # those of them that people look at: all, or of a version of partitions what changes
+    place: str
+
+
+def _priced(
+    asked: Pricing, facts: ProductFacts, *, where: str | None, output: Path | None, partitioned: bool
+) -> _Priced:
+    """Prices the requests `where` they are, or every product on sale, and writes the decisions."""
+    if where is None:
+        _print_left_out(facts)
+        if partitioned and output is None:
+            decisions, changed = price_parts(asked, len(facts.product_ids))
+            return _Priced(decisions, changed, f"{price_place()}/{asked.prefix}")
+        requests = requests_for_all_products(facts, day=asked.day)
+        empty = sum(request.current_stock == 0 for request in requests)
+        if empty:
+            print(f"{empty:,} products had nothing left on {facts.state_date} and are priced so")
+    else:
+        requests = read_requests(read_sales(where), where=where)
+    decisions = asked.price(requests)
+    place = output or pricing_home() / "prices.csv"
+    write(decisions, place)
+    return _Priced(decisions, decisions, str(place))
+
+
+def _print_left_out(facts: ProductFacts) -> None:
+    gone = facts.product_ids[~on_sale(facts)].tolist()
+    if gone:
+        print(
+            f"{len(gone):,} products are not priced: no row in the last {RECENT} {facts.period}s, or no sale for "
+            f"longer than chance and no known stock (data.zero_run): {', '.join(gone[:NAMED])}"
+        )
 
 
 @contextmanager
@@ -139,10 +151,12 @@ def _opened(version: str | None, config: Config) -> Iterator[tuple[LoadedVersion
 
 
 def _control(config: Config) -> Control:
-    """Reads what persons have switched and tried, and says which prices they have set, and where to end it."""
+    """Reads what people have switched and tried, and prints which prices they have set, and how to end that."""
     control = control_in_force(config, at=dt.datetime.now(dt.UTC))
     if control.switches:
-        lines = "".join(f"\n  {one.action} of {one.whose} by {one.by}: {one.reason}" for one in control.switches)
+        lines = "".join(
+            f"\n  {switch.action} of {switch.whose} by {switch.by}: {switch.reason}" for switch in control.switches
+        )
         print(f"in force over the model's prices ({typed('unfreeze')} ends them):{lines}")
     return control
 
@@ -168,6 +182,19 @@ def _record(decisions: pd.DataFrame, *, version: str, applied: bool) -> None:
             mlflow.log_metric(f"share/{source}", float(share))
 
 
+def _lines(priced: _Priced, asked: Pricing, facts: ProductFacts) -> Iterator[str]:
+    """Yields what a person should know of the prices: how old their states are, what moves, and a few of them."""
+    step = asked.served.decision.price_step
+    age = (asked.today - facts.state_date.astype(dt.date)).days
+    stale = ": refresh carries them forward" if age > STALE * STEP_DAYS[facts.period] else ""
+    yield f"its states end on {facts.state_date}, {max(age, 0):,} days before the day that answers{stale}"
+    yield from _approved(asked.control, facts, step=step)
+    if len(priced.decisions):
+        yield from _summary(priced.decisions, step=step)
+        yield from price_lines(priced.changed.nlargest(SHOWN, "expected_gain"))
+        yield "logged as applied" if asked.applied else "only looked at; with --applied true they count as charged"
+
+
 def _approved(control: Control, facts: ProductFacts, *, step: float) -> Iterator[str]:
     """Yields a line on how many approved prices the sales show, to half a `step` of prices; none without any."""
     approved = control.switches.approved
@@ -176,16 +203,18 @@ def _approved(control: Control, facts: ProductFacts, *, step: float) -> Iterator
     price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
     charged = sum(abs(price.get(product, math.inf) - wanted) < step / 2 + EDGE for product, wanted in approved.items())
     others = len(approved) - charged
-    yield f"{len(approved):,} approved prices: on {facts.state_date} {charged:,} are charged, {others:,} are not\n"
+    yield f"{len(approved):,} approved prices: on {facts.state_date} {charged:,} are charged, {others:,} are not"
 
 
 def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
     """Yields summary lines on the decisions; prices are compared in whole steps."""
     sources = decisions["source"].value_counts(normalize=True)
     yield "answered by " + ", ".join(f"{source} {share:.0%}" for source, share in sources.items())
-    price, before = decisions["proposed_price"], decisions["current_price"].fillna(decisions["list_price"])
+    price = decisions["proposed_price"]
+    before = decisions["current_price"].fillna(decisions["list_price"])
     moved = PriceGrid(step).moved(price.to_numpy(), before.to_numpy())
-    up, down = (int((moved & way).sum()) for way in (price > before, price < before))
+    up = int((moved & (price > before)).sum())
+    down = int((moved & (price < before)).sum())
     yield f"{up:,} prices rise, {down:,} fall and {len(price) - up - down:,} stay, as proposed"
     waits = decisions["reasons"].str.split().map(lambda codes: "awaiting_approval" in codes).astype(bool)
     if waits.any():

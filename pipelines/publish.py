@@ -1,23 +1,20 @@
-"""Publish the champion that the alias names, and what persons have switched and tried, for serving to follow."""
+"""Publish the champion that the alias names, and what people have switched and tried, for serving to follow."""
 
 import datetime as dt
 import logging
-import sys
 import time
 from collections.abc import Callable
 
 import click
-import mlflow
 
-from pipelines.freeze import control_in_force, control_record
-from pipelines.steps.production import ProductionAccess, production
+from pipelines.steps.control import control_record
+from pipelines.steps.production import production
+from pipelines.steps.publishing import published
 from pricing.config import Config, ConfigFile, read_config_file
-from pricing.errors import EXIT_NOT_PUBLISHED, ConfigError, PricingError
-from pricing.objects import ObjectStore, open_store
-from pricing.registry.publish import publish
-from pricing.registry.published_store import Pointer, published_url
-from pricing.runtime.cli import POSITIVE, job, typed
-from pricing.runtime.invocation import AlertFinding, notice
+from pricing.errors import ConfigError, PricingError
+from pricing.objects import open_store
+from pricing.registry.published_store import published_url
+from pricing.runtime.cli import POSITIVE, job
 
 _log = logging.getLogger(__name__)
 
@@ -43,9 +40,10 @@ def main(*, config: str | None, every: float | None, to: str | None) -> int:
 
 def _bake(file: ConfigFile, to: str) -> None:
     """Publishes the champion alone into a folder, with the configuration that the image serves by."""
-    store, model = open_store(to), file.config.registry.model_name
+    store = open_store(to)
+    model = file.config.registry.model_name
     with production(file.config) as access:
-        pointer = _published(access, file.config, store, alone=True)
+        pointer = published(access, file.config, store, alone=True)
     if pointer is None:
         raise ConfigError(f"{model} has no champion to publish; train and promote one first")
     if file.path is not None:
@@ -53,71 +51,52 @@ def _bake(file: ConfigFile, to: str) -> None:
     print(f"version {pointer.champion.number} of {model} is in {to}")
 
 
-def publish_champion(access: ProductionAccess, config: Config) -> int:
-    """Publishes at the end of a job that moved the alias, and returns its exit code, EXIT_NOT_PUBLISHED where it fails.
-
-    The alias has moved then: it is no error that the job could take back, and `pricing publish` mends it.
-    """
-    try:
-        _published(access, config, open_store(published_url()))
-    except PricingError as error:
-        said = f"the champion is not published, so serving goes on as before: {error}"
-        notice(AlertFinding("not_published", "critical", said))
-        if mlflow.active_run() is not None:
-            mlflow.set_tag("not_published", str(error)[:500])
-        print(f"error: {said}\n`{typed('publish')}` mends it, as its loop beside the service does", file=sys.stderr)
-        return EXIT_NOT_PUBLISHED
-    return 0
-
-
 def look(config: Config) -> str:
-    """Publishes what has changed, the control table first, and says what is published.
+    """Publishes what has changed, the control table first, and returns in a sentence what is published.
 
     Raises:
         PricingError: Either of the two cannot be published; the other one is.
     """
-    store, model = open_store(published_url()), config.registry.model_name
     troubles: list[str] = []
-    said = f"{model} has no champion yet, so nothing is published"
     try:
         control_record(config).mirror(now=dt.datetime.now(dt.UTC))
     except PricingError as error:
         troubles.append(str(error))
+    state = ""
     try:
-        with production(config) as access:
-            pointer = _published(access, config, store) if access.registry.versions() else None
-        if pointer is not None:
-            beside = f", challenger {pointer.challenger.number}" if pointer.challenger else ""
-            said = f"version {pointer.champion.number} of {model}, sequence {pointer.sequence}{beside}, is published"
+        state = _publish(config)
     except PricingError as error:
         troubles.append(str(error))
     if troubles:
         raise PricingError("\n".join(troubles))
-    return said
+    return state
+
+
+def _publish(config: Config) -> str:
+    """Publishes the champion, if there is one, and returns in a sentence what is published."""
+    model = config.registry.model_name
+    with production(config) as access:
+        pointer = published(access, config, open_store(published_url())) if access.registry.versions() else None
+    if pointer is None:
+        return f"{model} has no champion yet, so nothing is published"
+    beside = f", challenger {pointer.challenger.number}" if pointer.challenger else ""
+    return f"version {pointer.champion.number} of {model}, sequence {pointer.sequence}{beside}, is published"
 
 
 def follow(publish_once: Callable[[], str], *, every: float, sleep: Callable[[float], None] = time.sleep) -> None:
     """Publishes again and again, whatever is away meanwhile; each change of what becomes of it is logged once.
 
-    `publish_once` publishes and says what is published; there are `every` seconds between two looks.
+    `publish_once` publishes and returns what is published; there are `every` seconds between two looks.
     """
     before = ""
     while True:
         try:
-            state, level = publish_once(), logging.INFO
+            state = publish_once()
+            level = logging.INFO
         except PricingError as error:
-            state, level = f"not published: {error}", logging.ERROR
+            state = f"not published: {error}"
+            level = logging.ERROR
         if state != before:
             _log.log(level, "%s", state)
             before = state
         sleep(every)
-
-
-def _published(access: ProductionAccess, config: Config, store: ObjectStore, *, alone: bool = False) -> Pointer | None:
-    return publish(
-        *(access.registry, access.audit, store),
-        control=lambda: control_in_force(config),
-        now=config.now(),
-        who=access.who,
-        alone=alone,
-    )

@@ -1,6 +1,7 @@
 """Refresh a version: advance its states over new days with the same weights, and register it as challenger."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import click
 import mlflow
 import numpy as np
 
-from pipelines.steps.carry import carry
+from pipelines.steps.carry import Carried, carry
 from pipelines.steps.parts import Work, forget, partitioned_as, prefix_of, refresh_parts
-from pipelines.steps.production import ProductionAccess, nothing_to_do, production
+from pipelines.steps.production import ProductionAccess, production
 from pipelines.steps.sales import calendar_digest, read_checked, with_calendars, with_plan
+from pipelines.steps.verdict import nothing_to_do
 from pricing.arrays import flatten
 from pricing.config import read_config_file
 from pricing.data.etl_output import Partitions, sample_of
@@ -44,7 +46,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
         anchors = access.anchors_for(old)
         partitions = partitioned_as(old, sales)
         loaded = read_checked(
-            sales if partitions is None else sample_of(sales),
+            sample_of(sales),
             old.config.data,
             quarantine=quarantine,
             past=old.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
@@ -66,11 +68,13 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
         last = loaded.panel.dates[-1]
         if number is None:
             return nothing_to_do(f"version {base.number} has read these sales already, up to {last}")
-        said = f"version {number}: the weights of version {base.number} with states up to {last}"
+
+        made = f"the weights of version {base.number} with states up to {last}"
         name_run(f"refresh v{number}")
-        set_run_description(f"{said[0].upper()}{said[1:]}.")
-        print(f"{access.registry.model_name} {said} (run {run.info.run_id})")
-        if waiting := _waiting(access, base):
+        set_run_description(f"Version {number}: {made}.")
+        print(f"{access.registry.model_name} version {number}: {made} (run {run.info.run_id})")
+        waiting = _waiting(access, base)
+        if waiting:
             print(f"version {waiting} waits as {CHALLENGER} and stays it")
         else:
             access.registry.set_alias(CHALLENGER, number)
@@ -99,7 +103,8 @@ def _waiting(access: ProductionAccess, base: RegisteredVersion) -> str | None:
     A refresh must not replace it. A challenger with the weights being refreshed, or the champion's, only has older
     states; one that the gates refused, or that has been champion, is decided.
     """
-    challenger, champion = access.registry.at(CHALLENGER), access.registry.at(CHAMPION)
+    challenger = access.registry.at(CHALLENGER)
+    champion = access.registry.at(CHAMPION)
     if challenger is None or challenger.weights in {base.weights, champion.weights if champion else ""}:
         return None
     record = access.audit.entries(access.registry.identity())
@@ -129,38 +134,61 @@ def refreshed(
         RegistryError: The registry refuses.
     """
     started = time.perf_counter()
-    sales, parent, anchors = asked.sales, asked.number, asked.anchors.extended(panel)
     known = version.whole_facts()
     planned = with_plan(known, version.config.data)
+    anchors = asked.anchors.extended(panel)
     tags = {
-        "data_fingerprint": log_data(panel, sales=sales),
+        "data_fingerprint": log_data(panel, sales=asked.sales),
         **({} if partitions is None else {"partitions": partitions.made}),
         "rebuilt": str(asked.rebuild).lower(),
         "anchors": anchors.digest(),
         "calendar": calendar_digest(panel, planned),
     }
-    about = {"kind": "refresh", "parent": parent, "weights": version.weights_hash, "state_date": str(panel.dates[-1])}
-    earlier = [one.number for one in access.registry.versions() if (about | tags).items() <= one.tags.items()]
-    if earlier:
-        mlflow.set_tag("version", earlier[-1])
+    earlier = _earlier(access, version, asked.number, tags | {"state_date": str(panel.dates[-1])})
+    if earlier is not None:
+        mlflow.set_tag("version", earlier)
         print("nothing new to register")
-        return earlier[-1]
+        return earlier
+
     if partitions is None:
-        serving, rebuild = asked.config.serving, asked.rebuild
-        carried = carry(version, panel, facts=planned, anchors=anchors, serving=serving, rebuild=rebuild)
+        serving = asked.config.serving
+        carried = carry(version, panel, facts=planned, anchors=anchors, serving=serving, rebuild=asked.rebuild)
         unchanged = _same(carried.demand, version.learner) and _same(planned, known)
         if unchanged and not version.anchors.differing(anchors):
             return None
     else:
         settings = asked.config.serving.model_dump(mode="json")
         prefix = prefix_of(asked.config, partitions, version.meta["checksum"], tags, settings)
-        work = replace(asked, prefix=prefix)
-        carried = refresh_parts(version, panel, partitions, work=work, facts=planned, scratch=access.scratch)
+        asked = replace(asked, prefix=prefix)
+        carried = refresh_parts(version, panel, partitions, work=asked, facts=planned, scratch=access.scratch)
+    mlflow.log_metrics({"parity": carried.parity.difference, "refresh_seconds": time.perf_counter() - started})
+    number = _register(access, version, panel, carried, asked=asked, tags=tags)
+    if partitions is not None:
+        forget(asked)
+    return number
+
+
+def _earlier(access: ProductionAccess, version: LoadedVersion, parent: str, tags: Mapping[str, str]) -> str | None:
+    """Returns the number of a version that an earlier refresh with the same tags has made; None without any."""
+    about = {"kind": "refresh", "parent": parent, "weights": version.weights_hash, **tags}
+    made = [other.number for other in access.registry.versions() if about.items() <= other.tags.items()]
+    return made[-1] if made else None
+
+
+def _register(
+    access: ProductionAccess,
+    version: LoadedVersion,
+    panel: Panel,
+    carried: Carried,
+    *,
+    asked: Work,
+    tags: Mapping[str, str],
+) -> str:
+    """Registers what was carried; returns its number."""
     checked = carried.parity
-    mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
+    last = panel.dates[-1]
     against = "from scratch" if checked.from_scratch else "from the checkpoint"
-    count = len(carried.facts.product_ids)
-    print(f"{count} products up to {panel.dates[-1]}; parity {checked.difference:.1e}, {against}")
+    print(f"{len(carried.facts.product_ids)} products up to {last}; parity {checked.difference:.1e}, {against}")
     number = access.register(
         version,
         demand=carried.demand,
@@ -168,22 +196,24 @@ def refreshed(
         anchors=carried.anchors,
         origin=Origin(
             kind="refresh",
-            data=describe_data(panel, sales=sales, fingerprint=tags["data_fingerprint"]),
-            parent=parent,
+            data=describe_data(panel, sales=asked.sales, fingerprint=tags["data_fingerprint"]),
+            parent=asked.number,
             checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
             parts=carried.parts,
         ),
         tags=tags,
-        words=f"The weights of version {parent} with states up to {panel.dates[-1]}.",
+        words=f"The weights of version {asked.number} with states up to {last}.",
     )
     mlflow.set_tag("version", number)
-    if partitions is not None:
-        forget(work)
     return number
 
 
-def _same(one: Any, other: Any) -> bool:
-    (some, rest), (others, of_other) = flatten(one), flatten(other)
-    return (some.keys(), rest) == (others.keys(), of_other) and all(
-        np.array_equal(array, others[name], equal_nan=array.dtype.kind in "fM") for name, array in some.items()
+def _same(before: Any, after: Any) -> bool:
+    """Returns True when two objects hold the same values, in arrays and beside them."""
+    arrays, rest = flatten(before)
+    others, other_rest = flatten(after)
+    if arrays.keys() != others.keys() or rest != other_rest:
+        return False
+    return all(
+        np.array_equal(array, others[name], equal_nan=array.dtype.kind in "fM") for name, array in arrays.items()
     )

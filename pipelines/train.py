@@ -74,27 +74,22 @@ def main(
         partitions = read_partitions(sales)
         if until is not None and partitions is not None:
             raise HistoryError("--until: partitions are read whole; partition the sales up to that day")
-        where = sales if partitions is None else sample_of(sales)
         known = in_force(settings)
-        past, anchors = known.past, known.anchors
-        panel = read_checked(where, settings.data, quarantine=quarantine, known=past, anchors=anchors).panel
-        if partitions is not None and past is not None and panel.dates[0] > past.dates[0]:
-            raise HistoryError(
-                f"the partitions begin on {panel.dates[0]}, after what the champion remembers: a training "
-                "needs the whole history; partition that"
-            )
+        loaded = read_checked(
+            sample_of(sales), settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors
+        )
+        panel = loaded.panel
+        if partitions is not None:
+            _refuse_short(panel, known.past)
         if until is not None:
-            if np.datetime64(until, "D") < panel.dates[0]:
-                raise HistoryError(f"--until {until:%Y-%m-%d}: the sales begin on {panel.dates[0]}; give a later day")
-            panel = panel.through(np.datetime64(until, "D"))
-            panel = panel.select(np.flatnonzero(panel.present.any(axis=1)))
+            panel = _through(panel, until)
         fingerprint = log_data(panel, sales=sales)
         for words in (f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s", *panel.notes):
             say(words)
         number, scores = (learn or _learn)(
             panel,
             settings,
-            anchors=version_anchors(anchors, panel),
+            anchors=version_anchors(known.anchors, panel),
             data=describe_data(panel, sales=sales, fingerprint=fingerprint),
             tested=_tested(panel, say=say),
             run=run,
@@ -104,10 +99,31 @@ def main(
         name_run(f"train v{number}")
         set_run_description(f"Version {number} of {settings.registry.model_name}.\n\n```\n{scores}\n```")
     print(f"\n{scores}\n")
-    seconds = time.monotonic() - started
-    print(f"registered {settings.registry.model_name} version {number} as {CHALLENGER}, in {seconds / 60:.0f} min")
+    minutes = (time.monotonic() - started) / 60
+    print(f"registered {settings.registry.model_name} version {number} as {CHALLENGER}, in {minutes:.0f} min")
     print(next_lines("promote", config=config, page=artifact_place(run, "model_card.md")))
     return 0
+
+
+def _refuse_short(panel: Panel, past: Panel | None) -> None:
+    """Raises HistoryError where the champion remembers days before those of the panel."""
+    if past is not None and panel.dates[0] > past.dates[0]:
+        raise HistoryError(
+            f"the partitions begin on {panel.dates[0]}, after what the champion remembers: a training "
+            "needs the whole history; partition that"
+        )
+
+
+def _through(panel: Panel, until: dt.datetime) -> Panel:
+    """Returns the panel up to a day, without products that begin later.
+
+    Raises:
+        HistoryError: It begins later.
+    """
+    if np.datetime64(until, "D") < panel.dates[0]:
+        raise HistoryError(f"--until {until:%Y-%m-%d}: the sales begin on {panel.dates[0]}; give a later day")
+    panel = panel.through(np.datetime64(until, "D"))
+    return panel.select(np.flatnonzero(panel.present.any(axis=1)))
 
 
 def _learn(
@@ -124,12 +140,22 @@ def _learn(
         if spread_over is None:
             version, scores = _trained(folder, panel, config, anchors=anchors, **others)
             return _register(version, config=config), scores
+
         partitions, sales, quarantine = spread_over
         settings = config.model_dump(mode="json", exclude={"scale", "monitoring", "console", "tuning"})
-        drawn, events = read_drawn(log_url()), [repr(event) for event in panel.events]
-        prefix = prefix_of(config, partitions, settings, anchors.digest(), events, drawn)
-        work = Work(sales, config, prefix, quarantine, anchors, panel.events, drawn=drawn)
-        sample, scores = kept_sample(work, folder=Path(scratch) / "sample"), "as of the run that was cut off"
+        drawn = read_drawn(log_url())
+        prefix = prefix_of(config, partitions, settings, anchors.digest(), [*map(repr, panel.events)], drawn)
+        work = Work(
+            sales=sales,
+            config=config,
+            prefix=prefix,
+            quarantine=quarantine,
+            anchors=anchors,
+            events=panel.events,
+            drawn=drawn,
+        )
+        sample = kept_sample(work, folder=Path(scratch) / "sample")
+        scores = "as of the run that was cut off"
         if sample is None:
             sample, scores = _trained(Path(scratch) / "sample", panel, config, anchors=anchors, **others)
         number = _register(spread(sample, work, partitions, folder=folder), config=config)
@@ -158,14 +184,16 @@ def _trained(
         say(f"prices since {since} may be the platform's own: only drawn ones among them teach elasticities")
     common: dict[str, Any] = {"calendar": holiday_calendar(panel, config.data), "live_since": since, "progress": say}
     evaluated = backtest(panel, config.demand, **common)
-    frame, span = evaluated.frame, max(1, SPAN // STEP_DAYS[panel.period])
-    figures = {**evaluated.figures, "weeks": weekly(sales_rows(frame), span=span)}  # monitoring's tolerances
-    log_backtest(frame, figures)
+    weeks = weekly(sales_rows(evaluated.frame), span=max(1, SPAN // STEP_DAYS[panel.period]))
+    figures = {**evaluated.figures, "weeks": weeks}  # which monitoring's tolerances come from
+    log_backtest(evaluated.frame, figures)
     say("walk-forward scores are in; fitting on everything")
     with _logged_losses(run):
         demand = train(panel, config.demand, out_of_fold=evaluated.out_of_fold, tested=tested, **common)
+
+    serving = config.serving
     facts = ProductFacts.from_panel(
-        panel, anchors=anchors, largest_jump=config.serving.largest_jump, confirmed=config.serving.jump_confirmed
+        panel, anchors=anchors, largest_jump=serving.largest_jump, confirmed=serving.jump_confirmed
     )
     facts = with_plan(facts, config.data)
     version = pack(
@@ -184,7 +212,7 @@ def _trained(
     if config.registry.plots:
         from pipelines.reports.plots import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
-        log_artifacts(frame, version)
+        log_artifacts(evaluated.frame, version)
     return version, "\n".join(score_lines(figures))
 
 
@@ -197,10 +225,12 @@ def _logged_losses(run: Run) -> Iterator[None]:
     from pricing.demand.network import watch_losses  # noqa: PLC0415 - imports TensorFlow
 
     found: list[Metric] = []
+
+    def keep(step: int, loss: float) -> None:
+        found.append(Metric("training/loss", loss, int(time.time() * 1000), step))
+
     try:
-        with watch_losses(
-            lambda step, loss: found.append(Metric("training/loss", loss, int(time.time() * 1000), step))
-        ):
+        with watch_losses(keep):
             yield
     finally:
         for first in range(0, len(found), _BATCH):

@@ -7,7 +7,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipelines.steps.commands import only_one, run_job
 from pipelines.steps.production import in_force
 from pipelines.steps.sales import holiday_calendar, read_checked
+from pipelines.steps.verdict import conclude
 from pricing.config import Config, merge, read_config_file
 from pricing.config_models import DemandConfig, TuningConfig
-from pricing.data.etl_output import read_partitions, sample_of
+from pricing.data.etl_output import sample_of
 from pricing.data.panel import Panel
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, PricingError, first_line
@@ -41,7 +43,6 @@ from pricing.runtime.mlflow_runs import (
     log_data,
     name_run,
     record_failure,
-    set_run_description,
     tracked_run,
 )
 from pricing.runtime.workers import map_partitions
@@ -59,13 +60,39 @@ LEARNING_RATES = (0.001, 0.02)
 
 @dataclass(frozen=True)
 class _Search:
-    """What trials need: the sales that they are scored on, the study and its storage, and the run of the search."""
+    """A search on sales: trials of a study in a storage, each a child of the run of the search."""
 
     panel: Panel
     config: Config
     study: str
     storage: str
     parent: str
+
+    def run(self, study: optuna.Study, *, budget: int) -> None:
+        """Runs what is left of a budget of trials: here, or one at a time on each worker that the scheduler names."""
+        begun = ended(study)
+        print(f"study {self.study}: {begun} of {budget} trials; a rerun of this command resumes it", flush=True)
+        if begun >= budget:
+            return
+        scale = self.config.scale
+        if scale.scheduler == "none":
+            self.run_trials(budget - begun)
+        else:
+            map_partitions(_trial, self, range(budget - begun), scale=scale)
+        ended(study)
+
+    def run_trials(self, count: int) -> None:
+        """Runs trials in this process."""
+        from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
+
+        connect()
+        study = open_study(self.storage, name=self.study, tuning=self.config.tuning)
+        run_trials(study, self.panel, self.config, parent=self.parent, count=count, score=backtest)
+
+
+def _trial(search: _Search, _number: int) -> None:
+    """Runs one; where its worker dies another one is tried in its place."""
+    search.run_trials(1)
 
 
 class StudyError(PricingError):
@@ -79,11 +106,8 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
     """Searches for better settings and proposes the best as challenger."""
     file = read_config_file(config)
     settings = file.config
-    budget = trials or settings.tuning.trials
     with tracked_run("tune", config=settings, reason=reason) as run:
-        known = in_force(settings)
-        where = sample_of(sales) if read_partitions(sales) else sales
-        panel = read_checked(where, settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors).panel
+        panel = _panel(sales, settings, quarantine=quarantine)
         name = f"tune-{log_data(panel, sales=sales)[:8]}-{_question(settings)[:8]}"
         mlflow.set_tag("study", name)
         folder = pricing_home().resolve() / "tuning" / name
@@ -94,24 +118,32 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
             study.enqueue_trial({}, user_attrs={DEFAULT: True})
         if "://" in settings.scale.scheduler and STORAGE_VARIABLE not in os.environ:
             raise StudyError(f"workers elsewhere need a database of trials: set {STORAGE_VARIABLE}")
-        past = without_newest_fold(panel, settings.demand)
+        search = _Search(without_newest_fold(panel, settings.demand), settings, name, storage, run.info.run_id)
         with only_one(f"tune-{name}", home=pricing_home(), model=settings.registry.model_name):
-            begun = ended(study)
-            print(f"study {name}: {begun} of {budget} trials; a rerun of this command resumes it", flush=True)
-            if begun < budget:
-                _search(_Search(past, settings, name, storage, run.info.run_id), count=budget - begun)
-                ended(study)
-            winner, verdict = _conclude(study, panel, settings)
-            mlflow.set_tag("verdict", verdict)
-            set_run_description(verdict)
-            print(verdict, flush=True)
-            best, why = folder / "best.yaml", f"best settings of study {name}"
-            found = {"demand": winner.model_dump(mode="json")}
-            mlflow.log_dict(found, "best.yaml")
-            best.touch(mode=0o600)  # what a shop's file gives beside may be secret
-            best.write_text(yaml.safe_dump(merge(file.given, found), sort_keys=False), encoding="utf-8")
-            run_job("train", option_words(config=best, reason=why, sales=sales, quarantine=quarantine), run=run)
+            search.run(study, budget=trials or settings.tuning.trials)
+            winner, verdict = _winner(study, panel, settings)
+            conclude(verdict)
+            best = folder / "best.yaml"
+            _keep(winner, best, given=file.given)
+            words = option_words(
+                config=best, reason=f"best settings of study {name}", sales=sales, quarantine=quarantine
+            )
+            run_job("train", words, run=run)
     return 0
+
+
+def _panel(sales: str, config: Config, *, quarantine: Path | None) -> Panel:
+    known = in_force(config)
+    loaded = read_checked(sample_of(sales), config.data, quarantine=quarantine, known=known.past, anchors=known.anchors)
+    return loaded.panel
+
+
+def _keep(demand: DemandConfig, place: Path, *, given: Mapping[str, Any]) -> None:
+    """Writes the best settings as an artifact, and laid over what the configuration file gave to a place."""
+    found = {"demand": demand.model_dump(mode="json")}
+    mlflow.log_dict(found, "best.yaml")
+    place.touch(mode=0o600)  # what a shop's file gives beside may be secret
+    place.write_text(yaml.safe_dump(merge(given, found), sort_keys=False), encoding="utf-8")
 
 
 def _question(config: Config) -> str:
@@ -167,28 +199,6 @@ def ended(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)))
 
 
-def _search(asked: _Search, *, count: int) -> None:
-    """Runs trials in this process, or one at a time on each of the workers that `scale.scheduler` names."""
-    scale = asked.config.scale
-    if scale.scheduler == "none":
-        _trials(asked, count)
-    else:
-        map_partitions(_trial, asked, range(count), scale=scale)
-
-
-def _trial(asked: _Search, _number: int) -> None:
-    """Runs one; where its worker dies another one is tried in its place."""
-    _trials(asked, 1)
-
-
-def _trials(asked: _Search, count: int) -> None:
-    from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
-
-    connect()
-    study = open_study(asked.storage, name=asked.study, tuning=asked.config.tuning)
-    run_trials(study, asked.panel, asked.config, parent=asked.parent, count=count, score=backtest)
-
-
 def run_trials(
     study: optuna.Study,
     panel: Panel,
@@ -203,8 +213,9 @@ def run_trials(
     A trial modifies `config` and is scored on the panel by `score`, the walk-forward backtest; `parent` is the run of
     the search.
     """
-    client, calendar = MlflowClient(), holiday_calendar(panel, config.data)
+    client = MlflowClient()
     experiment = client.get_run(parent).info.experiment_id
+    calendar = holiday_calendar(panel, config.data)
 
     def objective(trial: optuna.Trial) -> float:
         values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.demand)
@@ -215,26 +226,11 @@ def run_trials(
         trial.set_user_attr("run_id", run_id)
         for name, value in (values or {"settings": DEFAULT}).items():
             client.log_param(run_id, name, value)
-        scores: list[float] = []
-
-        def on_fold(_number: int, fold: Mapping[str, Any]) -> None:
-            scores.append(float(fold["wape"]))
-            so_far = sum(scores) / len(scores)
-            client.log_metric(run_id, "fold/wape", scores[-1], step=len(scores))
-            trial.report(so_far, len(scores))
-            if values and len(scores) < demand.folds and trial.should_prune():
-                raise optuna.TrialPruned(f"WAPE {so_far:.3f} after fold {len(scores)} of {demand.folds}")
-
-        try:
+        on_fold = _fold_watch(trial, run_id, folds=demand.folds, prunes=bool(values))
+        with _ended(run_id):
             wape = float(score(panel, demand, calendar=calendar, on_fold=on_fold).figures["wape"])
             if not math.isfinite(wape):
                 raise StudyError(f"its score is {wape}: nothing was sold on the scored days")
-        except optuna.TrialPruned as pruned:
-            _end(run_id, "KILLED", words=f"pruned: {pruned}")
-            raise
-        except BaseException as error:
-            _end(run_id, "FAILED", words=describe(error))
-            raise
         client.log_metric(run_id, "wape", wape)
         _end(run_id, "FINISHED", words=f"WAPE {wape:.4f}")
         return wape
@@ -242,13 +238,44 @@ def run_trials(
     study.optimize(objective, n_trials=count, catch=(PricingError,))
 
 
+def _fold_watch(
+    trial: optuna.Trial, run_id: str, *, folds: int, prunes: bool
+) -> Callable[[int, Mapping[str, Any]], None]:
+    """Returns the function that reports each fold's error to a trial and its run, and may prune the trial."""
+    scores: list[float] = []
+
+    def on_fold(_number: int, fold: Mapping[str, Any]) -> None:
+        scores.append(float(fold["wape"]))
+        so_far = sum(scores) / len(scores)
+        MlflowClient().log_metric(run_id, "fold/wape", scores[-1], step=len(scores))
+        trial.report(so_far, len(scores))
+        if prunes and len(scores) < folds and trial.should_prune():
+            raise optuna.TrialPruned(f"WAPE {so_far:.3f} after fold {len(scores)} of {folds}")
+
+    return on_fold
+
+
+@contextmanager
+def _ended(run_id: str) -> Iterator[None]:
+    """Ends a trial's run where it is pruned or fails."""
+    try:
+        yield
+    except optuna.TrialPruned as pruned:
+        _end(run_id, "KILLED", words=f"pruned: {pruned}")
+        raise
+    except BaseException as error:
+        _end(run_id, "FAILED", words=describe(error))
+        raise
+
+
 def suggest(trial: optuna.Trial, demand: DemandConfig) -> dict[str, Any]:
     """Suggests values around the settings as they are, within the limits of each."""
     values: dict[str, Any] = {"learning_rate": trial.suggest_float("learning_rate", *LEARNING_RATES, log=True)}
     for key, (least, most, step) in AROUND.items():
-        now, limits = getattr(demand, key), DemandConfig.model_fields[key].metadata
-        low = max(round(least * now), *(one.ge for one in limits if hasattr(one, "ge")))
-        high = min(round(most * now), *(one.le for one in limits if hasattr(one, "le")))
+        now = getattr(demand, key)
+        limits = DemandConfig.model_fields[key].metadata
+        low = max(round(least * now), *(limit.ge for limit in limits if hasattr(limit, "ge")))
+        high = min(round(most * now), *(limit.le for limit in limits if hasattr(limit, "le")))
         values[key] = trial.suggest_int(key, low, high, step=max(round(step * now), 1))
     return values
 
@@ -262,7 +289,7 @@ def _end(run_id: str, status: str, *, words: str) -> None:
     MlflowClient().set_terminated(run_id, status)
 
 
-def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[DemandConfig, str]:
+def _winner(study: optuna.Study, panel: Panel, config: Config) -> tuple[DemandConfig, str]:
     """Compares the best trial with the default settings on the held-out newest fold.
 
     Returns:
@@ -279,16 +306,21 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[Demand
     print(f"best of {scored} scored trials: trial {best.number}, WAPE {study.best_value:.4f}; {best.params}")
     if best.user_attrs.get(DEFAULT):
         return config.demand, "no trial beat the default settings"
+
     tuned = DemandConfig.model_validate({**config.demand.model_dump(), **best.params})
+    ours = _newest_wape(tuned, panel, config)
+    default = _newest_wape(config.demand, panel, config)
+    mlflow.log_metrics({"unseen/best_wape": ours, "unseen/default_wape": default})
+    better = ours < default
+    verdict = (
+        f"the best settings {'beat' if better else 'did not beat'} the default ones: WAPE {ours:.4f} against "
+        f"{default:.4f} on the newest fold, which no trial saw"
+    )
+    return tuned if better else config.demand, verdict
+
+
+def _newest_wape(demand: DemandConfig, panel: Panel, config: Config) -> float:
     from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
 
-    unseen, calendar = {}, holiday_calendar(panel, config.data)
-    for name, demand in (("best", tuned), ("default", config.demand)):
-        newest = demand.model_copy(update={"folds": 1})
-        unseen[name] = float(backtest(panel, newest, calendar=calendar).figures["wape"])
-    mlflow.log_metrics({f"unseen/{name}_wape": value for name, value in unseen.items()})
-    better = unseen["best"] < unseen["default"]
-    return tuned if better else config.demand, (
-        f"the best settings {'beat' if better else 'did not beat'} the default ones: WAPE {unseen['best']:.4f} against "
-        f"{unseen['default']:.4f} on the newest fold, which no trial saw"
-    )
+    newest = demand.model_copy(update={"folds": 1})
+    return float(backtest(panel, newest, calendar=holiday_calendar(panel, config.data)).figures["wape"])

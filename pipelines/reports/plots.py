@@ -30,8 +30,11 @@ from pricing.registry.knowledge import shown_elasticities
 from pricing.registry.version import LoadedVersion
 
 # Okabe and Ito's palette: distinct in hue and lightness.
-BLUE, RED, BLACK = "#0072B2", "#D55E00", "#222222"
-WIDTH, DPI = 11.0, 110  # inches, dots an inch
+BLUE = "#0072B2"
+RED = "#D55E00"
+BLACK = "#222222"
+WIDTH = 11.0  # inches
+DPI = 110  # dots an inch
 FANS = 6  # most products with fans
 SAMPLE = 24  # products explained
 START = {"price": "the price charged now", "demand": "units of a mean period at the usual price"}
@@ -39,7 +42,8 @@ _LEVELS = np.linspace(0.05, 0.95, 19)
 STEP = 0.05  # distance of price levels of a sensitivity analysis, as a fraction of list price
 PASS = 500  # products evaluated at once
 ROWS = 100  # products shown; all are in summary.parquet
-WIDE, HIGH = 150, 44  # of a drawn curve, pixels
+WIDE = 150  # of a drawn curve, pixels
+HIGH = 44
 
 
 def log_artifacts(frame: pd.DataFrame, version: LoadedVersion) -> None:
@@ -51,7 +55,8 @@ def log_artifacts(frame: pd.DataFrame, version: LoadedVersion) -> None:
 
 def write_artifacts(folder: Path, frame: pd.DataFrame, *, version: LoadedVersion) -> None:
     """Writes the artifacts of `log_artifacts` to a folder, but for those that cannot be made."""
-    plots, tables = folder / "plots", folder / "sensitivity"
+    plots = folder / "plots"
+    tables = folder / "sensitivity"
     plots.mkdir(parents=True)
     tables.mkdir()
     for name, draw in FORECAST_PLOTS.items():
@@ -155,7 +160,8 @@ def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
     requests = sample_requests(version)
     rows = np.searchsorted(version.demand.product_ids, [request.product_id for request in requests])
     elasticities = shown_elasticities(version.demand, rows, holds_only=version.holds_only)["elasticity"].tolist()
-    pricer, today = version.pricer(version="shap"), version.demand.state_date
+    pricer = version.pricer(version="shap")
+    today = version.demand.state_date
     quantities: tuple[Quantity, ...] = get_args(Quantity)
     for quantity in quantities:
         explained = [
@@ -183,7 +189,8 @@ def load_shap() -> ModuleType:
 
 def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
     """Builds requests for products from the most to the least sold over the week after the states; some promoted."""
-    facts, day = version.facts, version.demand.state_date
+    facts = version.facts
+    day = version.demand.state_date
     return [
         PriceRequest(
             product_id=str(facts.product_ids[row]),
@@ -197,9 +204,9 @@ def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
 
 def as_shap(shap: ModuleType, explained: list[Explanation]) -> Any:
     """Puts explanations into a `shap.Explanation`: effects in per cent of what each starts from."""
-    found = [{driver.name: driver.effect for driver in one.drivers} for one in explained]
+    found = [{driver.name: driver.effect for driver in explanation.drivers} for explanation in explained]
     names = list(dict.fromkeys(name for effects in found for name in effects))
-    start = np.array([max(one.baseline_value, 1e-9) for one in explained])
+    start = np.array([max(explanation.baseline_value, 1e-9) for explanation in explained])
     values = np.array([[effects.get(name, 0.0) for name in names] for effects in found]).reshape(len(found), -1)
     return shap.Explanation(
         values=100 * values / start[:, None], base_values=np.zeros(len(found)), feature_names=names, data=values
@@ -228,7 +235,9 @@ class Sensitivity:
 
 def analyse(version: LoadedVersion) -> Sensitivity:
     """Computes the tables by the version's pricer, for an ordinary day after its state's date, without promotion."""
-    facts, demand, today = version.facts, version.demand, version.demand.state_date
+    facts = version.facts
+    demand = version.demand
+    today = version.demand.state_date
     pricer = version.pricer(version="sensitivity")
     day = today + dt.timedelta(days=STEP_DAYS[demand.period])
     while demand.period == "day" and day.weekday() >= 5:
@@ -241,7 +250,8 @@ def analyse(version: LoadedVersion) -> Sensitivity:
         some = slice(start, start + PASS)
         asked = [request for request in requests[some] for _ in ratios]
         units[some] = np.reshape(pricer.demand_at(asked, price[some].ravel().tolist(), today=today), (-1, len(ratios)))
-    low, high = facts.seen_low[:, None] * (1 - 1e-9), facts.seen_high[:, None] * (1 + 1e-9)
+    low = facts.seen_low[:, None] * (1 - 1e-9)
+    high = facts.seen_high[:, None] * (1 + 1e-9)
     row = np.searchsorted(demand.product_ids, facts.product_ids)
     parents, count = demand.sharing()
     summary = {
@@ -265,7 +275,8 @@ def analyse(version: LoadedVersion) -> Sensitivity:
 
 def price_levels(band: tuple[float, float]) -> Floats:
     """Returns the price levels, as fractions of list price: the band's ends, list price, and steps of 5 % between."""
-    low, high = min(band[0], 1.0), max(band[1], 1.0)
+    low = min(band[0], 1.0)
+    high = max(band[1], 1.0)
     steps = 1.0 + STEP * np.arange(np.ceil((low - 1.0) / STEP), np.floor((high - 1.0) / STEP) + 1)
     inside = steps[(steps > low + STEP / 4) & (steps < high - STEP / 4)]
     return np.unique(np.round(np.concatenate([[low, 1.0, high], inside]), 4))
@@ -290,8 +301,10 @@ def sensitivity_page(found: Sensitivity, *, title: str) -> str:
 
 def _drawn(curve: pd.DataFrame, row: dict[Hashable, Any]) -> dict[str, object]:
     """Points of a product's curve in pixels, whole and where prices were seen, and today's price."""
-    price, most = curve["price"].to_numpy(), max(float(curve["units"].max()), 1e-12)
-    x, y = WIDE * (price - price[0]) / max(price[-1] - price[0], 1e-12), HIGH * (1 - curve["units"].to_numpy() / most)
+    price = curve["price"].to_numpy()
+    most = max(float(curve["units"].max()), 1e-12)
+    x = WIDE * (price - price[0]) / max(price[-1] - price[0], 1e-12)
+    y = HIGH * (1 - curve["units"].to_numpy() / most)
     points = np.array([f"{right:.1f},{down:.1f}" for right, down in zip(x, y, strict=True)])
     today = row["price"]
     return {

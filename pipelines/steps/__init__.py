@@ -1,1 +1,1 @@
-"""What several jobs do on their way: read sales, carry a state, put a version in force."""
+"""Steps that several jobs take on their way: read sales, carry a state, put a version in force."""

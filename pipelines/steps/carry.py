@@ -26,7 +26,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class Carried:
-    """What a version knows as of a later day, and the versions of its partitions if it has any."""
+    """A version's knowledge as of a later day, and the versions of its partitions if it has any."""
 
     demand: DemandModel
     facts: ProductFacts
@@ -51,7 +51,8 @@ def carry(
     """
     demand = version.learner.refresh(panel, rebuild=rebuild)
     checked = parity(demand, panel)
-    kept, whole = version.learner.encoded.tail, checked.from_scratch
+    kept = version.learner.encoded.tail
+    whole = checked.from_scratch
     carried = carry_facts(facts, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
     last_price, former_price = carry_last_price(
         facts,
@@ -92,13 +93,17 @@ def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
     count = len(model.product_ids)
     rows = np.unique(np.linspace(0, count - 1, num=min(sample, count)).astype(np.int64))
     norms = model.norms.take(rows)
-    encoded, ids = model.encoded, model.product_ids[rows]
+    encoded = model.encoded
+    ids = model.product_ids[rows]
     whole = covers(panel, model)
     if whole:
         anew = encode_panel(model.weights, expand(panel, ids), norms=norms, tail=len(encoded.tail.dates)).state
     else:
         anew = advance(model.weights, encoded.tail.select(rows), norms=norms, state=encoded.checkpoint.take(rows))
-    pairs = ((encoded.state.hidden[rows], anew.hidden), (encoded.state.cell[rows], anew.cell))
-    levels = model.combination.factor[rows], model.factor_of(rows, anew)
-    worst = max(float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(other)))) for one, other in (*pairs, levels))
+    pairs = [
+        (encoded.state.hidden[rows], anew.hidden),
+        (encoded.state.cell[rows], anew.cell),
+        (model.combination.factor[rows], model.factor_of(rows, anew)),
+    ]
+    worst = max(float(np.max(np.abs(kept - new) / np.maximum(1.0, np.abs(new)))) for kept, new in pairs)
     return Parity(worst, whole)

@@ -3,15 +3,17 @@
 import datetime as dt
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import click
 import mlflow
 import numpy as np
 
-from pipelines.publish import publish_champion
 from pipelines.steps.production import ProductionAccess
+from pipelines.steps.publishing import publish_champion
 from pricing.config import Config, ConfigFile, served_config
+from pricing.data.findings import Finding
 from pricing.decision.pricer import Pricer
 from pricing.errors import EXIT_REFUSED, RegistryError, VersionError
 from pricing.paths import PARENT_VARIABLE
@@ -22,7 +24,8 @@ from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.price_moves import list_prices, measure_moves, sample_requests
 from pricing.registry.promotion import REJECTED, AuditEntry, move, record_refusal
 from pricing.registry.version import LoadedVersion
-from pricing.runtime.invocation import AlertFinding, notice
+from pricing.runtime.cli import flag
+from pricing.runtime.invocation import notice
 from pricing.runtime.mlflow_runs import name_run, set_run_description
 
 REPORT = "promotion.md"  # the artefact of the run
@@ -35,8 +38,20 @@ _CALLING = ("price_moves", REJECTED)  # gates whose refusal a person must look a
 
 
 def needs_person(tags: Mapping[str, str]) -> bool:
-    """Tells that a promotion, by its run's tags, was refused for what a person must look at."""
+    """Returns True where a promotion, by its run's tags, was refused for what a person must look at."""
     return bool(set(_CALLING) & set(tags.get(REFUSED_BY, "").split(",")))
+
+
+def forcible(function: Callable[..., int]) -> Callable[..., int]:
+    """Adds the options that overrule gates, for the record with a reason."""
+
+    def check(context: click.Context, _parameter: click.Parameter, reason: str | None) -> str | None:
+        if context.params["force"] and not reason:
+            raise click.UsageError("--force needs --reason: the record says why a gate was overruled")
+        return reason
+
+    forced = flag("--force", help="go on although a gate fails; needs --reason", is_eager=True)
+    return forced(click.option("--reason", callback=check, metavar="WORDS", help="why, for the record")(function))
 
 
 def fetched_champion(
@@ -74,42 +89,51 @@ def decide(
     Raises:
         RegistryError: Another change came first, or the registry does not answer.
     """
-    model, number = access.registry.model_name, wanted.to_version
-    moved, moves = _moves(versions, file, names=(str(number), wanted.from_version or "none"))
+    number = str(wanted.to_version)
+    moved, moves = _moves(versions, file, names=(number, wanted.from_version or "none"))
     verdicts = explained([*verdicts, moved], versions[0].circumstances())
-    missed = [verdict.name for verdict in failed(verdicts)]
-    because = f"fails {', '.join(missed)}" if missed else "passes every gate"
+    missed = failed(verdicts)
+    because = f"fails {_names(missed)}" if missed else "passes every gate"
     wanted = replace(
         wanted,
         why=wanted.why or because,
         forced=wanted.forced and bool(missed),
         gates=[verdict.as_json() for verdict in verdicts],
     )
-    text = report(model, wanted, verdicts, moves=moves)
+    text = report(access.registry.model_name, wanted, verdicts, moves=moves)
     mlflow.log_text(text, REPORT)
     print(text)
+
     if check:
         _conclude(wanted, "checked", note=text)
         print(f"only checked: version {number} {because}; nothing was changed", file=sys.stderr)
         return EXIT_REFUSED if missed else 0
     if missed and not wanted.forced:
-        record_refusal(access.registry, access.audit, wanted)
-        if os.environ.get(PARENT_VARIABLE):  # whoever starts a promotion by hand reads what it prints
-            calling = [verdict for verdict in failed(verdicts) if verdict.name in _CALLING]
-            notice(*(AlertFinding(verdict.name, "critical", verdict.sentence) for verdict in calling))
-        mlflow.set_tag(REFUSED_BY, ",".join(missed))
-        _conclude(wanted, "refused", note=text)
-        stays = f"the champion stays {wanted.from_version}" if wanted.from_version else "serving prices by rule"
-        print(f"refused: version {number} {because}; {stays}", file=sys.stderr)
-        print(
-            "each gate: docs/shop/held.md; in an emergency --force true --reason WORDS overrules them", file=sys.stderr
-        )
-        return EXIT_REFUSED
+        return _refuse(access, wanted, missed, note=text)
     return put_in_force(access, wanted, file.config, holds_only=versions[0].holds_only, note=text)
 
 
+def _refuse(access: ProductionAccess, wanted: AuditEntry, missed: Sequence[Verdict], *, note: str) -> int:
+    """Records, alerts and prints that gates refuse a change; returns the job's exit code."""
+    record_refusal(access.registry, access.audit, wanted)
+    if os.environ.get(PARENT_VARIABLE):  # whoever starts a promotion by hand reads what it prints
+        calling = [verdict for verdict in missed if verdict.name in _CALLING]
+        notice(*(Finding(verdict.name, "breach", sentence=verdict.sentence) for verdict in calling))
+    mlflow.set_tag(REFUSED_BY, ",".join(verdict.name for verdict in missed))
+    _conclude(wanted, "refused", note=note)
+
+    stays = f"the champion stays {wanted.from_version}" if wanted.from_version else "serving prices by rule"
+    print(f"refused: version {wanted.to_version} fails {_names(missed)}; {stays}", file=sys.stderr)
+    print("each gate: docs/shop/held.md; --force true --reason WORDS overrules them, in an emergency", file=sys.stderr)
+    return EXIT_REFUSED
+
+
+def _names(verdicts: Sequence[Verdict]) -> str:
+    return ", ".join(verdict.name for verdict in verdicts)
+
+
 def put_in_force(access: ProductionAccess, wanted: AuditEntry, config: Config, *, holds_only: bool, note: str) -> int:
-    """Makes a version the champion, records, says and publishes it; returns the job's exit code.
+    """Makes a version the champion, records, prints and publishes it; returns the job's exit code.
 
     Raises:
         RegistryError: Another change came first, or the registry does not answer.
@@ -136,7 +160,6 @@ def _moves(
     the version itself goes.
     """
     candidate, champion = versions
-    limits = file.config.registry.gates.price_moves
     facts = champion.facts if champion is not None else None
     last = max(version.demand.state_date for version in versions if version is not None)
 
@@ -147,7 +170,7 @@ def _moves(
     listed = list_prices(np.array([request.product_id for request in requests]), candidate.facts, facts)
     before = None if champion is None else served(champion, names[1])
     moves = measure_moves(requests, served(candidate, names[0]), before, listed=listed, today=last)
-    verdict = price_moves_gate(moves, limits)
+    verdict = price_moves_gate(moves, file.config.registry.gates.price_moves)
     mlflow.log_text(moves.table(_LOGGED), "price_moves.md")
     if verdict.figure is not None:
         mlflow.log_metric("price_moves/log_ratio", verdict.figure)
@@ -175,10 +198,15 @@ def report(model: str, wanted: AuditEntry, verdicts: Sequence[Verdict], *, moves
         "",
         "| gate | | figure | needed | what was measured |",
         "|---|---|---|---|---|",
+        *map(_row, verdicts),
     ]
-    for verdict in verdicts:
-        came = "said" if not verdict.needed else "pass" if verdict.passed else "**FAIL**"
-        words = verdict.words if verdict.passed or not verdict.advice else f"{verdict.words}; {verdict.advice}"
-        cells = (verdict.name, came, verdict.measured, verdict.needed or "–", escape_markdown(words))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, *(["", "## Prices that would move furthest", "", moves] if moves else []), ""])
+    if moves:
+        lines += ["", "## Prices that would move furthest", "", moves]
+    return "\n".join([*lines, ""])
+
+
+def _row(verdict: Verdict) -> str:
+    came = "said" if not verdict.needed else "pass" if verdict.passed else "**FAIL**"
+    words = verdict.words if verdict.passed or not verdict.advice else f"{verdict.words}; {verdict.advice}"
+    cells = (verdict.name, came, verdict.measured, verdict.needed or "–", escape_markdown(words))
+    return f"| {' | '.join(cells)} |"

@@ -1,6 +1,5 @@
 """Run other jobs as subprocesses with child MLflow runs that end with the parent, and lock jobs."""
 
-import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,13 +10,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pricing.errors import EXIT_INTERRUPTED, LockError, PricingError
+from pricing.errors import EXIT_INTERRUPTED, EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError
 from pricing.paths import given_database_url
 from pricing.registry.database import session_lock
 from pricing.runtime.alerts import UNTOLD
+from pricing.runtime.locks import file_lock
 from pricing.runtime.mlflow_runs import child_environment
 
 COMMAND = (sys.executable, "-m", "pricing.runtime.command")
+DECIDED = (0, EXIT_REFUSED, EXIT_NOT_PUBLISHED)  # exit codes of a job in which gates have decided
 _GRACE_SECONDS = 20
 
 
@@ -83,15 +84,7 @@ def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tupl
         LockError: Another process holds it.
         RegistryError: The database does not answer.
     """
-    path, url = home / "locks" / job, given_database_url()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LockError(
-                f"{job} is running already: it, or a job that it started, holds {path}; wait for it to end"
-            ) from error
-        shared = session_lock(url, f"{job} of {model}") if url and model else nullcontext(())
-        with shared as held:
-            yield (file.fileno(), *held)
+    url = given_database_url()
+    shared = session_lock(url, f"{job} of {model}") if url and model else nullcontext(())
+    with file_lock(home / "locks" / job, job=job) as descriptor, shared as held:
+        yield (descriptor, *held)

@@ -23,13 +23,37 @@ from pricing.quoting import quote_formulas
 
 BATCH = 1000
 SHOWN = 5  # most faults listed in an error
-COLUMNS = (
-    *("product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
-    *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "binds", "gave_way"),
-    *("strategy", "model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
-    *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock", "name", "step"),
-)
-_BEFORE_AND_NOW = ("current_price", "recommended_price")
+COLUMNS = [
+    "product_id",
+    "date",
+    "recommended_price",
+    "confidence",
+    "price_low",
+    "price_high",
+    "expected_units",
+    "expected_margin",
+    "expected_gain",
+    "gain_low",
+    "gain_high",
+    "source",
+    "reasons",
+    "binds",
+    "gave_way",
+    "strategy",
+    "model_version",
+    "decision_id",
+    "current_price",
+    "list_price",
+    "unit_cost",
+    "tax_rate",
+    "comp_price_used",
+    "comp_price_age",
+    "proposed_price",
+    "category",
+    "current_stock",
+    "name",
+    "step",
+]
 _REQUESTS = TypeAdapter(list[PriceRequest])
 
 
@@ -87,7 +111,7 @@ def read_requests(frame: pd.DataFrame, *, where: str) -> list[PriceRequest]:
 
 
 def decide(pricer: Pricer, requests: list[PriceRequest], *, today: dt.date, control: Control) -> list[DetailedDecision]:
-    """Prices requests in batches, as of `today`, under what persons have switched and tried.
+    """Prices requests in batches, as of `today`, under what people have switched and tried.
 
     Raises:
         RequestError: One cannot be answered; names it.
@@ -117,7 +141,8 @@ def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.Da
     for request, answer in answered:
         decision = answer.proposed or answer.decision
         waits = ("awaiting_approval",) if answer.proposed else ()
-        (low, high), gain = decision.price_range, decision.expected_gain
+        low, high = decision.price_range
+        gain = decision.expected_gain
         own = ("date", "category", "current_price", "list_price", "unit_cost", "tax_rate")
         rows.append(
             {
@@ -136,7 +161,7 @@ def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.Da
                 **{name: " ".join(getattr(decision, name)) for name in ("binds", "gave_way")},
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def price_lines(decisions: pd.DataFrame) -> list[str]:
@@ -148,7 +173,9 @@ def price_lines(decisions: pd.DataFrame) -> list[str]:
         if pd.notna(row["expected_gain"]):
             ends = f"{row['gain_low']:+.2f} to {row['gain_high']:+.2f}"
             why.insert(0, f"gain {row['expected_gain']:+.2f} ({ends}) until the next delivery")
-        before, now = ("–" if pd.isna(price) else f"{price:.2f}" for price in map(row.get, _BEFORE_AND_NOW))
+        before, now = (
+            "–" if pd.isna(price) else f"{price:.2f}" for price in (row["current_price"], row["recommended_price"])
+        )
         lines.append(f"{row['product_id']:<24}{before:>10}{now:>10}  {'; '.join(why)}")
     return lines
 

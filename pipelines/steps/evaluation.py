@@ -49,7 +49,8 @@ def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
     for (cutoff, number), part in scored.groupby(["cutoff", (scored["step"] - 1) // span], sort=True):
         if part["step"].nunique() < span:
             continue  # incomplete block at the end of the horizon
-        actual, forecast = part["actual"].to_numpy(), part["forecast"].to_numpy()
+        actual = part["actual"].to_numpy()
+        forecast = part["forecast"].to_numpy()
         product = pd.factorize(part["product_id"])[0]
         found.append(
             {
@@ -71,7 +72,8 @@ def ratio_error(above: Floats, below: Floats, *, group: NDArray[np.integer]) -> 
 
     NaN with fewer than two groups, whose numbers count from 0, or a denominator of 0.
     """
-    count, total = int(group.max(initial=-1)) + 1, float(below.sum())
+    count = int(group.max(initial=-1)) + 1
+    total = float(below.sum())
     if count < 2 or total <= 0:
         return float("nan")
     residual = np.bincount(group, above, count) - above.sum() / total * np.bincount(group, below, count)
@@ -104,22 +106,24 @@ def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
 
 def score_lines(figures: Mapping[str, Any]) -> list[str]:
     """Returns the walk-forward scores beside the baselines as text: a line per fold, one for all, and remarks."""
-    gain = figures["against_baseline"]
-    more = [
-        f"{label} {shown(gain[name], '+.3f')} (90 % interval {shown(gain[f'{name}_low'], '+.3f')} to "
-        f"{shown(gain[f'{name}_high'], '+.3f')})"
-        for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
-    ]
     return [
         f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")),
         *(_score_line(str(fold["cutoff"]), fold) for fold in figures["folds"]),
         _score_line("all folds", figures),
-        f"the model's error less the baseline's ({baseline_words(figures)}): {', '.join(more)}",
+        f"the model's error less the baseline's ({baseline_words(figures)}): {_gains(figures['against_baseline'])}",
         *figures.get("history", []),
         *_shelf_lines(figures),
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held {shown(figures['coverage_80'], '.1%')} of the "
         f"sales, the 95 % range {shown(figures['coverage_95'], '.1%')}",
     ]
+
+
+def _gains(gain: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{label} {shown(gain[name], '+.3f')} (90 % interval {shown(gain[f'{name}_low'], '+.3f')} to "
+        f"{shown(gain[f'{name}_high'], '+.3f')})"
+        for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
+    )
 
 
 def shown(value: float | None, form: str) -> str:
@@ -129,7 +133,8 @@ def shown(value: float | None, form: str) -> str:
 
 def saved(scores: Mapping[str, Any]) -> float | None:
     """Returns the model's skill, 1 − WAPE / baseline WAPE; None where either is unknown or the baseline's is 0."""
-    ours, base = scores["wape"], scores["wape_baseline"]
+    ours = scores["wape"]
+    base = scores["wape_baseline"]
     return 1.0 - ours / base if _is_number(ours) and _is_number(base) and base > 0 else None
 
 
@@ -137,12 +142,15 @@ def _shelf_lines(figures: Mapping[str, Any]) -> list[str]:
     """Describes how sold-out rows were scored; empty where none sold out."""
     if not figures.get("censored"):
         return []
-    left_out, always = figures["left_out"], figures.get("always_sold_out", 0)
+    left_out = figures["left_out"]
     share = figures["censored"] / (figures["rows"] + left_out)
-    said = f"{share:.1%} of the rows sold out: scored is what the shelf could give"
-    said += f"; {left_out:,} that opened empty are not" if left_out else ""
-    never = f"; {always:,} product(s) sold out every time, and nothing judges what is forecast of their demand"
-    return [said + (never if always else "")]
+    line = f"{share:.1%} of the rows sold out: scored is what the shelf could give"
+    if left_out:
+        line += f"; {left_out:,} that opened empty are not"
+    always = figures.get("always_sold_out", 0)
+    if always:
+        line += f"; {always:,} product(s) sold out every time, and nothing judges what is forecast of their demand"
+    return [line]
 
 
 def _score_line(label: str, scores: Mapping[str, Any]) -> str:
@@ -156,8 +164,10 @@ def _is_number(value: object) -> bool:
 
 def model_card(version: LoadedVersion, *, model: str) -> str:
     """Returns the model card of a version of the registered model `model`, in Markdown."""
-    figures, facts, demand = version.backtest, version.facts, version.demand
-    grade, around = demand.grade[: len(demand.product_ids)], version.circumstances()
+    figures = version.backtest
+    facts = version.facts
+    demand = version.demand
+    around = version.circumstances()
     return render(
         "model_card.md.jinja",
         meta=version.meta,
@@ -183,15 +193,21 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
         holds_only=version.holds_only,
         holds_only_meaning=HOLDS_ONLY_MEANING,
         causes=list(dict.fromkeys(chain(*(causes(gate, around) for gate in CAUSES)))),
-        grades=[
-            {"name": name, "count": int((grade == GRADES.index(name)).sum()), "share": share, "meaning": MEANINGS[name]}
-            for name, share in shares_by_grade(demand, facts).items()
-        ],
+        grades=_grades(version),
     )
 
 
+def _grades(version: LoadedVersion) -> list[dict[str, Any]]:
+    """Returns the grades of elasticities: of how many products, and of which share of the units sold."""
+    grade = version.demand.grade[: len(version.demand.product_ids)]
+    return [
+        {"name": name, "count": int((grade == GRADES.index(name)).sum()), "share": share, "meaning": MEANINGS[name]}
+        for name, share in shares_by_grade(version.demand, version.facts).items()
+    ]
+
+
 def _groups(figures: Mapping[str, Any], *, period: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """The scores of the walk-forward by step and by volume, each with its name."""
+    """Returns the scores of the walk-forward by step and by volume, each with its name."""
     steps = sorted(figures.get("by_step", {}).items(), key=lambda item: int(item[0].split("-")[0]))
     volume = figures.get("by_volume", {})
     return [
@@ -201,18 +217,24 @@ def _groups(figures: Mapping[str, Any], *, period: str) -> list[tuple[str, Mappi
 
 
 def _prices(version: LoadedVersion) -> list[dict[str, Any]]:
-    """The middle elasticity of each category."""
+    """Returns the middle elasticity of each category."""
     every = np.arange(len(version.demand.product_ids))
     known = shown_elasticities(version.demand, every, holds_only=version.holds_only)
-    ends = {"elasticity": known["elasticity"], "low": known["elasticity_low"], "high": known["elasticity_high"]}
-    table = pd.DataFrame({"name": version.facts.categories, **ends}).groupby("name", sort=True)
+    table = pd.DataFrame(
+        {
+            "name": version.facts.categories,
+            "elasticity": known["elasticity"],
+            "low": known["elasticity_low"],
+            "high": known["elasticity_high"],
+        }
+    ).groupby("name", sort=True)
     middle = table.median().assign(products=table.size())
     found: list[dict[str, Any]] = middle.reset_index().to_dict("records")  # type: ignore[assignment]
     return found
 
 
 def _competitor(demand: DemandTable) -> dict[str, Any]:
-    """The middle effect of a competitor's price; of how many products it is known, and of how many it is above 0."""
+    """Returns the middle effect of a competitor's price, how many products have one, and how many have one above 0."""
     effects = demand.competitor
     if effects is None or not np.isfinite(effects.mean).any():
         return {}
@@ -226,7 +248,7 @@ def _competitor(demand: DemandTable) -> dict[str, Any]:
 
 
 def _events(lifts: EventLifts | None) -> list[dict[str, Any]] | None:
-    """The lifts of events that are clear, largest first; None without events."""
+    """Returns the lifts of events that are clear, largest first; None without events."""
     if lifts is None or not (lifts.sd > 0).any():
         return None
     size = np.where(np.abs(lifts.value) > _CLEAR * lifts.sd, np.abs(lifts.value), 0.0) * (lifts.sd > 0)

@@ -23,7 +23,7 @@ from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.promotion import Action, Audit, AuditEntry, record_manual_change
 from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors
-from pricing.runtime.mlflow_runs import connect, runs_of, set_run_description
+from pricing.runtime.mlflow_runs import connect, runs_of
 
 _log = logging.getLogger(__name__)
 
@@ -121,14 +121,6 @@ def production(config: Config) -> Iterator[ProductionAccess]:
         yield ProductionAccess(registry, Audit(database_url()), actor(), Path(scratch))
 
 
-def nothing_to_do(why: str) -> int:
-    """Says, and leaves as the run's verdict, that a job changed nothing; returns its exit code."""
-    mlflow.set_tag("verdict", "nothing to do")
-    set_run_description(f"Nothing to do: {why}.")
-    print(f"nothing to do: {why}")
-    return 0
-
-
 def anchors_in_force(registry: Registry) -> Anchors | None:
     """Returns the anchors in production: the champion's, or else the previous one's; None before any promotion.
 
@@ -175,7 +167,7 @@ def production_decay(access: ProductionAccess, champion: RegisteredVersion, *, c
 
 @dataclass(frozen=True, eq=False)
 class InForce:
-    """What new sales are read with."""
+    """Anchors and past of the champion, with which new sales are read."""
 
     anchors: Anchors | None  # see `anchors_in_force`
     past: Panel | None  # the end of the history that the champion has read, to compare sales with; None without one

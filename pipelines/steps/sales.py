@@ -20,7 +20,6 @@ from pricing.data.quality import CHECKS, contract_findings
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import ConfigError, ContractError, SourceError, nearest
 from pricing.registry.version import LoadedVersion
-from pricing.runtime.alerts import as_findings
 from pricing.runtime.invocation import notice
 from simulation.market import simulated_sales
 
@@ -64,7 +63,7 @@ def read_checked(
     for finding in loaded.findings:
         _log.warning("%s: %s", finding.check, finding)
         if finding.level == "set_aside" and finding.last > since and not is_panel(sales):  # whose maker has told
-            notice(*as_findings([finding]))
+            notice(finding)
     return loaded
 
 
@@ -87,8 +86,9 @@ def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools
 
 def with_calendars(version: LoadedVersion, config: DataConfig, *, names: Sequence[str] = CHANGEABLE) -> LoadedVersion:
     """Returns the version with those of the named settings of `data` that a configuration sets."""
-    named = {key: value for key in names if (value := getattr(config, key))}
-    changed = version.config.model_copy(update={"data": version.config.data.model_copy(update=named)})
+    named = {name: getattr(config, name) for name in names}
+    given = {name: value for name, value in named.items() if value}
+    changed = version.config.model_copy(update={"data": version.config.data.model_copy(update=given)})
     return version if changed == version.config else replace(version, config=changed)
 
 

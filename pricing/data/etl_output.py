@@ -110,5 +110,5 @@ def part_of(where: str, number: int) -> str:
 
 
 def sample_of(where: str) -> str:
-    """The address of the sample."""
-    return f"{where.rstrip('/')}/{SAMPLE}"
+    """Returns the address of the sample of partitioned sales; that of the sales where they are not partitioned."""
+    return where if read_partitions(where) is None else f"{where.rstrip('/')}/{SAMPLE}"

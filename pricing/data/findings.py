@@ -1,4 +1,4 @@
-"""Findings of the checks of sales, and the JSON file that jobs leave of them."""
+"""Findings of checks, on sales, decisions or a job, and the JSON file that jobs leave of those on sales."""
 
 import json
 from collections.abc import Iterable
@@ -7,32 +7,51 @@ from pathlib import Path
 from typing import Literal
 
 from pricing.arrays import Bools
+from pricing.config_models import Severity
 from pricing.errors import PricingError, SourceError
 from pricing.fileio import replace_text
 
-Level = Literal["note", "set_aside", "stop"]
-LEVELS: tuple[Level, ...] = ("note", "set_aside", "stop")  # from the mildest on
+# Checks of sales set rows aside or stop the job; other checks ask for a look, or find a limit broken.
+Level = Literal["note", "warning", "set_aside", "breach", "stop"]
+SEVERITIES: dict[Level, Severity] = {  # of alerts, from the mildest level on
+    "note": "info",
+    "warning": "warning",
+    "set_aside": "warning",
+    "breach": "critical",
+    "stop": "critical",
+}
 ROWS = "rows"  # in the place of a column: the whole rows are set aside, and periods without a row are unknown
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is probably wrong with sales."""
+    """One thing that a check found."""
 
-    # Name of the check, in `pricing.data.quality.CHECKS`, `contract` for rows that break the contract, or
-    # `data.quality.leave_out`:
+    # Name of the check. Of sales it is in `pricing.data.quality.CHECKS`, `contract` for rows that break the contract,
+    # or `data.quality.leave_out`:
     check: str
-    level: Level  # what happens
+    level: Level
     products: int = 0  # products affected
-    rows: int = 0  # rows affected
+    rows: int = 0  # rows, lines or products affected; 0 where it is about none
     first: str = ""  # first day affected, YYYY-MM-DD; empty where it is about no day
     last: str = ""  # last day affected
     example: str = ""  # the first offender
     sentence: str = ""  # what was found, one sentence without full stop
     advice: str = ""  # what to do
+    about: str = ""  # the affected column; empty where it is not exactly one
+
+    @property
+    def kind(self) -> str:
+        """Check and column, without figures that change from day to day."""
+        return f"{self.check}-{self.about}" if self.about else self.check
+
+    @property
+    def severity(self) -> Severity:
+        """Severity of an alert that carries the finding."""
+        return SEVERITIES[self.level]
 
     def __str__(self) -> str:
-        """Say what was found, an example, and what to do."""
+        """Returns what was found, an example, and what to do."""
         return f"{self.sentence}{f', such as {self.example}' if self.example else ''}. {self.advice}".rstrip()
 
 
@@ -60,7 +79,7 @@ class QualityError(PricingError):
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The gravest first."""
-    return tuple(sorted(findings, key=lambda one: -LEVELS.index(one.level)))
+    return tuple(sorted(findings, key=lambda finding: -list(SEVERITIES).index(finding.level)))
 
 
 def tags(findings: Iterable[Finding]) -> dict[str, str]:

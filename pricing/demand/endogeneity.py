@@ -1,4 +1,4 @@
-"""Control function for price endogeneity (docs/demand.md, equation 7).
+"""Control function for price endogeneity (docs/develop/demand.md, equation 7).
 
 Whoever sets prices reacts to demand shocks that the model does not observe, so price residuals correlate with demand
 residuals and the regression is biased towards a weak elasticity. Routine price changes, which react, are small; large

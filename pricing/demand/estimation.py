@@ -1,6 +1,6 @@
 """Estimate elasticities in one round: residual on residual, what falsifies it, and what random draws correct.
 
-θ̂ = θ_old + δ (docs/demand.md, section 3): the regression gives δ, the change of the elasticities that the demand
+θ̂ = θ_old + δ (docs/develop/demand.md, section 3): regression gives δ, the change of the elasticities that the demand
 forecasts assumed. Falsification tests and random draws tell the bias B that all estimates may share.
 """
 

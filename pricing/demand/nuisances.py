@@ -1,6 +1,6 @@
 """Cross-fit the nuisance networks over blocks of time: one predicts price changes, one demand, both out of fold.
 
-These are m̂ and f̂ of docs/demand.md, equation (5). The networks of a sample of the shop may stand in for new ones.
+These are m̂ and f̂ of docs/develop/demand.md, equation (5). Networks of a sample of the shop may stand in for new ones.
 """
 
 from dataclasses import dataclass, replace

@@ -23,7 +23,7 @@ from pricing.errors import (
 )
 from pricing.fileio import redact_text
 from pricing.paths import tracking_uri
-from pricing.runtime.invocation import AlertFinding, Invocation
+from pricing.runtime.invocation import Invocation
 
 if TYPE_CHECKING:
     from pricing.data.findings import Finding
@@ -32,9 +32,11 @@ _log = logging.getLogger("pricing.alerts")
 
 RANKS: dict[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
 UNTOLD = "untold"  # tag of a run of which an alert was not delivered
-ATTEMPTS, SECONDS = 3, 10  # of posting JSON, and for one answer
+ATTEMPTS = 3  # of posting JSON
+SECONDS = 10  # for one answer
 FIRST_WAIT = 0.5  # seconds before the second attempt
-LINES, CHARACTERS = 6, 1000  # of the error in an alert, at most
+LINES = 6  # of the error in an alert, at most
+CHARACTERS = 1000  # the same
 _FAILED = "The job ended without its result. Prices go on from the last good version."
 _MEND = "Mend what the error names, and run the job again."
 _REPORT = "This is a fault of the program, not of the data: report it with the job's log, and run the job again."
@@ -54,12 +56,6 @@ _ENDS = {  # exit status: how the job ended, what the platform did, and what is 
 }
 
 
-def as_findings(found: Iterable["Finding"]) -> tuple[AlertFinding, ...]:
-    """Makes findings on sales fit for an alert."""
-    severities: dict[str, Severity] = {"note": "info", "set_aside": "warning", "stop": "critical"}
-    return tuple(AlertFinding(one.check, severities[one.level], one.sentence) for one in found)
-
-
 @dataclass(frozen=True)
 class Alert:
     """A message to the operators; a text is empty where there is nothing to tell."""
@@ -76,7 +72,7 @@ class Alert:
     run: str = ""  # ID of that job's MLflow run
     version: str = ""  # number of the model version that it is about
     exit_status: int | None = None  # of a job that failed
-    findings: tuple[AlertFinding, ...] = ()
+    findings: tuple["Finding", ...] = ()
 
     @property
     def subject(self) -> str:
@@ -90,9 +86,12 @@ class Alert:
         status = "" if self.exit_status is None else f" (exit status {self.exit_status})"
         more = {"Job": self.job and self.job + status, "Version": self.version, "Run": self.run, "More": self.link}
         lines = [
-            *(f"What: {self.what}", f"Since: {self.since}", f"How bad: {self.how_bad}"),
-            *(f"- {one.name} ({one.severity}): {one.text}" for one in self.findings),
-            *(f"What the platform did: {self.done}", f"What to do: {self.todo}"),
+            f"What: {self.what}",
+            f"Since: {self.since}",
+            f"How bad: {self.how_bad}",
+            *(f"- {finding.kind} ({finding.severity}): {finding.sentence}" for finding in self.findings),
+            f"What the platform did: {self.done}",
+            f"What to do: {self.todo}",
             *(f"{name}: {value}" for name, value in more.items() if value),
         ]
         return "\n".join(lines)
@@ -114,7 +113,9 @@ class Notifier:
 
     def _post(self, alert: Alert) -> None:
         """Posts one JSON object, the alert's fields and `text` for chat programs."""
-        document = {**asdict(alert), "since": str(alert.since), "text": f"{alert.subject}\n{alert.text}"}
+        found = [{"name": one.kind, "severity": one.severity, "text": one.sentence} for one in alert.findings]
+        text = f"{alert.subject}\n{alert.text}"
+        document = {**asdict(alert), "since": str(alert.since), "findings": found, "text": text}
         post(self._address, document, what=f"webhook: the alert {alert.key}")
 
     def _publish(self, alert: Alert) -> None:
@@ -184,21 +185,23 @@ def report_failure(invocation: Invocation, error: BaseException, *, status: int)
     """Sends an alert about a job that an error ended with an exit status; returns what went wrong in doing so.
 
     Nothing is sent of an error that is marked as `told`, of which an alert went out before, by this job or by one that
-    it started; but for what this job noticed. An error's `findings`, if any, are told by name.
+    it started; but for what this job noticed. The alert carries the error's `findings`, if any, too.
     """
     if getattr(error, "told", False) and not invocation.findings:
         return []
-    job, known = invocation.job or "a job", isinstance(error, PricingError)
-    lines = [line.rstrip() for line in redact_text(str(error)).splitlines() if line.strip()] or [type(error).__name__]
-    found = (*as_findings(getattr(error, "findings", ())), *invocation.findings)
+    job = invocation.job or "a job"
+    kind = type(error).__name__
+    known = isinstance(error, PricingError)
+    found = (*getattr(error, "findings", ()), *invocation.findings)
+    lines = [line.rstrip() for line in redact_text(str(error)).splitlines() if line.strip()] or [kind]
     words = hashlib.sha256(re.sub(r"\d+", "#", lines[0]).encode()).hexdigest()[:8]  # figures change from night to night
     alert = Alert(
-        key=f"failed-{job}-{'+'.join(sorted({one.name for one in found})) or f'{type(error).__name__}-{words}'}",
+        key=f"failed-{job}-{'+'.join(_kinds(found)) or f'{kind}-{words}'}",
         # The job that holds a lock does the work, and tells if it fails.
         severity="warning" if isinstance(error, LockError) else "critical",
         what=f"{job} failed: {lines[0]}"[:CHARACTERS],
         since=dt.datetime.now(dt.UTC).date(),
-        how_bad=("" if known else f"{type(error).__name__}: ") + "\n".join(lines[:LINES])[:CHARACTERS],
+        how_bad=("" if known else f"{kind}: ") + "\n".join(lines[:LINES])[:CHARACTERS],
         done=_FAILED,
         todo=_MEND if known else _REPORT,
         job=job,
@@ -213,12 +216,13 @@ def report_findings(invocation: Invocation, *, status: int = 0) -> list[str]:
 
     Findings that only inform, severity "info", send nothing by themselves.
     """
-    job, names = invocation.job or "a job", ", ".join(sorted({one.name for one in invocation.findings}))
+    job = invocation.job or "a job"
+    kinds = _kinds(invocation.findings)
     what, done, todo = _ENDS.get(status, _ENDS[0])
     alert = Alert(
-        key=f"findings-{job}-{names.replace(', ', '+')}",
-        severity=max((one.severity for one in invocation.findings), key=RANKS.__getitem__, default="info"),
-        what=f"{job} {what}: {names}",
+        key=f"findings-{job}-{'+'.join(kinds)}",
+        severity=max((finding.severity for finding in invocation.findings), key=RANKS.__getitem__, default="info"),
+        what=f"{job} {what}: {', '.join(kinds)}",
         since=dt.datetime.now(dt.UTC).date(),
         how_bad=f"{len(invocation.findings)} finding(s)",
         done=done,
@@ -228,6 +232,10 @@ def report_findings(invocation: Invocation, *, status: int = 0) -> list[str]:
         findings=tuple(invocation.findings),
     )
     return [] if alert.severity == "info" else _send(alert, invocation.config)
+
+
+def _kinds(findings: Iterable["Finding"]) -> list[str]:
+    return sorted({finding.kind for finding in findings})
 
 
 def _send(alert: Alert, path: str | None) -> list[str]:
@@ -242,11 +250,15 @@ def _send(alert: Alert, path: str | None) -> list[str]:
         return []
     runs = sys.modules.get("pricing.runtime.mlflow_runs")  # absent where the job never loaded MLflow
     run = None if runs is None else runs.last_run()
-    number = os.environ.get("MLFLOW_RUN_ID", "") if run is None else run.info.run_id
-    tags, experiment = ({}, "") if run is None else (run.data.tags, run.info.experiment_id)
-    link = run_page(number, experiment=experiment, pages=config.endpoints.mlflow_url)
-    version = tags.get("version") or tags.get("champion") or ""
+    if runs is None or run is None:
+        number = os.environ.get("MLFLOW_RUN_ID", "")
+        link = run_page(number, experiment="", pages=config.endpoints.mlflow_url)
+        return deliver(replace(alert, run=number, link=link), alert_notifiers(config))
+
+    number = run.info.run_id
+    link = run_page(number, experiment=run.info.experiment_id, pages=config.endpoints.mlflow_url)
+    version = run.data.tags.get("version") or run.data.tags.get("champion") or ""
     failures = deliver(replace(alert, run=number, version=version, link=link), alert_notifiers(config))
-    if failures and runs is not None and run is not None:
+    if failures:
         runs.set_tag(number, UNTOLD, "; ".join(failures))  # so that a job that started this one tells of it
     return failures

@@ -29,9 +29,10 @@ def read_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
     """Reads PRICING_API_KEYS_FILE, lines of `name key scope,scope`, or PRICING_API_KEYS, the same separated by `;`.
 
     Raises:
-        ConfigError: An entry cannot be used; says which and why, without showing the key.
+        ConfigError: An entry cannot be used; names it and why, without showing the key.
     """
-    where, text = "PRICING_API_KEYS", environment.get("PRICING_API_KEYS", "")
+    where = "PRICING_API_KEYS"
+    text = environment.get("PRICING_API_KEYS", "")
     path = environment.get("PRICING_API_KEYS_FILE")
     if path:
         where = path
@@ -50,7 +51,8 @@ def read_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
 def _parse(words: list[str], *, where: str) -> ApiKey:
     if len(words) != 3:
         raise ConfigError(f"{where}: expected `name key scope,scope`, found {len(words)} word(s)")
-    name, key, scopes = words[0], words[1], frozenset(words[2].split(","))
+    name, key, listed = words
+    scopes = frozenset(listed.split(","))
     if len(key) < SHORTEST:
         raise ConfigError(f"{where}: the key of {name!r} is shorter than {SHORTEST} characters")
     for unknown in scopes - set(SCOPES):
@@ -66,13 +68,13 @@ def find_key(keys: Sequence[ApiKey], sent: str) -> ApiKey | None:
 
 @lru_cache(maxsize=64)
 def is_local_name(host: str) -> bool:
-    """Tells whether a Host header, with or without a port, names this machine."""
+    """Returns True where a Host header, with or without a port, names this machine."""
     name, colon, port = host.rpartition(":")
     return is_loopback((name if colon and port.isdigit() else host).lower())
 
 
 def is_loopback(host: str) -> bool:
-    """Tells whether an address, with or without brackets, can be reached from this machine only."""
+    """Returns True where an address, with or without brackets, can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -60,7 +61,8 @@ class Job(click.Command):
         config = ctx.params.get("config")
         invocation = RUNNING.get()
         if invocation is not None:
-            invocation.job, invocation.config = str(self.name), config
+            invocation.job = str(self.name)
+            invocation.config = config
             invocation.unattended |= self.unattended
         if ctx.get_parameter_source("config") is ParameterSource.ENVIRONMENT:
             _log.info("configuration: %s, which %s names", config, CONFIG_VARIABLE)
@@ -79,14 +81,13 @@ class JobGroup(click.Group):
 
 def _given(words: Sequence[str]) -> list[str]:
     """Leaves out options whose value is empty; words after `--` stay as they are."""
+    end = words.index("--") if "--" in words else len(words)
     kept = list[str]()
-    position = 0
-    while position < len(words) and words[position] != "--":
-        word, following = words[position], words[position + 1 : position + 2]
-        empty = word.startswith("--") and (following == [""] or word.endswith("="))
-        kept += [] if empty or not word else [word]
-        position += 2 if empty and following == [""] else 1
-    return [*kept, *words[position:]]
+    for word, following in zip_longest(words[:end], words[1:end]):
+        valueless = word.startswith("--") and (following == "" or word.endswith("="))
+        if word and not valueless:
+            kept.append(word)
+    return [*kept, *words[end:]]
 
 
 def job(
@@ -151,30 +152,30 @@ def _sales(*, needed: bool) -> Callable[[Callable[..., int]], Callable[..., int]
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The commands that start jobs by hand."""
+    """Commands that start jobs by hand."""
 
     given: Mapping[str, str] = field(default_factory=dict)  # what this run was given of sales, config, quarantine
 
     def job(self, name: str, /, **options: str) -> str:
-        """The command that starts a job on the same sales and settings, quoted for a shell, without passwords."""
+        """Returns the command for a job on the same sales and settings, quoted for a shell, without passwords."""
         kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
         return typed(" ".join([name, *map(shlex.quote, map(redact_url, option_words(**kept | options)))]))
 
 
 def option_words(**options: object) -> list[str]:
-    """The command line of options that are not None."""
+    """Returns the command line of options that are not None."""
     return [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
 
 
 def typed(words: str) -> str:
-    """A command of `pricing` as it can be typed here: by its place where it is not on PATH, as in a checkout."""
+    """Returns a command of `pricing` to type here: by its place where it is not on PATH, as in a checkout."""
     beside = Path(sys.executable).with_name("pricing")
     by_name = shutil.which("pricing") or not beside.exists()
     return f"{'pricing' if by_name else os.path.relpath(beside)} {words}"
 
 
 def next_lines(name: str, *, config: str | None, page: str) -> str:
-    """Says in two lines which job comes next, on which configuration, and which page to look at before."""
+    """Returns two lines: which job comes next, on which configuration, and which page to look at before."""
     return f"next:    {CommandLine({'config': config} if config else {}).job(name)}\nlook at: {page}"
 
 
@@ -186,8 +187,8 @@ def run(
     A PricingError becomes one message on standard error and exit code 2, and, where `mlflow run` started the job,
     the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback. Errors
     and bugs of an unattended job, or of one that a job started, and what it noticed, go out as alerts where
-    `monitoring.alerts` names more than the log, but for what a person mistyped; what prevents that is said on standard
-    error and changes no exit code. A reader of the output that leaves, as `| head` does, ends the job with 1.
+    `monitoring.alerts` names more than the log, but for what a person mistyped; what prevents that is printed on
+    standard error and changes no exit code. A reader of the output that leaves, as `| head` does, ends the job with 1.
     `instead`: see `Job`.
     """
     configure_logging()
@@ -195,12 +196,9 @@ def run(
     started = PARENT_VARIABLE in os.environ  # by a job, which tells nobody what this one does
     invocation = Invocation(config=os.environ.get(CONFIG_VARIABLE), unattended=started)
     token = RUNNING.set(invocation)
-    shown = command.name if command.name == "pricing" else f"pricing {command.name}"
     try:
         with _sigterm_raises():
-            words = list(sys.argv[1:] if argv is None else argv)
-            with command.make_context(shown, words, obj=instead) as context:
-                code: int = command.invoke(context)
+            code = _invoke(command, argv, instead)
             sys.stdout.flush()
             if invocation.findings:
                 _alert(invocation, status=code)
@@ -231,6 +229,14 @@ def run(
         code = EXIT_TERMINATED
     finally:
         RUNNING.reset(token)
+    return code
+
+
+def _invoke(command: click.Command, argv: Sequence[str] | None, instead: Mapping[str, object] | None) -> int:
+    shown = command.name if command.name == "pricing" else f"pricing {command.name}"
+    words = list(sys.argv[1:] if argv is None else argv)
+    with command.make_context(shown, words, obj=instead) as context:
+        code: int = command.invoke(context)
     return code
 
 

@@ -12,19 +12,19 @@ from pricing.paths import CHECKOUT
 from pricing.runtime.cli import SETTINGS, JobGroup
 
 _OURS = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
-# Job → its command (MODULE, whose `main` it is, or MODULE:NAME), and what it does.
+# Job → the module whose `main` it is, and what it does.
 BUILD = {
     "etl": ("pipelines.etl", "Reads sales, checks every row, and saves the panel."),
     "partition": ("etl.partition", "Writes sales in partitions, for jobs on more series than fit into memory."),
     "train": ("pipelines.train", "Trains a model on sales and registers it as the challenger."),
     "tune": ("pipelines.tune", "Searches for better settings and proposes the best as challenger."),
     "promote": ("pipelines.promote", "Makes the challenger the champion if it passes every gate."),
-    "rollback": ("pipelines.promote:rollback", "Makes an earlier version the champion again."),
+    "rollback": ("pipelines.rollback", "Makes an earlier version the champion again."),
     "anchor": ("pipelines.anchor", "Moves regular prices, which the platform's own prices never move."),
-    "history": ("pipelines.promote:history", "Shows what was in production when."),
+    "history": ("pipelines.history", "Shows what was in production when."),
     "publish": ("pipelines.publish", "Publishes what aliases, experiments and switches name."),
     "refresh": ("pipelines.refresh", "Carries a version's states over new days, with the same weights."),
-    "retrain": ("pipelines.nightly:retrain", "Trains on the newest sales and lets the gates decide."),
+    "retrain": ("pipelines.retrain", "Trains on the newest sales and lets the gates decide."),
     "nightly": ("pipelines.nightly", "Monitors, refreshes or retrains, lets the gates decide, and prices."),
     "experiment": ("pipelines.experiment", "Plans, lists, stops and evaluates experiments."),
     "price": ("pipelines.price", "Prices a file of requests, or every product."),
@@ -32,9 +32,9 @@ BUILD = {
 }
 ANSWER = {
     "serve": ("serving.__main__", "Serves prices over HTTP."),
-    "freeze": ("pipelines.freeze:freeze", "Keeps prices as they are, of everything, a category or a product."),
-    "override": ("pipelines.freeze:override", "Gives a product a price for a while."),
-    "unfreeze": ("pipelines.freeze:unfreeze", "Ends a freeze or an override."),
+    "freeze": ("pipelines.freeze", "Keeps prices as they are, of everything, a category or a product."),
+    "override": ("pipelines.override", "Gives a product a price for a while."),
+    "unfreeze": ("pipelines.unfreeze", "Ends a freeze or an override."),
 }
 WATCH = {
     "monitor": ("monitoring.__main__", "Compares decisions with the sales that followed."),
@@ -54,12 +54,11 @@ STARTED = {"demo": "pipelines.demo", "rows": "etl.run"}
 
 class _Jobs(JobGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        where = JOBS[cmd_name][0] if cmd_name in JOBS else STARTED.get(cmd_name)
-        if where is None:
+        module = JOBS[cmd_name][0] if cmd_name in JOBS else STARTED.get(cmd_name)
+        if module is None:
             return None
-        module, _, name = where.partition(":")
         try:
-            command: click.Command = getattr(importlib.import_module(module), name or "main")
+            command: click.Command = importlib.import_module(module).main
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] in _OURS:
                 raise

@@ -1,4 +1,4 @@
-"""Say what is missing on this machine, and what to do about each thing."""
+"""List what is missing on this machine, and what to do about each thing."""
 
 import ctypes
 import importlib.util
@@ -29,9 +29,11 @@ def main(*, config: str | None) -> int:
     )
     for name, check, advice in checks:
         try:
-            word, found = "ok", check()
+            word = "ok"
+            found = check()
         except (PricingError, OSError, ImportError) as error:
-            word, found = "problem", f"{error} → {advice}"
+            word = "problem"
+            found = f"{error} → {advice}"
             faults.append(name)
         print(redact_text(f"{word:<7}  {name} {found}"))  # noqa: T201
     print("\nnothing that is needed is missing" if not faults else f"\nto mend: {', '.join(faults)}")  # noqa: T201

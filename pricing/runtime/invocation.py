@@ -5,16 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pricing.config_models import Severity
-
-
-@dataclass(frozen=True)
-class AlertFinding:
-    """One thing that a check found, as an alert carries it."""
-
-    name: str
-    severity: "Severity"
-    text: str
+    from pricing.data.findings import Finding
 
 
 @dataclass
@@ -24,13 +15,13 @@ class Invocation:
     job: str = ""
     config: str | None = None  # the configuration file that it was given
     unattended: bool = False  # a schedule or another job may have started it, so that nobody reads what it prints
-    findings: list[AlertFinding] = field(default_factory=list)  # that people should hear of, also where it ends well
+    findings: list["Finding"] = field(default_factory=list)  # that people should hear of, also where it ends well
 
 
 RUNNING: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
 
 
-def notice(*findings: AlertFinding) -> None:
+def notice(*findings: "Finding") -> None:
     """Notes what a job found; when it ends, well or not, alerts carry it (`pricing.runtime.alerts`)."""
     invocation = RUNNING.get()
     if invocation is not None:

@@ -111,12 +111,12 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
 
 def record_failure(run_id: str, reason: str) -> None:
     """Records in a run why it failed. A store that does not answer is only logged: the first error stays visible."""
-    told = redact_text(reason)[:_FAILURE_CHARACTERS]
+    shown = redact_text(reason)[:_FAILURE_CHARACTERS]
     try:
         mlflow.set_tracking_uri(tracking_uri())
         client = MlflowClient()
-        client.set_tag(run_id, "failure", told)
-        client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**Failed.** {told}")
+        client.set_tag(run_id, "failure", shown)
+        client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**Failed.** {shown}")
     except MlflowException as error:
         _log.warning("run %s: its failure could not be recorded: %s", run_id, first_line(error))
 
@@ -130,7 +130,7 @@ def set_tag(run_id: str, name: str, value: str) -> None:
 
 
 def last_run() -> Run | None:
-    """The run that was opened last in this process, with what it says by now; None where there is none to be read."""
+    """The run that was opened last in this process, as it stands now; None where there is none to be read."""
     try:
         return mlflow.last_active_run()
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -183,13 +183,15 @@ def describe(error: BaseException) -> str:
 
 
 def _open(job: str, *, reason: str | None) -> Run:
-    run_id, parent = os.environ.pop("MLFLOW_RUN_ID", None), os.environ.get(PARENT_VARIABLE)
-    tags = {"job": job, "host": socket.gethostname(), "code_version": code_version(CODE)}
-    tags |= {"reason": reason} if reason else {}
-    tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent and run_id is None else {}
-    tags |= {MLFLOW_RUN_NAME: job}
-    number = experiment_id() if run_id is None else None
-    return mlflow.start_run(run_id, number, run_name=job, tags=tags, log_system_metrics=job == "train")
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    parent = os.environ.get(PARENT_VARIABLE)
+    tags = {"job": job, "host": socket.gethostname(), "code_version": code_version(CODE), MLFLOW_RUN_NAME: job}
+    if reason:
+        tags["reason"] = reason
+    if parent and run_id is None:
+        tags[MLFLOW_PARENT_RUN_ID] = parent
+    experiment = experiment_id() if run_id is None else None
+    return mlflow.start_run(run_id, experiment, run_name=job, tags=tags, log_system_metrics=job == "train")
 
 
 def experiment_id() -> str:
@@ -197,7 +199,8 @@ def experiment_id() -> str:
 
     It is that of MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else that of EXPERIMENT.
     """
-    name, given = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if given and not name:
         return given
     name = name or EXPERIMENT
@@ -263,15 +266,9 @@ def log_data(panel: Panel, *, sales: str) -> str:
     digest = fingerprint(panel)
     source = CodeDatasetSource({"sales": where})
     mlflow.log_input(_SalesDataset(source, name=Path(where).name or where, digest=digest), context="training")
-    first, last = panel.dates[0], panel.dates[-1]
-    mlflow.set_tags(
-        {
-            "sales": where,
-            "data_fingerprint": digest,
-            "data": f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s, {first} to {last}",
-            **panel.lineage,
-        }
-    )
+    size = f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s"
+    data = f"{size}, {panel.dates[0]} to {panel.dates[-1]}"
+    mlflow.set_tags({"sales": where, "data_fingerprint": digest, "data": data, **panel.lineage})
     return digest
 
 

@@ -55,7 +55,7 @@ def _asked(
 
 @contextmanager
 def _client(scale: ScaleConfig) -> Iterator["Client"]:
-    """Yields a client of the configured scheduler, or of processes on this machine, and says its address.
+    """Yields a client of the configured scheduler, or of processes on this machine, and prints its address.
 
     Raises:
         ConfigError: It cannot be reached, or Dask is not installed.

@@ -31,8 +31,9 @@ from deploy.pipeline import ISSUER, STACKS
 from deploy.tasks import SETTINGS_FILE
 from deploy.watch import FOLDER, TABLE
 from monitoring import evaluate
-from monitoring.actions import EventBridgeLauncher, send_metrics
+from monitoring.alert import send_metrics
 from monitoring.evaluate import evaluate_decisions
+from monitoring.launch import EventBridgeLauncher
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import Config, load_config
 from serving.__main__ import GRACE_SECONDS
@@ -546,7 +547,7 @@ def sent_by_monitoring() -> Iterator[str]:
 
 
 ACCEPTED = {
-    "AwsSolutions-SMG4 .*": "passwords are renewed by hand: put the secret, restart the task (docs/operator/operating.md)",
+    "AwsSolutions-SMG4 .*": "passwords are renewed by hand: new secret, new task (docs/operator/operating.md)",
     "AwsSolutions-RDS(3|10) .*staging.*": "staging may lose its database: one zone, and destroy takes it along",
     "AwsSolutions-RDS11 .*": "another port than 5432 hides nothing from what its security group lets in",
     "AwsSolutions-ECS2 .*": "variables that are no secrets: addresses, folders, settings",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipelines import anchor, etl, promote, refresh, train
+from pipelines import anchor, etl, promote, refresh, rollback, train
 from pipelines.steps.production import in_force
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
@@ -186,7 +186,7 @@ def test_a_rollback_keeps_the_anchors_in_force(shop: Shop) -> None:
     anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
     in_force = shop.fetch("champion").anchors
 
-    assert promote.rollback([]) == 0
+    assert rollback.main([]) == 0
 
     champion = shop.fetch("champion")
     assert champion.weights_hash == shop.fetch(first).weights_hash

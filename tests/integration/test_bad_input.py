@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from monitoring import __main__ as monitor
-from pipelines import etl, price, promote, refresh, train, tune
+from pipelines import etl, price, promote, refresh, rollback, train, tune
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
 
@@ -61,7 +61,7 @@ def test_a_registry_that_does_not_answer_stops_every_job(
     ("job", "words", "said"),
     [
         (promote.main, "--version 99", "pricing has no version"),
-        (promote.rollback, "--version nobody", "nobody"),
+        (rollback.main, "--version nobody", "nobody"),
         (refresh.main, "--version 99 --sales sales.csv", "pricing has no version"),
         (price.main, "--version nobody", "nobody"),
         (train.main, "--sales none.csv", "none.csv"),

@@ -1,13 +1,16 @@
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from monitoring.actions import LocalLauncher, job_launcher, send_metrics
+from monitoring.alert import send_metrics
+from monitoring.launch import LocalLauncher, job_launcher
 from pricing.config import load_config
+from pricing.data.findings import Finding
 from pricing.errors import DeliveryError
 from pricing.runtime.alerts import Alert, Notifier, alert_notifiers
 from pricing.runtime.mlflow_runs import child_environment
@@ -89,13 +92,15 @@ def test_a_cloud_that_refuses_is_a_delivery_error(cloud):
 
 
 def test_a_webhook_gets_the_alert_as_json_and_one_that_stumbles_is_tried_again():
+    empty = Finding("column_empty", "breach", sentence="no values", about="comp_price")
     with price_api(status(503), status(500), {}) as hook:
-        Notifier("webhook", address=hook.url).send(ALERT)
+        Notifier("webhook", address=hook.url).send(replace(ALERT, findings=(empty,)))
 
     assert len(hook.bodies) == 3
     body = hook.bodies[-1]
     assert (body["what"], body["since"]) == (ALERT.what, "2024-06-01")
-    assert ALERT.text in body["text"]
+    assert body["findings"] == [{"name": "column_empty-comp_price", "severity": "critical", "text": "no values"}]
+    assert all(part in body["text"] for part in (ALERT.subject, ALERT.what, ALERT.todo, "no values"))
 
 
 @pytest.mark.parametrize(("answers", "tries"), [((404,), 1), ((500, 500, 500), 3)])

@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines import nightly
+from pipelines import nightly, retrain
 from pipelines.steps.commands import JobError
 from pricing.config import load_config
 from pricing.decision_log.read import open_log
@@ -182,23 +182,6 @@ def test_the_first_night_trains_looks_at_nothing_and_ends_as_its_training(home: 
     assert "there is no champion yet" in jobs.words("retrain")
 
 
-def test_a_second_night_within_the_cooldown_retrains_no_more(home: Path) -> None:
-    crown(home)
-    jobs = Jobs(found=GREW)
-    night(home, jobs)
-    client = MlflowClient()
-    experiment = client.get_experiment_by_name("Default").experiment_id  # `mlflow run` without --experiment-name
-    run = client.create_run(experiment, tags={"job": "retrain"})  # as the retraining would have left it
-    client.log_param(run.info.run_id, "registry.model_name", "pricing")
-    client.set_terminated(run.info.run_id, "FINISHED", end_time=int(dt.datetime.now(dt.UTC).timestamp() * 1000))
-    jobs.started.clear()
-
-    assert night(home, jobs) == 0
-
-    assert "retrain" not in jobs.names
-    assert "less than 7 days old" in nights()[-1][1]
-
-
 def test_what_monitoring_found_in_another_night_counts_for_nothing(home: Path) -> None:
     crown(home)
     night(home, Jobs(found=GREW))
@@ -302,7 +285,7 @@ def test_a_retraining_ends_as_its_promotion(
     settings = str(write_config(home / "tiny.yaml", auto_promote=auto))
     jobs = Jobs(codes={"promote": code}, refused_by=refused_by)
 
-    assert nightly.retrain(["--sales", "sales.csv", "--config", settings], start=jobs) == ends
+    assert retrain.main(["--sales", "sales.csv", "--config", settings], start=jobs) == ends
 
     assert nights("retrain")[0][1].startswith(verdict)
     assert all(settings in words for _, words in jobs.started)  # no copy, in which secrets would be hidden

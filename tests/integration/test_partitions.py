@@ -15,7 +15,8 @@ import yaml
 
 from etl.partition import partition
 from pipelines.steps import parts
-from pipelines.steps.parts import Pricing, Work, fit_part, partitioned_as, price_part, price_place, refresh_part
+from pipelines.steps.parts import Work, fit_part, partitioned_as, refresh_part
+from pipelines.steps.pricing import Pricing, price_part, price_place
 from pricing.config import load_config
 from pricing.config_models import ScaleConfig
 from pricing.data.etl_output import sample_of

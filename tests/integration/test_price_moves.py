@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipelines import promote, refresh
+from pipelines import promote, refresh, rollback
 from pricing.config import load_config
 from pricing.config_models import Channel
 from pricing.decision.request import PriceRequest
@@ -98,11 +98,11 @@ def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(shop: Sh
     second = shop.registry.find("challenger").number
     promote.main(["--force", "true", "--reason", "not looked at"])
 
-    assert promote.rollback(["--version", first]) == EXIT_REFUSED
+    assert rollback.main(["--version", first]) == EXIT_REFUSED
     assert (shop.entries()[-1].action, shop.entries()[-1].outcome) == ("rollback", "refused")
     assert shop.registry.aliases()["champion"] == second
 
-    assert promote.rollback(["--version", first, "--force", "true", "--reason", "prices in cents"]) == 0
+    assert rollback.main(["--version", first, "--force", "true", "--reason", "prices in cents"]) == 0
     assert shop.registry.aliases()["champion"] == first
     assert (shop.entries()[-1].forced, shop.missed) == (True, ["price_moves"])
     assert refresh.main(["--sales", wrong]) == 0, "finds what it registered before"
@@ -119,9 +119,9 @@ def test_neither_a_refresh_nor_a_second_rollback_nor_a_retraining_brings_back_wh
     promote.main([])
     second = shop.add(seed=2, days=150)
     promote.main([])
-    promote.rollback(["--reason", "complaints"])
+    rollback.main(["--reason", "complaints"])
 
-    assert promote.rollback([]) == 2
+    assert rollback.main([]) == 2
     assert refresh.main(["--version", second, "--sales", shop.sales(160)]) == 2
     again = shop.add(seed=2, days=150)  # as a retraining on the same sales would
     monkeypatch.setenv("PRICING_PARENT_RUN_ID", "retraining")

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipelines import promote, publish, refresh
+from pipelines import history, promote, publish, refresh, rollback
 from pipelines.steps.change import report
 from pricing.config import load_config
 from pricing.data.panel import Panel, save_panel
@@ -150,17 +150,17 @@ def test_without_a_previous_alias_a_rollback_takes_the_champion_before_and_witho
 ) -> None:
     first = shop.add(days=150)
     promote.main([])
-    assert promote.rollback([]) == 2
+    assert rollback.main([]) == 2
     assert "--version" in capsys.readouterr().err
     refresh.main(["--sales", shop.sales(160)])
     promote.main([])
     refreshed = shop.registry.aliases()["champion"]
     assert "previous" not in shop.registry.aliases()
 
-    assert promote.rollback([]) == 0
+    assert rollback.main([]) == 0
 
     assert (shop.registry.aliases()["champion"], refreshed != first) == (first, True)
-    assert promote.rollback([]) == 2, "the version that was left is no way back"
+    assert rollback.main([]) == 2, "the version that was left is no way back"
     assert shop.registry.aliases()["champion"] == first
 
 
@@ -176,7 +176,7 @@ def test_a_version_that_holds_only_is_promoted_and_it_and_its_refresh_say_so(
     shop.add(seed=2)
     assert promote.main([]) == 0
     assert not shop.fetch("champion").holds_only
-    assert promote.rollback([]) == 0
+    assert rollback.main([]) == 0
     assert "holds_only" in shop.entries()[-1].why
     champion = shop.fetch("champion")
     assert champion.holds_only
@@ -219,11 +219,11 @@ def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go
     assert killed.returncode == -signal.SIGKILL
     assert shop.registry.aliases() == {"champion": second, "previous": second, "challenger": third}
     assert [entry.to_version for entry in shop.entries()] == [first, second], "the champion serves on, and no other"
-    assert promote.rollback(["--reason", "complaints"]) == 0
+    assert rollback.main(["--reason", "complaints"]) == 0
     assert (shop.entries()[-1].action, shop.entries()[-1].why) == ("rollback", "complaints")
     assert shop.registry.aliases() == {"champion": first, "previous": second, "challenger": third}
     capsys.readouterr()
-    assert promote.history([]) == 0
+    assert history.main([]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
     assert [row[1] for row in rows] == [first, second, first]
     assert [row[3] for row in rows] == [*(row[2] for row in rows[1:]), "now"]
@@ -360,7 +360,7 @@ def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force_or_rolled
     assert shop.missed == ["products", "anchors", "against_champion"]
     (broken,) = {*shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")} - {files}
     shutil.rmtree(broken)
-    assert promote.rollback(["--version", first, "--reason", "its files are gone"]) == 0
+    assert rollback.main(["--version", first, "--reason", "its files are gone"]) == 0
 
 
 def test_deleting_a_version_deletes_its_files_but_those_that_a_copy_of_it_shares(shop: Shop) -> None:
@@ -438,7 +438,7 @@ def test_a_promotion_that_cannot_be_published_exits_4_until_publish_mends_it(
     first = shop.add()
 
     code = promote.main(FORCE)
-    promote.history([])
+    history.main([])
     said = capsys.readouterr()
     where.unlink()
     mended = publish.main([])
@@ -449,7 +449,7 @@ def test_a_promotion_that_cannot_be_published_exits_4_until_publish_mends_it(
     before = pointer(where)
     assert before.champion.number == first
     shop.add(seed=2)
-    assert promote.main(FORCE) == promote.rollback(FORCE) == 0
+    assert promote.main(FORCE) == rollback.main(FORCE) == 0
     after = pointer(where)
     assert after.champion == before.champion
     assert after.sequence > before.sequence

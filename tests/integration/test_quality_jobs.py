@@ -108,7 +108,7 @@ def test_a_row_set_aside_is_told_until_the_champion_has_read_the_days_after_it(
     shop: Shop, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = list[str]()
-    monkeypatch.setattr(reading, "notice", lambda *found: told.extend(one.name for one in found))
+    monkeypatch.setattr(reading, "notice", lambda *found: told.extend(one.check for one in found))
     of_one = rows["product_id"] == str(shop.whole.product_ids[3])
     old = rows.assign(price=rows["price"].where(~(of_one & (rows["date"] == str(shop.whole.dates[READ - 10]))), 9999.0))
 

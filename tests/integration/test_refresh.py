@@ -9,7 +9,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipelines import promote, refresh
+from pipelines import promote, refresh, rollback
 from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import SERIES, Panel
@@ -149,7 +149,7 @@ def test_a_challenger_that_was_decided_on_waits_no_more(shop: Shop, decision: st
     else:
         shop.add(seed=3, days=150)
         assert promote.main([]) == 0
-        assert promote.rollback(["--reason", "complaints"]) == 0
+        assert rollback.main(["--reason", "complaints"]) == 0
 
     assert refresh.main(["--sales", shop.sales(160)]) == 0
 

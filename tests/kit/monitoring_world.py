@@ -18,6 +18,7 @@ from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry
 
 FIRST = np.datetime64("2024-01-01")
+PROMISED = {"wape_mean": 0.4, "wape_naive": 0.6, "bias": 0.0}  # by a backtest
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 

@@ -39,7 +39,7 @@ def changed(panel: Panel, name: str, value: float, *, row: int, day: int = 55) -
 
 
 def counts(found):
-    return {finding.code: finding.count for finding in found.findings}
+    return {finding.check: finding.rows for finding in found.findings}
 
 
 def test_every_decision_meets_the_sales_of_its_day_and_of_the_weeks_before():
@@ -266,5 +266,5 @@ def test_an_empty_log_is_a_fault_only_where_decisions_were_seen_before(tmp_path,
 
     found = join(str(tmp_path), PANEL, now=NOW, known=known)
 
-    assert (code, level) in {(finding.code, finding.level) for finding in found.findings}
+    assert (code, level) in {(finding.check, finding.level) for finding in found.findings}
     assert found.frame.empty

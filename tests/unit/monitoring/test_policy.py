@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.policy import BREACHES, DAILY_BUDGET, Finding, JobHistory, Situation, decide
+from monitoring.policy import BREACHES, DAILY_BUDGET, JobHistory, Situation, decide
 from pricing.config import load_config
+from pricing.data.findings import Finding
 
 RULES = load_config().monitoring
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -24,7 +25,7 @@ CALM = Situation(
 def faults(*kinds):
     """Faults of data by their code, and by the column that they are about."""
     parts = [kind.partition("-") for kind in kinds]
-    return tuple(Finding(code, "breach", f"{code} it is", about=column) for code, _, column in parts)
+    return tuple(Finding(code, "breach", sentence=f"{code} it is", about=column) for code, _, column in parts)
 
 
 def ago(**span):

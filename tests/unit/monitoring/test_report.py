@@ -5,7 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.report import effect, line, newest_week
+from monitoring.policy import PolicyOutcome
+from monitoring.report import effect, line, newest_week, page
+from monitoring.todo import Task
+from pricing.data.findings import Finding
 from pricing.decision.experiments import Arm, Experiment
 from tests.kit.monitoring_world import World, build
 
@@ -84,3 +87,23 @@ def test_without_a_comparison_nothing_is_claimed(held, priced):
     found = effect(PANEL, joined(priced), holdout, window=28, rng=np.random.default_rng(0))
 
     assert np.isnan(found.margin.value)
+
+
+def test_a_hostile_name_and_what_it_is_said_of_stand_on_the_page_as_text(seen, world):
+    evil = "</td><script>alert(1)</script>"
+    panel, _ = world
+    hostile = replace(panel, categories=np.where(panel.categories == "cat-1", evil, panel.categories))
+    frame = seen.joined.frame
+    found = replace(
+        seen,
+        findings=[Finding("log_damaged", "warning", sentence=evil)],
+        by_category=[replace(seen.newest, name=f"category {evil}")],
+    )
+    week = newest_week(hostile, frame, holdout=None, rng=np.random.default_rng(0))
+
+    shown = page(
+        found, week, outcome=PolicyOutcome("none", evil, "nothing"), done=evil, tasks=[Task(evil, evil, (evil,))]
+    )
+
+    assert "<script" not in shown
+    assert shown.count("&lt;script&gt;alert(1)") == 7

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.actions import ActionResult, tasks
 from monitoring.evaluate import count_undecided, drift_window, evaluate_decisions
+from monitoring.launch import ActionResult
 from monitoring.policy import JobHistory, decide
 from monitoring.report import newest_week, page
+from monitoring.todo import tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config
 from pricing.data.panel import Panel
@@ -79,7 +80,7 @@ def test_a_small_shop_is_judged_on_longer_windows(products, period, days, decide
     assert outcome_of(calm).action == "none"
     assert fallen.verdicts[-1].breaches
     assert outcome_of(fallen).action == "retrain"
-    assert ("window_longer" in {finding.code for finding in calm.findings}) is (days > 7)
+    assert ("window_longer" in {finding.check for finding in calm.findings}) is (days > 7)
 
 
 @pytest.mark.parametrize(

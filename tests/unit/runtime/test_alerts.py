@@ -27,10 +27,10 @@ from pricing.runtime.alerts import (
     run_page,
 )
 from pricing.runtime.cli import Job, job
-from pricing.runtime.invocation import AlertFinding, Invocation, notice
+from pricing.runtime.invocation import Invocation, notice
 
 ALERT = Alert("decay", "warning", "error grew", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
-DOUBT = AlertFinding("price_unit", "warning", "price of 3 products is 100 times their own past since 2024-05-30")
+DOUBT = Finding("price_unit", "warning", sentence="price of 3 products is 100 times their own past since 2024-05-30")
 
 
 class Mailbox(Notifier):
@@ -62,7 +62,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
     return mailbox
 
 
-def a_job(error: Exception | None = None, *found: AlertFinding, unattended: bool = True) -> Job:
+def a_job(error: Exception | None = None, *found: Finding, unattended: bool = True) -> Job:
     """A job that notices something and ends well, or with an error."""
 
     @job("etl", unattended=unattended)
@@ -75,7 +75,7 @@ def a_job(error: Exception | None = None, *found: AlertFinding, unattended: bool
     return reads
 
 
-def invocation(name: str = "etl", *found: AlertFinding) -> Invocation:
+def invocation(name: str = "etl", *found: Finding) -> Invocation:
     return Invocation(name, os.environ["PRICING_CONFIG"], findings=list(found))
 
 
@@ -107,8 +107,8 @@ def test_a_job_that_fails_says_which_it_was_why_with_which_status_and_what_was_f
     (told,) = box.alerts
     assert (told.job, told.exit_status, told.severity) == ("etl", 2, "critical")
     assert len(told.how_bad.splitlines()) == 6
-    assert [(one.name, one.severity) for one in told.findings] == [("late", "critical"), ("price_unit", "warning")]
-    assert all(words in told.text for words in ("90 days of history", "the feed is late", DOUBT.text))
+    assert [(one.kind, one.severity) for one in told.findings] == [("late", "critical"), ("price_unit", "warning")]
+    assert all(words in told.text for words in ("90 days of history", "the feed is late", DOUBT.sentence))
 
 
 @pytest.mark.parametrize("error", [PricingError, RuntimeError])
@@ -138,7 +138,7 @@ def test_each_failure_has_a_key_without_its_figures_and_a_bug_is_named_as_one(bo
     ],
 )
 def test_what_an_alert_has_said_is_not_said_again(
-    error: JobError, found: tuple[AlertFinding, ...], sent: int, box: Mailbox
+    error: JobError, found: tuple[Finding, ...], sent: int, box: Mailbox
 ) -> None:
     report_failure(invocation("nightly", *found), error, status=2)
 
@@ -171,14 +171,14 @@ def test_a_job_that_was_stopped_or_whose_alert_was_not_delivered_has_told_nobody
 
 
 def test_a_job_that_ends_well_or_is_refused_tells_what_it_noticed_but_not_mere_information(box: Mailbox) -> None:
-    moved = AlertFinding("price_moves", "critical", "median 4.6")
-    report_findings(invocation("etl", AlertFinding("gaps", "info", "x")))
+    moved = Finding("price_moves", "breach", sentence="median 4.6")
+    report_findings(invocation("etl", Finding("gaps", "note", sentence="x")))
     report_findings(invocation("etl", DOUBT))
     report_findings(invocation("promote", moved), status=EXIT_REFUSED)
 
     well, refused = box.alerts
     assert (well.severity, well.key, well.exit_status) == ("warning", "findings-etl-price_unit", None)
-    assert DOUBT.text in well.text
+    assert DOUBT.sentence in well.text
     assert (refused.key, refused.exit_status) == ("findings-promote-price_moves", 3)
 
 

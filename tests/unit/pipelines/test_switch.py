@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import freeze
-from pipelines.promote import told_of_prices
+from pipelines import freeze, override, unfreeze
+from pipelines.history import of_prices
 from pricing.config import load_config
 from pricing.decision.switches import Control, parse_control
 from pricing.errors import EXIT_NOT_PUBLISHED
@@ -18,6 +18,7 @@ from pricing.registry.version import load
 from tests.kit.versions import loaded_version, shared_version
 
 NOW = dt.datetime(2023, 8, 1, 12, tzinfo=dt.UTC)
+JOBS = {"freeze": freeze.main, "override": override.main, "unfreeze": unfreeze.main}
 
 
 @pytest.fixture
@@ -30,8 +31,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def run(action: str, *words: str) -> int:
-    code: int = getattr(freeze, action)(words, now=lambda: NOW)
-    return code
+    return JOBS[action](words, now=lambda: NOW)
 
 
 def record(url: str) -> ControlRecord:
@@ -61,7 +61,7 @@ def test_what_is_frozen_given_and_ended_is_on_record_and_published(
         ("override", "tea", 0.07, True), ("freeze", "drinks", None, False),
     ]  # fmt: skip
     assert capsys.readouterr().out.count("ada@ops") == 2
-    told = told_of_prices(load_config(), everything=True)
+    told = list(of_prices(load_config(), everything=True))
     assert [line.split()[1] for line in told[1:]] == 4 * ["ada@ops:"]
 
 
