@@ -287,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
     configure_logging()
     given = _options(argv)
-    options = {one: value for one in ("products", "days") if (value := getattr(given, one)) is not None}
+    options = {name: value for name, value in (("products", given.products), ("days", given.days)) if value is not None}
     options["future"] = given.ahead
     pools = DEVELOPMENT_SEEDS if given.development else HELD_OUT_SEEDS
     places = range(given.skip, given.skip + given.seeds)

@@ -134,6 +134,7 @@ def judge(frame: pd.DataFrame) -> dict[str, Any]:
     """
     scored = frame[~frame["censored"].astype(bool)].reset_index(drop=True)
     error = errors(scored)
+    volumes = {volume: (scored["volume_class"] == volume).to_numpy() for volume in CLASSES}
     return {
         "rows": len(scored),
         "cutoffs": int(scored["cutoff"].nunique()),
@@ -149,8 +150,8 @@ def judge(frame: pd.DataFrame) -> dict[str, Any]:
                 for name in (OURS, LIGHTGBM)
             }
             | {"units": float(scored["actual"][rows].mean())}
-            for volume in CLASSES
-            if (rows := (scored["volume_class"] == volume).to_numpy()).any()
+            for volume, rows in volumes.items()
+            if rows.any()
         },
     }
 

@@ -23,8 +23,17 @@ LONGEST_AGE = 3660.0
 
 STEP_DAYS = {"day": 1, "week": 7}
 SERIES = (
-    *("present", "units_sold", "price", "list_price", "unit_cost", "stock"),
-    *("comp_price", "comp_price_age", "tax_rate", "is_promo", "is_holiday"),
+    "present",
+    "units_sold",
+    "price",
+    "list_price",
+    "unit_cost",
+    "stock",
+    "comp_price",
+    "comp_price_age",
+    "tax_rate",
+    "is_promo",
+    "is_holiday",
 )
 STATICS = ("product_ids", "categories", "cost_assumed")
 FORMAT = 4  # of saved panels: no other is read

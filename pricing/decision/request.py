@@ -2,6 +2,7 @@
 
 import datetime as dt
 import operator
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -30,11 +31,14 @@ def _is_a_fraction(value: float) -> float:
 TaxRate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_is_a_fraction)]
 
 
+_ISO_DATE = re.compile(r".{4}-.{2}-.{2}")
+
+
 def _written_out(value: object) -> object:
     """Refuses numbers, which would be read as seconds since 1970; parses ISO dates, as strict JSON validation does."""
     if isinstance(value, int | float) or (isinstance(value, str) and "-" not in value[1:]):
         raise ValueError("should be a date such as 2026-03-06")
-    if isinstance(value, str) and len(value) == 10 and value[4] == value[7] == "-":
+    if isinstance(value, str) and _ISO_DATE.fullmatch(value):
         return dt.date.fromisoformat(value)
     return value
 

@@ -205,7 +205,8 @@ def _damaged(con: duckdb.DuckDBPyConnection, url: str) -> int:
 
 def _keys(store: ObjectStore, prefix: str) -> list[tuple[str, str]]:
     """Day and key of each object of a log, in order."""
-    return [(day[1], key) for key in store.keys(prefix) if (day := _DAY.fullmatch(key))]
+    days = ((_DAY.fullmatch(key), key) for key in store.keys(prefix))
+    return [(day[1], key) for day, key in days if day]
 
 
 def _read_lines(con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str]) -> None:

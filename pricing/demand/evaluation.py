@@ -231,6 +231,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     scored = sales_rows(frame)
     baseline = baseline_of(scored)
     of = partial(scores, baseline=baseline)
+    volumes = set(scored["volume_class"])
     return {
         **of(scored),
         "baseline": baseline,
@@ -242,7 +243,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
             {"cutoff": str(pd.Timestamp(str(cutoff)).date()), **of(part)}
             for cutoff, part in scored.groupby("cutoff", sort=True)
         ],
-        "by_volume": {name: of(part) for name in CLASSES if len(part := scored[scored["volume_class"] == name])},
+        "by_volume": {name: of(scored[scored["volume_class"] == name]) for name in CLASSES if name in volumes},
         "by_step": {
             f"{7 * int(week) + 1}-{7 * int(week) + 7}": of(part)
             for week, part in scored.groupby((scored["step"] - 1) // 7)

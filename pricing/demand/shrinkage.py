@@ -80,7 +80,9 @@ def shrink(
     spreads, chances = _spreads()
     factors = _BIASES * bias if bias > 0 else np.zeros(1)
     odds = np.exp(-0.5 * _BIASES**2) if bias > 0 else np.ones(1)
-    parts: list[tuple[float, list[Floats]]] = []  # log weight; means and variances of products and categories
+    log_weights: list[float] = []  # of the parts of a mixture, and their means and variances
+    of_products: list[tuple[Floats, Floats]] = []
+    of_categories: list[tuple[Floats, Floats]] = []
     for between, chance in zip(spreads * BETWEEN, chances, strict=True):
         near = _normal(between)
         told = like @ near  # (product, category's θ)
@@ -100,13 +102,13 @@ def shrink(
                 rest = np.log(np.maximum(centre, _TINY))[category] - log_told
                 product = _scaled((_normalised(rest) @ near) * like)
                 new = np.concatenate([centre @ near, (_normalised(joint[None]) @ far) @ near])
-                moments = [*_moments(product), *_moments(_scaled(new))]
-                moments[0], moments[2] = moments[0] - factor, moments[2] - factor
-                parts.append((weight + float(np.log(chance * likely * odd)), moments))
-    weights = np.exp(np.array([weight for weight, _ in parts]) - max(weight for weight, _ in parts))
+                log_weights.append(weight + float(np.log(chance * likely * odd)))
+                of_products.append(_moments(product, factor))
+                of_categories.append(_moments(_scaled(new), factor))
+    weights = np.exp(np.array(log_weights) - max(log_weights))
     weights /= weights.sum()
-    mean, sd = _mixed(weights, [(moments[0], moments[1]) for _, moments in parts])
-    category_mean, category_sd = _mixed(weights, [(moments[2], moments[3]) for _, moments in parts])
+    mean, sd = _mixed(weights, of_products)
+    category_mean, category_sd = _mixed(weights, of_categories)
     return PosteriorElasticities(mean, sd, category_mean, category_sd)
 
 
@@ -138,9 +140,10 @@ def _scaled(values: Floats) -> Floats:
     return np.asarray(values / np.maximum(values.sum(axis=1, keepdims=True), _TINY))
 
 
-def _moments(chances: Floats) -> tuple[Floats, Floats]:
+def _moments(chances: Floats, factor: float) -> tuple[Floats, Floats]:
+    """Mean, less the log of a shared factor, and variance of a distribution over the grid."""
     mean = chances @ GRID
-    return mean, np.maximum(chances @ GRID**2 - mean**2, 0.0)
+    return mean - factor, np.maximum(chances @ GRID**2 - mean**2, 0.0)
 
 
 def _mixed(weights: Floats, parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
