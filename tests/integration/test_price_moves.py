@@ -76,7 +76,7 @@ def test_a_night_in_another_unit_is_not_promoted_but_told_and_where_it_is_forced
     assert shop.registry.aliases()["champion"] == first
     assert (shop.entries()[-1].outcome, shop.missed) == ("refused", ["price_moves"])
     assert [(one.job, one.severity, one.exit_status) for one in told] == [("promote", "critical", 3)]
-    assert [one.name for one in told[0].findings] == ["price_moves"]
+    assert [each.check for each in told[0].findings] == ["price_moves"]
     run = mlflow.get_run(str(shop.entries()[-1].run_id))
     assert run.data.tags["refused_by"] == "price_moves"
     assert run.data.metrics["price_moves/log_ratio"] > 3
@@ -126,5 +126,5 @@ def test_neither_a_refresh_nor_a_second_rollback_nor_a_retraining_brings_back_wh
     again = shop.add(seed=2, days=150)  # as a retraining on the same sales would
     monkeypatch.setenv("PRICING_PARENT_RUN_ID", "retraining")
     assert promote.main(["--version", again]) == EXIT_REFUSED
-    assert "not_rejected" in [one.name for one in told[-1].findings]
+    assert "not_rejected" in [each.check for each in told[-1].findings]
     assert shop.registry.aliases()["champion"] == first
