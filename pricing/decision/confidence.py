@@ -34,6 +34,7 @@ class Compared:
         self.log_prices = np.log(prices)
         self.sales = Sales(grid, context.supply)
         self.weight = grid.weight
+        self._forgone = grid.diverted * (context.others_price - context.others_cost)  # (request,) profit of a unit
         self._context = context
         self._rows = np.arange(len(context))
         self._logs = np.log(np.maximum(self.sales.until, NOTHING))  # (request, node, place)
@@ -62,9 +63,12 @@ class Compared:
         return _mean(chance_at_least(gains[:, self.likely], weight=self.weight).swapaxes(0, 1))
 
     def profit_gain(self, place: Ints) -> Floats:
-        """(3, request) expected profit until the next delivery over that of the price that stays, and its interval."""
-        profit_of_unit = unit_profit(self.prices, self._context.unit_cost, tax_rate=self._context.tax_rate)
-        profit = self.sales.until * profit_of_unit.T[:, None, :]
+        """(3, request) expected profit until the next delivery over that of the price that stays, and its interval.
+
+        It counts what the category's other products win or lose.
+        """
+        own = unit_profit(self.prices, self._context.unit_cost, tax_rate=self._context.tax_rate)
+        profit = self.sales.until * (own - self._forgone).T[:, None, :]
         more = profit[self._rows, :, place] - profit[:, :, STAY]  # (request, node)
         more *= (self._context.stock > 0)[:, None]
         mean = (more * self.weight).sum(axis=1)

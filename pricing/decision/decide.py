@@ -55,21 +55,25 @@ class Policy:
         """(request,) whether its strategy is of a kind: margin, clearance or match."""
         return self._is[kind].take(context.strategy)
 
-    def log_worth(self, context: PricingContext) -> LogWorth:
+    def log_worth(self, context: PricingContext, diverted: Floats | float) -> LogWorth:
         """Prepares the log of what a unit sold is worth: of prices (request, price), (doubt, request, price).
 
-        That of a loss is below the log of every profit. Of DOUBTS only the first counts where no cost is assumed.
+        The share `diverted` (request,) of the units not sold is bought of the category's other products at their
+        regular prices; what that earns, a unit sold forgoes. The worth of a loss is below the log of every profit. Of
+        DOUBTS only the first counts where no cost is assumed.
         """
         doubts = DOUBTS if context.cost_sd.any() else DOUBTS[:1]
         cost = (context.unit_cost - doubts * context.cost_sd)[:, :, None]
-        kept = self._kept.take(context.strategy)[:, None] * cost
+        kept_share = self._kept.take(context.strategy)
+        kept = kept_share[:, None] * cost
+        forgone = (diverted * (context.others_price - kept_share * context.others_cost))[:, None]
         tax_rate = context.tax_rate[:, None]
         target: Floats | None = None
         if context.target_margin is not None:
             target = np.where(self.is_kind("margin", context), context.target_margin, np.nan)[:, None]
 
         def at(prices: Floats) -> Floats:
-            worth = unit_profit(prices, kept, tax_rate=tax_rate)
+            worth = unit_profit(prices, kept, tax_rate=tax_rate) - forgone
             if target is not None:
                 # A gap g between the margin and its category's target costs TARGET_WEIGHT · g² of revenue.
                 gap = margin_of(prices, cost, tax_rate=tax_rate) - target
@@ -140,7 +144,7 @@ def _decide(
     """Decides without draws; `asked` is the price to charge where the guardrails allow it, NaN for the best."""
     prices = policy.allowed.candidates(context)
     grid = demand_at(prices)
-    log_worth = policy.log_worth(context)
+    log_worth = policy.log_worth(context, grid.diverted)
     worth = log_worth(prices)
     followed = np.asarray(context.comp_price * policy.ratio.take(context.strategy))
     follows = np.isfinite(followed)

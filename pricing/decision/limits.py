@@ -58,6 +58,9 @@ class PricingContext(HardContext):
     anchor: Floats  # `anchor_price` moved by what costs have done since, else list price: steps start from it
     seen_low: Floats  # lowest price that a person has ever charged; NaN where unknown
     seen_high: Floats  # highest such price
+    # Regular price net of tax, and cost, of a mean unit of the other products of its category; 0 where unknown:
+    others_price: Floats
+    others_cost: Floats
     is_promo: Bools  # where the offer is advertised
     days_since_change: Floats  # days from the last change of price to the day priced; infinite where unknown
     target_margin: Floats | None  # fraction of price that the category should earn; NaN where it is free

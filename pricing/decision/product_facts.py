@@ -12,7 +12,7 @@ from pricing.arrays import Bools, Days, Floats, Ints, Strings, flatten
 from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import NO_PLAN, Plan, recurring_holidays
-from pricing.data.net_price import highest_rates, margin_of
+from pricing.data.net_price import highest_rates, margin_of, net_price
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.decision import cadence
 from pricing.decision.last_price import anchor_moves, as_written, last_prices
@@ -165,6 +165,38 @@ class ProductFacts:
         category = self.grouped[1]
         highest = highest_rates(self.tax_rate[:, None], category[:, None])[:, 0]
         return np.where(np.isnan(self.tax_rate), highest, self.tax_rate)
+
+    @cached_property
+    def others(self) -> tuple[Floats, Floats]:
+        """(product,) net regular price and cost of the mean unit that the others of its category sell; NaN if unknown.
+
+        At regular prices in force, never at last ones, which the platform may have set; of costs that are known.
+        """
+        category = self.grouped[1]
+        dearer = self.unit_cost / self.anchor_cost
+        regular = self.anchor_price * np.where(np.isnan(dearer) | self.cost_assumed, 1.0, dearer)
+        regular = np.where(np.isnan(regular), self.list_price, regular)
+        net = net_price(regular, self.tax_rates())
+        known = np.isfinite(net + self.unit_cost + self.typical_units) & ~self.cost_assumed
+        weight = np.where(known, self.typical_units, 0.0)
+
+        def mean_of_others(values: Floats) -> Floats:
+            weighted = weight * np.where(known, values, 0.0)
+            left = np.bincount(category, weight)[category] - weight
+            total = np.bincount(category, weighted)[category] - weighted
+            return np.divide(total, left, where=left > 1e-9, out=np.full(len(left), np.nan))
+
+        return mean_of_others(net), mean_of_others(self.unit_cost)
+
+    @property
+    def others_price(self) -> Floats:
+        """(product,) the first of `others`."""
+        return self.others[0]
+
+    @property
+    def others_cost(self) -> Floats:
+        """(product,) the second of `others`."""
+        return self.others[1]
 
     @cached_property
     def typical(self) -> dict[str, Floats]:

@@ -45,6 +45,8 @@ _FACTS = (
     "comp_price_date",
     "last_change",
     "typical_units",
+    "others_price",
+    "others_cost",
 )
 Batch = TypeVar("Batch")
 Columns = dict[str, Floats]  # (request,) each, by name; NaN where unknown
@@ -192,6 +194,8 @@ class Resolver:
             anchor=_first(known["anchor_price"] * dearer, prices.listed),
             seen_low=known["seen_low"],
             seen_high=known["seen_high"],
+            others_price=np.nan_to_num(known["others_price"]),
+            others_cost=np.nan_to_num(known["others_cost"]),
             is_promo=is_promo,
             days_since_change=_days_since_change(known, prices.current, day=number),
             target_margin=self._target_margin(categories),

@@ -39,6 +39,7 @@ class Priors:
     elasticity_sd: Floats
     grade: Ints
     counted: Bools
+    diversion: Floats  # share of a product's lost units that the others of its category win; see `diversion`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,7 @@ class _Columns(NamedTuple):
     weekend: Floats
     size: Floats
     known: Floats  # share of the prior variance of the elasticity's log that data removed
+    diversion: Floats
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class DemandTable:
     elasticity_sd: Floats  # (row,) posterior standard deviations of their logs
     weekend: Floats  # (row,) relative change of the elasticity on weekends
     promotion: Floats  # (row,) log units that a full promotion adds beyond its price
+    diversion: Floats  # (row,) share of lost units that the other products of its category win
     rival: Floats  # (row,) elasticity in the competitor's price, 0 or more
     rival_usual: Floats  # (row,) the competitor's usual price; NaN where unknown
     grade: Grades  # (row,) how well each elasticity is identified, index into `grades.GRADES`
@@ -114,6 +116,7 @@ class DemandTable:
             weekend=self.weekend,
             size=self.size,
             known=known,
+            diversion=self.diversion,
         )
         return np.stack(columns, axis=1)
 
@@ -218,6 +221,7 @@ class DemandTable:
                 grade=grade,
                 known=row.known,
                 unit=unit,
+                diverted=row.diversion,
             )
 
         return at

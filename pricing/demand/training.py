@@ -13,6 +13,7 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.adoption import initial_norms, own_prices
 from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches, shape_for
 from pricing.demand.competitor import estimate_competitor_effects
+from pricing.demand.diversion import estimate_diversion
 from pricing.demand.ensemble import network_only, prior_weights, volume_of
 from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
@@ -258,6 +259,7 @@ def _priors(identified: Identified, panel: Panel, category: Ints, *, level: Floa
     tells = category_tells(identified.evidence, category=category, parent=parents_of(panel))
     members = [category == number for number in range(len(level))]
     members.append(np.ones(len(category), np.bool_))
+    diversion = estimate_diversion(panel, norms=identified.norms, group=category, elasticity_sd=shrunk.sd)
     typical = [typical_unit(units, each) for each in members]
     return Priors(
         level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
@@ -266,6 +268,7 @@ def _priors(identified: Identified, panel: Panel, category: Ints, *, level: Floa
         elasticity=elasticity_of(shrunk.category_mean, shrunk.category_sd).astype(np.float32),
         elasticity_sd=shrunk.category_sd.astype(np.float32),
         grade=np.append(np.where(tells, CATEGORY, PRIOR_ONLY), PRIOR_ONLY).astype(np.int8),
+        diversion=np.append(diversion, 0.0).astype(np.float32),
     )
 
 

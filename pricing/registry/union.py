@@ -23,6 +23,7 @@ _ROWS = (  # (row,) columns: products, then categories
     "elasticity_sd",
     "weekend",
     "promotion",
+    "diversion",
     "rival",
     "rival_usual",
     "grade",

@@ -26,7 +26,7 @@ from pricing.registry.causes import Circumstances
 from pricing.registry.knowledge import identified_share
 from pricing.registry.union import unite_tables
 
-FORMAT = 5  # of a version's files: no other is read
+FORMAT = 6  # of a version's files: no other is read
 
 REFRESH = "refresh"  # the folder of what is needed to carry a version forward, and to price by it is not
 _SERVED = ("table", "products", "backtest", "config")

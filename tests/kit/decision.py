@@ -152,6 +152,8 @@ def pricing_context(**columns: Any) -> PricingContext:
         "anchor_price": np.nan,
         "seen_low": np.nan,
         "seen_high": np.nan,
+        "others_price": 0.0,
+        "others_cost": 0.0,
         "comp_price": np.nan,
         "stock": np.inf,
         "is_promo": False,

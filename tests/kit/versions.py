@@ -90,6 +90,7 @@ def make_demand(panel: Panel, *, seed: int = 1, units: int = 8) -> DemandModel:
             elasticity_sd=np.full(rows, 0.5, np.float32),
             grade=np.full(rows, CATEGORY, np.int8),
             counted=np.ones(rows, np.bool_),
+            diversion=np.zeros(rows, np.float32),
         ),
         holidays=np.zeros(420, np.float32),
     )
