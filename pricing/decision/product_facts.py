@@ -184,7 +184,8 @@ class ProductFacts:
             weighted = weight * np.where(known, values, 0.0)
             left = np.bincount(category, weight)[category] - weight
             total = np.bincount(category, weighted)[category] - weighted
-            return np.divide(total, left, where=left > 1e-9, out=np.full(len(left), np.nan))
+            mean: Floats = np.divide(total, left, where=left > 1e-9, out=np.full(len(left), np.nan))
+            return mean
 
         return mean_of_others(net), mean_of_others(self.unit_cost)
 

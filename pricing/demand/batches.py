@@ -24,7 +24,7 @@ UNKNOWN_CATEGORY = 0.1  # share of a batch's series that train the unknown categ
 Batch = tuple[list[NDArray[Any]], Floats]  # one training step's inputs and target, see `draw_batches`
 # The network that forecasts, and the two nuisance networks of the elasticities: of demand and of price changes.
 Kind = Literal["forecast", "demand", "price"]
-WIDTH: dict[Kind, int] = {"forecast": KNOWN, "demand": KNOWN + 1, "price": KNOWN + 1 + KNOWN_PRICES}
+WIDTH: dict[Kind, int] = {"forecast": KNOWN, "demand": KNOWN, "price": KNOWN + KNOWN_PRICES}
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,13 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
 def gather_known(table: FeatureTable, targets: Targets, kind: Kind) -> Floats:
     """(…, WIDTH) the `known` input of a network: calendar, holidays, competitor, step, weekday profile, slow features.
 
-    The nuisance networks read the promotion flag as well; that of prices also the log price at the cutoff, the one
-    seven periods before it, and their difference.
+    The network of prices also reads the log price at the cutoff, the one seven periods before it, and their difference.
     """
     rows, cutoff, at = targets.product, targets.cutoff, targets.at
     common = table.common[rows, at].copy()
     common[..., -1] = np.log(targets.step) / 3.0
     profile = table.past.profile[rows, cutoff, table.weekday[at]]
     parts = [common, profile[..., None], table.past.summary[rows, cutoff]]
-    if kind != "forecast":
-        parts.append(table.promo[rows, at][..., None])
     if kind == "price":
         now = table.log_price[rows, cutoff]
         before = table.log_price[rows, np.maximum(cutoff - 7, 0)]

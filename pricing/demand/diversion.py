@@ -64,7 +64,7 @@ def others_price(panel: Panel, *, norms: Norms, group: Ints, units: Floats) -> F
     left = total_weight[group] - weight
     some = left > 1e-9 * np.maximum(total_weight[group], 1e-9)
     mean = np.divide(total[group] - weighted, left, where=some, out=np.full(left.shape, np.nan))
-    return np.exp(mean).astype(np.float32)
+    return np.asarray(np.exp(mean), np.float32)
 
 
 def _mean_units(panel: Panel, norms: Norms) -> Floats:

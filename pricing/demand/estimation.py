@@ -18,6 +18,7 @@ from pricing.demand.price_changes import AFTER, EstimationSample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import PosteriorElasticities, shrink
 
+SERIES = 2  # of a product: its other periods and its advertised ones, each with an intercept of its own
 LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
 # Log units of the level that no test sees: hidden demand that prices follow half. What every family of simulated
 # markets needs for its 80 % intervals to hold 70 to 90 %.
@@ -50,7 +51,8 @@ class Estimates:
     def describe(self) -> str:
         """Summarise the figures in a sentence."""
         level = f"{self.level:+.2f} ± {self.level_error:.2f}"
-        return f"level {level}, shared doubt {self.bias:.2f}, control {self.shift.control:+.2f}"
+        shared = f"control {self.shift.control:+.2f}, advertised {self.shift.lift:+.2f}"
+        return f"level {level}, shared doubt {self.bias:.2f}, {shared}"
 
 
 def estimate_round(
@@ -94,8 +96,9 @@ class _Scored:
         forecast = self.forecasts[part]
         product = events.product
         weekend = self.sample.weekend[events.at]
+        draw = self.table.draw[product, events.at]
         return Residuals(
-            product=product,
+            product=SERIES * product + (draw > 0),
             cluster=self.sample.cluster[events.at],
             units=self.table.units[product, events.at].astype(np.float64),
             mean=np.asarray(forecast.mean, np.float64),
@@ -103,15 +106,22 @@ class _Scored:
             routine=np.zeros(len(events)),
             size=np.asarray(forecast.size, np.float64),
             weekend=np.asarray(self.norms.elasticity[product] * price * weekend, np.float64),
+            advertised=np.asarray(draw, np.float64),
             censored=self.table.censored[product, events.at],
         )
 
     def regress(self, residuals: Residuals) -> Shift:
         weekend = float(self.norms.weekend[0])
-        return regress(residuals, weekend=weekend, parent=self.sample.parent, category=self.table.category)
+        category = np.repeat(self.table.category, SERIES)
+        return regress(residuals, weekend=weekend, parent=_parents(self.sample), category=category)
 
     def placebo(self, part: str, column: Floats) -> FalsificationTest:
-        return FalsificationTest(*placebo(self.residuals(part, column), column, parent=self.sample.parent))
+        return FalsificationTest(*placebo(self.residuals(part, column), column, parent=_parents(self.sample)))
+
+
+def _parents(sample: EstimationSample) -> Ints:
+    """(series,) the parent of each series."""
+    return np.repeat(sample.parent, SERIES)
 
 
 def _by_part(sample: EstimationSample, forecast: EventForecast) -> dict[str, EventForecast]:
@@ -154,7 +164,7 @@ def _compare_kinds(sample: EstimationSample, moves: Residuals, shift: Shift) -> 
     total = max(information.sum(), 1e-300)
     checks = {}
     for name, kind in sample.kinds.items():
-        value, error = difference(moves, shift, kind, parent=sample.parent)
+        value, error = difference(moves, shift, kind, parent=_parents(sample))
         checks[name] = FalsificationTest(value, error, share=float(information[kind].sum() / total))
     return checks
 

@@ -6,7 +6,8 @@ correctly specified (Gourieroux, Monfort, Trognon 1984). A product's level error
 Clayton 1993, doi:10.2307/2290687): a fixed effect would absorb the only price change of a product that has one.
 
 Products that are series of one parent, a product's stores or channels, have one price coefficient and an intercept
-each. Their errors may be correlated within a cluster of time, so that the parent counts as one in standard errors.
+each. So have a product's advertised and its other periods, as its advertisements may lift it more or less than all do.
+Errors may be correlated within a cluster of time, so that the parent counts as one in standard errors.
 """
 
 from dataclasses import dataclass, replace
@@ -20,9 +21,10 @@ from pricing.demand.cluster_robust import absorbed_variance, cluster_robust_vari
 MAX_NEWTON = 40
 SETTLED = 1e-4
 # Prior standard deviations, around 0, of the control's and the weekend's coefficient: about the standard error that two
-# years of one shop's price changes give.
+# years of one shop's price changes give; and of the lift of advertisements, which is hardly shrunk.
 CONTROL_SD = 0.2
 WEEKEND_SD = 0.15
+LIFT_SD = 0.5
 LEVEL_SD = 0.2  # log units: prior standard deviation of the level error, with the weight of one product
 POOLED_DEGREES = 4.0  # prior degrees of freedom of each product's over-dispersion (moderated variance)
 
@@ -31,7 +33,7 @@ POOLED_DEGREES = 4.0  # prior degrees of freedom of each product's over-dispersi
 class Residuals:
     """Outcomes and out-of-fold predictions of both nuisance networks, one entry a scored period; all (event,)."""
 
-    product: Ints  # row of the product
+    product: Ints  # row of the product; a series of its own where it is advertised
     cluster: Ints  # number of the cluster; events of one cluster may be correlated
     units: Floats  # units sold
     mean: Floats  # units expected at the price charged, with the current elasticity in the offset
@@ -39,6 +41,7 @@ class Residuals:
     routine: Floats  # control function: its part that may respond to hidden demand (`endogeneity`)
     size: Floats  # of the negative binomial
     weekend: Floats  # regressor of the weekend coefficient: elasticity × price residual on weekends, else 0
+    advertised: Floats  # regressor of the lift: a promotion's draw, 0 to 1
     censored: Floats  # 1.0 where the stock ran out, so that demand was at least `units`
 
 
@@ -54,7 +57,8 @@ class Shift:
     mean_error: float  # its standard error clustered over parents, with the uncertainty of control and weekend
     drift: float  # what clustering over time adds to it, in quadrature; infinite with one cluster of time
     control: float  # κ, coefficient of the control function
-    common: Floats  # (parent,) standard deviation of the error that all products share through that coefficient
+    lift: float  # λ, log units that an advertisement adds beyond its price
+    common: Floats  # (parent,) standard deviation of the error that all products share through κ and λ
     weekend: float  # Δω, relative change of the elasticity on weekends, for all products, beyond that in the offset
     level: Floats  # (product,) α, predicted random intercept: log error of the forecast's level
     level_sd: float  # standard deviation of the random intercepts
@@ -85,9 +89,9 @@ class _Design:
 def regress(residuals: Residuals, *, weekend: float, parent: Ints, category: Ints) -> Shift:
     """Quasi-Poisson regression of units on price residuals, with the demand network's forecast as offset.
 
-    First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), with random intercepts αᵢ of
-    estimated variance. κ and ω, both weakly identified, are shrunk towards 0 by their standard errors (normal priors,
-    CONTROL_SD and WEEKEND_SD). Then δ again, and each parent's own δ, given those κ and ω. ω is a change of `weekend`,
+    First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend + λ·advertised), with random
+    intercepts αᵢ of estimated variance. κ, ω and λ are shrunk towards 0 by their standard errors (normal priors,
+    CONTROL_SD, WEEKEND_SD and LIFT_SD). Then δ again, and each parent's own δ, given these. ω is a change of `weekend`,
     the offset's weekend factor; the resulting factor is shrunk, so that more rounds do not weaken the prior. Sold-out
     events enter as censored: by the probability of at least that demand.
 
@@ -99,14 +103,15 @@ def regress(residuals: Residuals, *, weekend: float, parent: Ints, category: Int
     `parent` is (product,) row of the parent whose coefficient each shares, products without events included; `category`
     (product,) row of the category.
     """
-    columns = np.stack([residuals.price, residuals.routine, residuals.weekend]).astype(np.float64)  # (3, event)
+    regressors = [residuals.price, residuals.routine, residuals.weekend, residuals.advertised]
+    columns = np.stack(regressors).astype(np.float64)  # (4, event)
     shared = _fit(residuals, columns, parent=parent)
-    prior = np.asarray([CONTROL_SD, WEEKEND_SD]) ** 2
+    prior = np.asarray([CONTROL_SD, WEEKEND_SD, LIFT_SD]) ** 2
     variance = (shared.error**2 + shared.drift**2)[1:]
-    left = 1.0 / (1.0 / prior + 1.0 / variance)  # posterior variances of κ and ω
+    left = 1.0 / (1.0 / prior + 1.0 / variance)  # posterior variances of κ, ω and λ
     kept = 1.0 - left / prior
-    so_far = np.asarray([0.0, weekend])
-    beta = kept * (so_far + shared.value[1:]) - so_far  # κ and Δω
+    so_far = np.asarray([0.0, weekend, 0.0])
+    beta = kept * (so_far + shared.value[1:]) - so_far  # κ, Δω and λ
 
     known = replace(residuals, mean=residuals.mean * np.exp(np.clip(beta @ columns[1:], -3, 3)))
     alone = _fit(known, columns[:1], parent=parent)
@@ -114,9 +119,9 @@ def regress(residuals: Residuals, *, weekend: float, parent: Ints, category: Int
     design = _design(known, columns, alone, columns[:1])
     joint = (design.around * design.information) @ design.around[0]
     ties = joint[1:] / max(float(joint[0]), 1e-9)
-    value, error, tie = _own(known, columns, alone, parent=parent)
+    value, error, own_ties = _own(known, columns, alone, parent=parent)
     _, category_error, _ = _own(known, columns, alone, parent=category)
-    control, more_on_weekends = beta
+    control, more_on_weekends, lift = beta
     return Shift(
         value=value,
         error=error,
@@ -125,7 +130,8 @@ def regress(residuals: Residuals, *, weekend: float, parent: Ints, category: Int
         mean_error=float(np.sqrt(alone.error[0] ** 2 + (ties**2) @ left)),
         drift=float(alone.drift[0]),
         control=float(control),
-        common=np.abs(tie) * float(np.sqrt(left[0])),
+        common=np.sqrt(own_ties[[0, 2]].T ** 2 @ left[[0, 2]]),
+        lift=float(lift),
         weekend=float(more_on_weekends),
         level=alone.level,
         level_sd=float(np.sqrt(alone.variance)),
@@ -146,6 +152,7 @@ def difference(residuals: Residuals, shift: Shift, kind: Bools, *, parent: Ints)
     parents = len(shift.value)
     price = residuals.price.astype(np.float64)
     given = shift.value[of] * price + shift.control * residuals.routine + shift.weekend * residuals.weekend
+    given += shift.lift * residuals.advertised
     fitted = replace(residuals, mean=residuals.mean * np.exp(np.clip(given, -3, 3)))
     level = _Pooled(np.zeros(1), np.zeros(1), np.zeros(1), shift.level, shift.level_sd**2)
     columns = np.stack([np.where(kind, price, 0.0), price])
@@ -265,7 +272,11 @@ def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> F
 
 
 def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -> tuple[Floats, Floats, Floats]:
-    """Fit each parent's own price coefficient; returns it with error and regression on the control."""
+    """Fit each parent's own price coefficient.
+
+    Returns:
+        It and its error, (parent,) each, and (column − 1, parent) the regressions of the other columns on the price.
+    """
     who = events.product
     of = parent[who]
     products = len(parent)
@@ -290,10 +301,12 @@ def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -
         if max(np.abs(step).max(initial=0.0), np.abs(rise).max(initial=0.0)) < SETTLED:
             break
     error = _own_error(events, price, design, fit=replace(pooled, level=level), inside=inside, parent=parent)
-    tie = _by(who, design.information * design.around[0] * design.around[1], products)
-    tie = _by(parent, tie + precision * design.centre[0] * design.centre[1], parents)
-    tie = np.where(usable, tie / np.where(usable, inside, 1.0), 0.0)
-    return np.where(usable, own, 0.0), np.where(usable, error, np.inf), tie
+    ties = np.zeros((len(columns) - 1, parents))
+    for tie, around, centre in zip(ties, design.around[1:], design.centre[1:], strict=True):
+        joint = _by(who, design.information * design.around[0] * around, products)
+        joint = _by(parent, joint + precision * design.centre[0] * centre, parents)
+        np.divide(joint, inside, where=usable, out=tie)
+    return np.where(usable, own, 0.0), np.where(usable, error, np.inf), ties
 
 
 def _own_error(

@@ -95,6 +95,7 @@ def draw_chain(config: ChainConfig, *, seed: int) -> Chain:
         routine=nothing,
         size=size,
         weekend=nothing,
+        advertised=nothing,
         censored=nothing,
     )
     return Chain(residuals, np.arange(products * stores) // stores, category, elasticity, own.ravel())

@@ -172,7 +172,7 @@ def test_however_sure_estimates_are_they_may_share_what_no_test_sees() -> None:
 
 def shift_of(value: float, *error: float) -> Shift:
     nil = np.zeros(len(error))
-    return Shift(nil + value, np.array(error), np.full(1, np.inf), value, max(error), 0.0, 0.0, nil, 0.0, nil, 0.0)
+    return Shift(nil + value, np.array(error), np.full(1, np.inf), value, max(error), 0.0, 0.0, 0.0, nil, 0.0, nil, 0.0)
 
 
 def known_of(value: float, error: float) -> Estimates:

@@ -38,6 +38,7 @@ def simulate(
         routine=control_function(price, fit_price_change_mixture(price)),
         size=np.full(len(who), 20.0),
         weekend=np.zeros(len(who)),
+        advertised=np.zeros(len(who)),
         censored=np.zeros(len(who)),
     )
 
@@ -108,6 +109,7 @@ def one_move(truth: float, *, seed: int, products: int = 60, same_day: bool = Fa
         routine=zeros,
         size=np.full(len(who), 50.0),
         weekend=zeros,
+        advertised=zeros,
         censored=zeros,
     )
 
