@@ -21,6 +21,7 @@ from tests.kit.panels import panel_frame
 
 __all__ = ["shop", "whole"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+MOVE = ["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"]
 NEEDED = ["date", "product_id", "units_sold", "price"]
 
 
@@ -179,11 +180,9 @@ def test_what_cannot_be_moved_is_refused(shop: Shop, words: str) -> None:
 
 
 def test_a_rollback_keeps_the_anchors_in_force(shop: Shop) -> None:
-    first = shop.add()
-    promote.main([])
-    shop.add(seed=2)
-    promote.main([])
-    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
+    first = shop.crown()
+    shop.crown(seed=2)
+    anchor.main(MOVE)
     in_force = shop.fetch("champion").anchors
 
     assert rollback.main([]) == 0
@@ -195,10 +194,9 @@ def test_a_rollback_keeps_the_anchors_in_force(shop: Shop) -> None:
 
 
 def test_a_challenger_that_was_trained_before_an_anchor_moved_is_refused_until_it_is_refreshed(shop: Shop) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     waiting = shop.add(seed=2)
-    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
+    anchor.main(MOVE)
 
     assert promote.main(["--version", waiting]) == EXIT_REFUSED
     refused = shop.entries()[-1]
@@ -212,10 +210,8 @@ def test_a_challenger_that_was_trained_before_an_anchor_moved_is_refused_until_i
 
 
 def test_anchors_are_found_although_the_champions_files_are_gone(shop: Shop) -> None:
-    shop.add()
-    promote.main([])
-    shop.add(seed=2)
-    promote.main([])
+    shop.crown()
+    shop.crown(seed=2)
     anchors = shop.fetch("champion").anchors
     where = shop.registry._client.get_model_version_download_uri("pricing", "2")
     gone = list(Path(where.removeprefix("file://")).rglob("anchors/*.npy"))
@@ -231,8 +227,7 @@ def test_anchors_are_found_although_the_champions_files_are_gone(shop: Shop) -> 
 
 
 def test_anchors_and_past_are_read_from_one_copy_of_the_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     champion, fetched, download = shop.fetch("champion"), [], Registry.download
 
     def noted(registry: Registry, number: str, folder: Path) -> Path:

@@ -28,6 +28,7 @@ from pricing.registry.price_moves import sample_requests
 from pricing.registry.published_store import published_url
 from pricing.registry.version import load
 from tests.kit.control import put_control
+from tests.kit.mlflow_jobs import enter
 from tests.kit.serving import sent
 from tests.kit.versions import loaded_version, make_version, shared_panel, shared_version
 
@@ -36,9 +37,7 @@ PRODUCTS = [str(name) for name in shared_panel().product_ids[:3]]
 
 @pytest.fixture(autouse=True)
 def _own_tracking(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}")
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+    enter(tmp_path, monkeypatch, template=empty_store)
 
 
 def requests_file(folder: Path, *, name: str = "requests.csv", **columns: list[object]) -> Path:

@@ -61,8 +61,7 @@ def answers(version: LoadedVersion, *, largest_jump: float | None) -> np.ndarray
 def test_a_night_in_another_unit_is_not_promoted_but_told_and_where_it_is_forced_answers_stay_near(
     shop: Shop, told: list[Alert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = shop.add(days=150)
-    promote.main([])
+    first = shop.crown(days=150)
     sound = shop.panel(150).price[:, -1].astype(np.float64)
     assert refresh.main(["--sales", night_in_cents(shop)]) == 0
     second = shop.registry.find("challenger").number
@@ -91,8 +90,7 @@ def test_a_night_in_another_unit_is_not_promoted_but_told_and_where_it_is_forced
 
 
 def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(shop: Shop) -> None:
-    first = shop.add(days=150)
-    promote.main([])
+    first = shop.crown(days=150)
     wrong = night_in_cents(shop)
     refresh.main(["--sales", wrong])
     second = shop.registry.find("challenger").number
@@ -115,10 +113,8 @@ def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(shop: Sh
 def test_neither_a_refresh_nor_a_second_rollback_nor_a_retraining_brings_back_what_was_rolled_back_from(
     shop: Shop, told: list[Alert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = shop.add(days=150)
-    promote.main([])
-    second = shop.add(seed=2, days=150)
-    promote.main([])
+    first = shop.crown(days=150)
+    second = shop.crown(seed=2, days=150)
     rollback.main(["--reason", "complaints"])
 
     assert rollback.main([]) == 2

@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from pricing.registry.promotion import Audit, AuditEntry
 from pricing.registry.published_store import Pointer, control_key, parse_pointer, pointer_key
 from pricing.registry.version import LoadedVersion, load
 from tests.kit.control import put_control
-from tests.kit.mlflow_jobs import ROOT, cut_off_before
+from tests.kit.mlflow_jobs import ROOT, cut_off_before, enter
 from tests.kit.promotions import asked, packed
 from tests.kit.versions import make_demand, make_panel
 
@@ -76,6 +75,12 @@ class Shop:
             self.registry.set_alias(alias, number)
         return number
 
+    def crown(self, **given: Any) -> str:
+        """Adds a version, promotes it and returns its number."""
+        number = self.add(**given)
+        assert promote.main([]) == 0
+        return number
+
     def sales(self, days: int, *, first: int = 0, panel: Panel | None = None) -> str:
         panel = panel or self.panel(days)
         where = self.folder / f"sales-{first}-{days}-{len(list(self.folder.iterdir()))}"
@@ -95,18 +100,11 @@ class Shop:
 
 
 @pytest.fixture
-def shop(empty_store: Path, whole: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "PRICING_DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    store = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+def shop(empty_store: Path, whole: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    here = enter(tmp_path, monkeypatch, template=empty_store)
     monkeypatch.setenv("PRICING_ACTOR", "ann")
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(store)
     mlflow.set_experiment("pricing")
-    yield Shop(tmp_path, Registry("pricing", uri=store), whole)
-    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+    return Shop(tmp_path, Registry("pricing", uri=here.uri), whole)
 
 
 def test_the_first_promotion_needs_only_the_baselines_and_a_check_changes_nothing(
@@ -148,8 +146,7 @@ def test_the_first_promotion_alone_tells_that_no_person_is_asked_where_none_is(
 def test_without_a_previous_alias_a_rollback_takes_the_champion_before_and_without_one_is_refused(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = shop.add(days=150)
-    promote.main([])
+    first = shop.crown(days=150)
     assert rollback.main([]) == 2
     assert "--version" in capsys.readouterr().err
     refresh.main(["--sales", shop.sales(160)])
@@ -184,8 +181,7 @@ def test_a_version_that_holds_only_is_promoted_and_it_and_its_refresh_say_so(
 
 
 def test_a_refused_challenger_leaves_the_champion_unless_it_is_forced_with_a_reason(shop: Shop) -> None:
-    first = shop.add()
-    promote.main([])
+    first = shop.crown()
     worse = shop.add(seed=2, wape=0.45)
 
     code = promote.main([])
@@ -208,8 +204,7 @@ def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go
 ) -> None:
     first = shop.add()
     promote.main(["--reason", "the first"])
-    second = shop.add(seed=2)
-    promote.main([])
+    second = shop.crown(seed=2)
     third = shop.add(seed=3)
     environment = {**os.environ, **cut_off_before("champion", folder=shop.folder / "cut")}
     command = [sys.executable, "-m", "pricing.runtime.command", "promote"]
@@ -234,8 +229,7 @@ def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go
 def test_a_champion_scored_on_other_sales_is_refitted_on_the_challengers(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     config = load_config()
     other = shop.add(
         alias=None,
@@ -253,8 +247,7 @@ def test_a_champion_scored_on_other_sales_is_refitted_on_the_challengers(
 
 
 def test_a_champion_with_the_same_settings_is_not_refitted(shop: Shop) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     number = shop.add(seed=2, data={"fingerprint": "f2"}, wape=0.45)
 
     assert promote.main([]) == 0
@@ -275,8 +268,7 @@ def against_champion(shop: Shop) -> float | None:
 def test_a_champion_in_decay_is_held_against_its_error_in_production(
     shop: Shop, champion: str, days: int, passes: bool
 ) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     client = MlflowClient()
     began = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
     tags = {"job": "monitor", "champion": champion}
@@ -311,8 +303,7 @@ def test_a_record_that_does_not_answer_and_a_damaged_version_change_nothing(
 
 
 def test_a_refresh_is_the_same_weights_with_newer_states_and_passes_on_parity_alone(shop: Shop) -> None:
-    first = shop.add(days=150, wape=0.49)
-    promote.main([])
+    first = shop.crown(days=150, wape=0.49)
 
     assert refresh.main(["--sales", shop.sales(160)]) == 0
     assert promote.main([]) == 0
@@ -344,11 +335,9 @@ def test_refreshing_with_the_new_rows_alone_equals_refreshing_with_everything(sh
 
 
 def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force_or_rolled_back_from(shop: Shop) -> None:
-    first = shop.add()
-    promote.main([])
+    first = shop.crown()
     (files,) = shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")
-    shop.add(seed=3)
-    promote.main([])
+    shop.crown(seed=3)
     for path in {*shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")} - {files}:
         shutil.rmtree(path)
     second = shop.add(seed=2)
@@ -409,8 +398,7 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
 
 
 def test_a_champion_of_another_shop_is_the_one_thing_that_a_challenger_is_told(shop: Shop) -> None:
-    shop.add(days=150)
-    promote.main([])
+    shop.crown(days=150)
     others = shop.panel(120)
     strange = replace(others, product_ids=np.array([f"Z{name}" for name in others.product_ids]))
     shop.add(days=120, panel=strange, data={"fingerprint": "of another shop"})

@@ -98,6 +98,10 @@ class Visitor:
         kept = {name: value.replace("&amp;", "&") for name, value in kept.items()}
         return self.client.post(address, data=kept | fields, headers=dict(self.headers))
 
+    def decide(self, **fields: Any) -> TestResponse:
+        """Sends a decision from the first page of the list."""
+        return self.send("/decide", self.see("/"), **fields)
+
 
 @dataclass(frozen=True)
 class Console:

@@ -9,6 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
+import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -137,3 +139,15 @@ def place(folder: Path, *, template: Path) -> JobFolder:
         # mlflow made the default experiment for the folder in which the template was made
         store.execute("update experiments set artifact_location = ?", [(folder / "mlruns" / "0").as_uri()])
     return JobFolder(folder)
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch, *, template: Path) -> JobFolder:
+    """Makes a place and brings this process there: its tracking database, its PRICING_HOME, its working directory."""
+    here = place(folder, template=template)
+    for name in FOREIGN:
+        patch.delenv(name, raising=False)
+    patch.setenv("MLFLOW_TRACKING_URI", here.uri)
+    patch.setenv("PRICING_HOME", str(here.home))
+    patch.chdir(folder)
+    mlflow.set_tracking_uri(here.uri)
+    return here

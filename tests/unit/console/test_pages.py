@@ -393,7 +393,7 @@ def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(cons
 def test_nothing_is_expected_of_a_price_that_a_person_set(console: Console) -> None:
     ann = console.visitor("ann")
     before = ann.see(f"/products/{PRODUCTS[0]}")
-    ann.send("/decide", ann.see("/"), action="freeze", product=PRODUCTS[0], reason="an offer")
+    ann.decide(action="freeze", product=PRODUCTS[0], reason="an offer")
 
     page, shown = ann.see(f"/products/{PRODUCTS[0]}"), ann.see(f"/?show=by+hand&q={PRODUCTS[0]}")
 
@@ -474,7 +474,7 @@ def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Co
     ] * 4
     assert decided(console.home) == []
     bob = console.visitor("bob")
-    bob.send("/decide", bob.see("/"), action="freeze", product=frame["product_id"][2], reason="mine")
+    bob.decide(action="freeze", product=frame["product_id"][2], reason="mine")
     assert read(frame.assign(decision="approve")).status_code == 409
     frame.loc[0, ["decision", "note"]] = ["approve", "fine"]
     frame.loc[1, "decision"] = "Reject"
@@ -497,7 +497,7 @@ def test_approved_prices_are_sent_and_again_where_that_may_help(
         open_console(shop_home(tmp_path, more=f"console:\n  push_url: {till.url}\n")) as console,
     ):
         ann = console.visitor("ann")
-        ann.send("/decide", ann.see("/"), one=f"approve:{PRODUCTS[0]}")
+        ann.decide(one=f"approve:{PRODUCTS[0]}")
         file = written(console, ann)
         ann.send(f"/price-file/{file.name}/send", ann.see("/price-file"))
         assert console_files(console).find(file.name).state == state
@@ -516,9 +516,9 @@ def test_a_name_that_is_no_file_of_ours_finds_nothing(tmp_path: Path) -> None:
 def test_prices_that_are_no_longer_approved_are_not_sent(tmp_path: Path) -> None:
     with open_console(shop_home(tmp_path, more="console:\n  push_url: http://127.0.0.1:9/\n")) as console:
         ann = console.visitor("ann")
-        ann.send("/decide", ann.see("/"), one=f"approve:{PRODUCTS[0]}")
+        ann.decide(one=f"approve:{PRODUCTS[0]}")
         file = written(console, ann)
-        ann.send("/decide", ann.see("/"), action="freeze", product=PRODUCTS[0], reason="wait")
+        ann.decide(action="freeze", product=PRODUCTS[0], reason="wait")
 
         assert ann.send(f"/price-file/{file.name}/send", ann.see("/price-file")).status_code == 409
 
@@ -536,8 +536,8 @@ def test_what_waits_for_nobody_is_frozen_and_not_rejected(tmp_path: Path, beyond
 
 def test_a_file_has_what_serving_charges_what_was_approved_before_and_what_a_person_gave(console: Console) -> None:
     ann, (product, given) = console.visitor("ann"), PRODUCTS[:2]
-    ann.send("/decide", ann.see("/"), one=f"approve:{product}")
-    ann.send("/decide", ann.see("/"), action="change", product=given, price="99", reason="deal", sure="yes")
+    ann.decide(one=f"approve:{product}")
+    ann.decide(action="change", product=given, price="99", reason="deal", sure="yes")
     (approved,) = read_control(console.home).switches.approved.values()
     put_table(console.home, price_table(PRODUCTS, change=0.3))
     console.shop.look()
@@ -591,7 +591,7 @@ def test_a_typed_price_that_moves_far_or_lies_below_cost_is_asked_about_before_i
     with open_console(shop_home(tmp_path, table, beyond=beyond)) as console:
         ann = console.visitor("ann")
 
-        answer = ann.send("/decide", ann.see("/"), action="change", reason="so", product=PRODUCTS[0], price=str(price))
+        answer = ann.decide(action="change", reason="so", product=PRODUCTS[0], price=str(price))
 
         assert (answer.status_code, len(decided(tmp_path))) == ((200, 0) if asked else (302, 1))
 
@@ -632,7 +632,7 @@ def test_a_number_of_products_is_that_of_the_list_that_it_leads_to(tmp_path: Pat
     frame = price_table(products, change=change, reasons=reasons, category=np.resize(["tea", "milk"], 240))
     with open_console(shop_home(tmp_path, frame, beyond=beyond)) as console:
         ann = console.visitor("ann")
-        ann.send("/decide", ann.see("/"), action="freeze", product=products[:5], reason="so")
+        ann.decide(action="freeze", product=products[:5], reason="so")
         pages = "".join(map(ann.see, ("/", "/?category=tea", "/portfolio")))
         tile, row = r'<a href="([^"]*)"[^>]*><b>([\d,]+)</b>', r'<a href="([^"]*reason=[^"]*)">.*?class="n">([\d,]+)'
 
@@ -646,7 +646,7 @@ def test_a_number_of_products_is_that_of_the_list_that_it_leads_to(tmp_path: Pat
 
 def test_a_file_has_as_many_rows_as_its_page_counts(console: Console) -> None:
     ann = console.visitor("ann")
-    ann.send("/decide", ann.see("/"), action="approve", product=PRODUCTS[:3])
+    ann.decide(action="approve", product=PRODUCTS[:3])
     put_table(console.home, price_table(PRODUCTS, change=0.3))  # newer proposals wait, and the older ones are charged
     console.shop.look()
 
