@@ -1,8 +1,11 @@
 """Sales of two categories with an event whose true lift is known, to compare learnt lifts with."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from pricing.data.panel import Event, Panel, Period
+from tests.kit.panels import panel
 
 START = np.datetime64("2021-01-04")  # a Monday
 FEAST = (60, 415, 790, 1180)  # day of the Feast in each of three years, and of the one to come
@@ -47,22 +50,12 @@ def make_panel(
             for position, value in lift.get(category, {}).items():  # type: ignore[attr-defined]
                 if 0 <= day // step + position < periods:
                     log[row, day // step + position] += value
-    return Panel(
+    units = rng.poisson(np.exp(log))
+    return replace(
+        panel(products=products, days=periods, units_sold=units, price=price, list_price=10.0, comp_price_age=np.nan),
         period=period,
         product_ids=np.array([f"P{row:03d}" for row in range(products)]),
         categories=categories,
         dates=START + step * np.arange(periods),
-        present=np.ones(shape, bool),
-        units_sold=rng.poisson(np.exp(log)).astype(np.float32),
-        price=price,
-        list_price=np.full(shape, 10.0, np.float32),
-        unit_cost=np.full(shape, 6.0, np.float32),
-        stock=np.full(shape, np.nan, np.float32),
-        comp_price=np.full(shape, np.nan, np.float32),
-        comp_price_age=np.full(shape, np.nan, np.float32),
-        tax_rate=np.zeros(shape, np.float32),
-        is_promo=np.zeros(shape, np.float32),
-        is_holiday=np.zeros(shape, np.float32),
-        cost_assumed=np.zeros(products, bool),
         events=events,
     )

@@ -16,6 +16,7 @@ from pipelines.steps.evaluation import weekly
 from pricing.data.panel import Panel
 from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry
+from tests.kit import panels
 
 FIRST = np.datetime64("2024-01-01")
 PROMISED = {"wape_mean": 0.4, "wape_naive": 0.6, "bias": 0.0}  # by a backtest
@@ -75,24 +76,24 @@ def build(world: World) -> tuple[Panel, Truth]:
     demand = rng.negative_binomial(6, 6 / (6 + mean)).astype(float)
     stock = np.ceil(base[:, None] * rng.uniform(1.5, 5.0, shape) * np.where(changed, world.stock_factor, 1.0))
     costs = np.where(changed, world.cost_factor, 1.0)
+    walks = np.stack([_slow(rng, world.days, 0.06) for _ in range(world.products)])
     rivals = np.where(changed, world.comp_factor, 1.0)
-    panel = Panel(
-        period="day",
+    made = panels.panel(
+        products=world.products,
+        days=world.days,
+        units_sold=np.minimum(demand, stock),
+        price=price,
+        list_price=list_price[:, None],
+        unit_cost=0.6 * list_price[:, None] * costs,
+        stock=stock,
+        comp_price=list_price[:, None] * np.exp(walks) * rivals,
+        is_promo=promo,
+    )
+    panel = replace(
+        made,
         product_ids=np.array([f"SKU{row:05d}" for row in range(world.products)]),
         categories=np.array([f"cat-{row % 4}" for row in range(world.products)]),
         dates=FIRST + np.arange(world.days),
-        present=np.ones(shape, dtype=bool),
-        units_sold=np.minimum(demand, stock).astype(np.float32),
-        price=price.astype(np.float32),
-        list_price=np.broadcast_to(list_price[:, None], shape).astype(np.float32),
-        unit_cost=(0.6 * list_price[:, None] * np.broadcast_to(costs, shape)).astype(np.float32),
-        stock=stock.astype(np.float32),
-        comp_price=(list_price[:, None] * np.exp(_walks(rng, world)) * rivals).astype(np.float32),
-        comp_price_age=np.zeros(shape, np.float32),
-        tax_rate=np.zeros(shape, np.float32),
-        is_promo=promo.astype(np.float32),
-        is_holiday=np.zeros(shape, dtype=np.float32),
-        cost_assumed=np.zeros(world.products, dtype=bool),
     )
     return panel, Truth(mean, old, elasticity)
 
@@ -288,7 +289,3 @@ def _slow(rng: np.random.Generator, days: int, scale: float) -> NDArray[np.float
         level = 0.93 * level + steps[day]
         path[day] = level
     return path
-
-
-def _walks(rng: np.random.Generator, world: World) -> NDArray[np.float64]:
-    return np.stack([_slow(rng, world.days, 0.06) for _ in range(world.products)])
