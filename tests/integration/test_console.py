@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from pricing.decision.request import PriceRequest
 from tests.kit.console import BEYOND, KEYS, environment, price_table, put_table, shop_home
 from tests.kit.control import table
-from tests.kit.servers import free_port, python, running, wait_for
+from tests.kit.servers import ask, free_port, python, running, wait_for
 from tests.kit.versions import loaded_version, shared_panel
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -188,14 +188,10 @@ def test_a_price_is_in_force_within_ten_seconds_of_its_approval(browser: Browser
     given = environment(home, PRICING_KEYS="none", PORT=str(port), PYTHONPATH=str(ROOT))
 
     def price(one: dict[str, Any]) -> dict[str, Any]:
-        body = json.dumps(one).encode()
-        with urllib.request.urlopen(
-            urllib.request.Request(f"{address}/get_price", body, {"Content-Type": "application/json"}), timeout=10
-        ) as answer:
-            return dict(json.load(answer))
+        return dict(ask(f"{address}/get_price", one)[1])
 
     with running(python("serving"), ready=f"{address}/health/ready", log=home / "serving.log", environment=given):
-        wait_for(lambda: price(asked[0])["model_version"] == "7", "the version is served")
+        wait_for(lambda: price(asked[0]).get("model_version") == "7", "the version is served")
         held = next(one for one in asked if "awaiting_approval" in price(one)["reasons"])
         before = price(held)["recommended_price"]
         frame = price_table(PRODUCTS, change=0.0)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from werkzeug.test import TestResponse
 
 from console import price_files, words
 from console.confirm import SHOWN
@@ -459,26 +460,31 @@ def written(console: Console, visitor: Visitor) -> price_files.PriceFile:
     return console_files(console).newest()[0]
 
 
+def downloaded(visitor: Visitor, file: price_files.PriceFile) -> pd.DataFrame:
+    content = io.StringIO(visitor.see(f"/price-file/{file.name}.csv"))
+    return pd.read_csv(content, dtype=str, keep_default_na=False)
+
+
+def upload(visitor: Visitor, frame: pd.DataFrame, **fields: str) -> TestResponse:
+    content = io.BytesIO(frame.to_csv(index=False).encode())
+    return visitor.send("/price-file/read", visitor.see("/price-file"), file=(content, "prices.csv"), **fields)
+
+
 def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Console) -> None:
     ann = console.visitor("ann")
     file = written(console, ann)
-    frame = pd.read_csv(io.StringIO(ann.see(f"/price-file/{file.name}.csv")), dtype=str, keep_default_na=False)
-
-    def read(changed: pd.DataFrame) -> Any:
-        content = io.BytesIO(changed.to_csv(index=False).encode())
-        return ann.send("/price-file/read", ann.see("/price-file"), file=(content, "prices.csv"), sure="yes")
+    frame = downloaded(ann, file)
 
     dearer, foreign = frame.assign(new="99", decision="approve"), frame.assign(file="0" * 16)
-    assert [read(one).status_code for one in (dearer, foreign, frame.assign(decision="maybe"), frame[["id"]])] == [
-        422
-    ] * 4
+    for changed in (dearer, foreign, frame.assign(decision="maybe"), frame[["id"]]):
+        assert upload(ann, changed, sure="yes").status_code == 422
     assert decided(console.home) == []
     bob = console.visitor("bob")
     bob.decide(action="freeze", product=frame["product_id"][2], reason="mine")
-    assert read(frame.assign(decision="approve")).status_code == 409
+    assert upload(ann, frame.assign(decision="approve"), sure="yes").status_code == 409
     frame.loc[0, ["decision", "note"]] = ["approve", "fine"]
     frame.loc[1, "decision"] = "Reject"
-    assert read(frame).status_code == 302
+    assert upload(ann, frame, sure="yes").status_code == 302
     said = {body["verdict"]: (body["reason"], list(body["prices"])) for _, _, body in decided(console.home)[1:]}
     assert said == {
         "approve": ("fine", [frame["product_id"][0]]),
@@ -543,14 +549,13 @@ def test_a_file_has_what_serving_charges_what_was_approved_before_and_what_a_per
     console.shop.look()
 
     file = written(console, ann)
-    frame = pd.read_csv(io.StringIO(ann.see(f"/price-file/{file.name}.csv")), dtype=str, keep_default_na=False)
+    frame = downloaded(ann, file)
     frame.loc[frame["product_id"] == product, "decision"] = "approve"
-    sent = {"file": (io.BytesIO(frame.to_csv(index=False).encode()), "prices.csv")}
 
     rows = {row["product_id"]: (row["new"], row["status"]) for row in file.rows}
     assert (rows.pop(product), rows.pop(given)) == ((approved, "approved"), (99.0, "approved"))
     assert {status for _, status in rows.values()} == {"proposed"}
-    assert ann.send("/price-file/read", ann.see("/price-file"), **sent).status_code == 409  # it is no proposal
+    assert upload(ann, frame).status_code == 409  # it is no proposal
 
 
 def test_what_is_frozen_for_all_is_not_freed_product_by_product(console: Console) -> None:
@@ -609,11 +614,10 @@ def test_a_list_is_asked_about_once_with_the_count_and_the_worst(console: Consol
 
 def test_a_file_that_is_read_back_is_asked_about_and_needs_no_other_upload(console: Console) -> None:
     ann = console.visitor("ann")
-    frame = pd.read_csv(io.BytesIO(written(console, ann).as_csv()), dtype=str, keep_default_na=False)
+    frame = downloaded(ann, written(console, ann))
     frame.loc[:1, ["decision", "note"]] = ["approve", 'said "yes",\nü']
 
-    content = io.BytesIO(frame.to_csv(index=False).encode())
-    answer = ann.send("/price-file/read", ann.see("/price-file"), file=(content, "prices.csv"))
+    answer = upload(ann, frame)
 
     assert ("2 of 2 prices" in answer.text, decided(console.home)) == (True, [])
     assert ann.send("/price-file/read", answer.text, **hidden(answer.text)).status_code == 302
