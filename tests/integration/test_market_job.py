@@ -1,6 +1,5 @@
 """The market job from the command line: table, plot and figures; and the platform's own code inside the market."""
 
-import datetime as dt
 import json
 from functools import partial
 from pathlib import Path
@@ -11,57 +10,17 @@ import pytest
 from pipelines.market import OPTIONAL, Platform, main, price_requests, run_policies, standard_policies
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
-from pricing.data.event_windows import Lift
 from pricing.data.panel import Panel
 from pricing.decision.request import PriceRequest
-from pricing.demand.curve import DemandAt, DemandGrid, Offers
-from pricing.demand.grades import GRADES
 from simulation.market import Market, MarketConfig, simulate
 from simulation.rollforward import Requests, roll_forward
+from tests.kit.true_elasticities import TrueElasticityDemand
 
 
 def limited(**limits: float | None) -> Config:
     config = load_config()
     guardrails = config.decision.guardrails.model_copy(update=limits)
     return config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
-
-
-class MarketDemand:
-    """The market's own demand in place of a model, the market's shocks included, as the oracle knows them."""
-
-    def __init__(self, market: Market) -> None:
-        self.product_ids, self.categories = market.product_ids, np.array(["all"])
-        self._truth = market.truth
-
-    def curves(self, offers: Offers) -> DemandAt:
-        """Demand of one morning's requests as a function of candidate prices."""
-        return partial(self._grid, offers)
-
-    def _grid(self, offers: Offers, prices: Floats) -> DemandGrid:
-        truth, count = self._truth, len(offers)
-        ahead = np.arange(int(offers.periods.max()))
-        day = np.searchsorted(truth.dates, offers.date[0]) + ahead
-        units = truth.expected_demand(
-            offers.product[:, None, None],
-            np.minimum(day, len(truth.dates) - 1)[:, None],
-            prices[:, None, :],
-            comp_price=np.where(np.isnan(offers.comp_price), offers.list_price, offers.comp_price)[:, None, None],
-        )  # (request, day, candidate)
-        counted = ahead < offers.periods[:, None]
-        return DemandGrid(
-            first=units[:, :1],
-            until=(units * counted[:, :, None]).sum(axis=1, keepdims=True),
-            first_size=np.full(count, truth.size),
-            until_size=truth.size * offers.periods,
-            weight=np.ones(1),
-            source=np.zeros(count, dtype=np.int64),
-            grade=np.full(count, GRADES.index("tested")),
-            known=np.ones(count),
-        )
-
-    def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
-        """Returns no event."""
-        return ()
 
 
 def test_the_job_prints_a_league_and_writes_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +31,12 @@ def test_the_job_prints_a_league_and_writes_table_and_plot(tmp_path: Path, capsy
     document = json.loads((tmp_path / "market.json").read_text())
     names = [row["policy"] for row in document["scores"]]
     assert set(names) == {
-        *("static", "match competitor", "cost-plus", "rules", "platform without a model", "oracle"),
+        "static",
+        "match competitor",
+        "cost-plus",
+        "rules",
+        "platform without a model",
+        "oracle",
     }
     assert all(name in printed for name in names)
     assert document["market"]["products"] == 12
@@ -90,7 +54,7 @@ def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows(market:
 
     def learn(panel):  # type: ignore[no-untyped-def]
         last_days.append(panel.dates[-1])
-        return MarketDemand(market)
+        return TrueElasticityDemand(market, panel)
 
     platform = Platform(market, load_config(), learn)
     run = roll_forward(market, platform, days=30, refresh=platform.refresh, every=14)
@@ -114,7 +78,10 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column(market: Marke
     roll_forward(market, recording, days=16, refresh=platform.refresh, every=14)
 
     assert {name for request in asked for name in request.model_fields_set} == {
-        *("product_id", "current_price", "day_of_week", "date")
+        "product_id",
+        "current_price",
+        "day_of_week",
+        "date",
     }
     for panel in seen:
         assert panel.cost_assumed.all()
@@ -124,14 +91,16 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column(market: Marke
     assert len(seen) == 2
 
 
-def test_where_demand_is_known_the_code_that_serves_earns_most_of_the_oracle_s_gain() -> None:
+def test_true_elasticities_earn_most_of_the_oracle_s_gain_through_the_code_that_serves() -> None:
     market = simulate(MarketConfig(products=40, days=400, future=60, seed=2))
     # The oracle prices beyond what was ever charged; who is measured against it may do so, too.
     entries = standard_policies(market, limited(seen=None))
-    known = Platform(market, limited(seen=None), lambda _: MarketDemand(market))
 
-    chosen = {name: entries[name] for name in ("static", "rules", "oracle")} | {"platform": known}
+    chosen = {name: entries[name] for name in ("static", "rules", "oracle")}
+    chosen["true elasticities"] = Platform(market, limited(seen=None), partial(TrueElasticityDemand, market))
     profit = {name: run.profit.sum() for name, run in run_policies(market, chosen, ahead=60).items()}
 
-    assert profit["platform"] - profit["static"] > 0.8 * (profit["oracle"] - profit["static"])
-    assert profit["platform"] > profit["rules"] > profit["static"]
+    best = profit["oracle"] - profit["static"]
+    assert best > 0
+    assert (profit["true elasticities"] - profit["static"]) / best > 0.7
+    assert profit["true elasticities"] > profit["rules"] > profit["static"]
