@@ -11,7 +11,6 @@ from pipelines import etl, price, promote, refresh, rollback, train, tune
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import enter, write_config, write_sales
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 DEAD = "http://127.0.0.1:9"
 DEAD_DATABASE = "postgresql://me:secret@127.0.0.1:9/x"
 

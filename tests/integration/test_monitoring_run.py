@@ -18,6 +18,7 @@ from pricing.decision_log.write import LogWriter
 from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.mlflow_jobs import enter
 from tests.kit.monitoring_world import World, backtest_figures, build, entries
+from tests.kit.panels import put
 from tests.kit.price_api import PriceApi, price_api
 from tests.kit.promotions import packed
 
@@ -34,10 +35,10 @@ def home(tmp_path, empty_store, monkeypatch):
         mlflow.end_run()
 
 
-def prepare(home: Path, world: World, *, days=range(300, 392), noise=0.1) -> Panel:
+def prepare(home: Path, world: World, *, days=range(300, 392)) -> Panel:
     panel, truth = build(world)
     writer = LogWriter(home / "segments", url=str(home / "decisions"))
-    writer.append(entries(panel, truth, days=days, noise=noise))
+    writer.append(entries(panel, truth, days=days))
     writer.close()
     save_panel(panel, home / "panel")
     return panel
@@ -155,9 +156,7 @@ def test_a_job_that_fails_is_told_by_itself_and_in_monitorings_alert_and_no_more
 def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):
     world = World(days=392, change_day=364, demand_factor=0.55)
     panel = prepare(home, world, days=range(350, 392))
-    comp = panel.comp_price.copy()
-    comp[:, -28:] = np.nan
-    save_panel(Panel(**{**panel.__dict__, "comp_price": comp}), home / "panel")
+    save_panel(put(panel, np.s_[:, -28:], comp_price=np.nan), home / "panel")
     crown(home, world, state_date="2025-01-26")
 
     assert monitor(home) == 0

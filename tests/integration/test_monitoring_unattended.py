@@ -35,8 +35,16 @@ from tests.kit.price_api import PriceApi, price_api
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 QUICK = {
-    **{"folds": 1, "horizon": 14, "step": 14, "min_history": 84, "context": 40, "units": 8},
-    **{"steps": 40, "demand_steps": 10, "price_steps": 5, "rounds": 1},
+    "folds": 1,
+    "horizon": 14,
+    "step": 14,
+    "min_history": 84,
+    "context": 40,
+    "units": 8,
+    "steps": 40,
+    "demand_steps": 10,
+    "price_steps": 5,
+    "rounds": 1,
 }
 DAYS, NIGHTS, AFTER = 126, 18, 10
 FALL = DAYS + 2  # first day of it

@@ -22,7 +22,6 @@ from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
 from tests.kit.mlflow_jobs import enter, place, write_config, write_sales
 from tests.kit.monitoring_world import World, build, entries, write_log
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 WORLD = World(products=3, days=60)
 DAY = str(dt.datetime.now(dt.UTC).date() - dt.timedelta(days=2))
 STAGES = ("etl", "monitor", "refresh", "promote")

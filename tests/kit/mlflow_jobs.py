@@ -21,13 +21,26 @@ from simulation.market import simulate
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "demand": {
-        **{"folds": 2, "horizon": 14, "step": 14, "min_history": 84, "context": 40, "units": 4},
-        **{"steps": 4, "demand_steps": 2, "price_steps": 1, "rounds": 1},
+        "folds": 2,
+        "horizon": 14,
+        "step": 14,
+        "min_history": 84,
+        "context": 40,
+        "units": 4,
+        "steps": 4,
+        "demand_steps": 2,
+        "price_steps": 1,
+        "rounds": 1,
     },
     "registry": {
         "gates": {
-            **{"naive_ratio": 9.0, "champion_ratio": 9.0, "bias": 9.0, "elasticity_sane": 0.0},
-            **{"coverage_80": [0.0, 1.0], "coverage_95": [0.0, 1.0], "golden_latency_ms": 5000},
+            "naive_ratio": 9.0,
+            "champion_ratio": 9.0,
+            "bias": 9.0,
+            "elasticity_sane": 0.0,
+            "coverage_80": [0.0, 1.0],
+            "coverage_95": [0.0, 1.0],
+            "golden_latency_ms": 5000,
         }
     },
     "tuning": {"startup": 1},
@@ -41,12 +54,12 @@ FOREIGN = (
 )
 
 
-def write_sales(path: Path, *, products: int = 6, days: int = 130, seed: int = 3, moves: bool = True) -> Path:
+def write_sales(path: Path, *, products: int = 6, days: int = 130, moves: bool = True) -> Path:
     """Writes sales of a simulated market; without `moves` of prices there are no elasticities to learn.
 
     That halves a training, for tests of how jobs interact, where elasticities do not matter.
     """
-    frame = simulate(MarketConfig(products=products, days=days, seed=seed)).frame()
+    frame = simulate(MarketConfig(products=products, days=days, seed=3)).frame()
     if not moves:
         frame["price"] = frame["list_price"] = frame.groupby("product_id")["price"].transform("median")
     frame.to_csv(path, index=False)
