@@ -22,13 +22,13 @@ from pricing.decision.request import PriceRequest
 from tests.kit.console import BEYOND, KEYS, environment, price_table, put_table, shop_home
 from tests.kit.control import table
 from tests.kit.servers import ask, free_port, python, running, wait_for
-from tests.kit.versions import loaded_version, shared_panel
+from tests.kit.versions import loaded_version, product_names
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ROOT = Path(__file__).parents[2]
 PROXIED = "console:\n  trusted_proxy: 127.0.0.0/8\n"
-PRODUCTS = [str(product) for product in shared_panel().product_ids]
+PRODUCTS = product_names()
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),

@@ -14,9 +14,9 @@ TRUE = {"a": {-1: 0.3, 0: 0.6, 1: -0.2}, "b": {-1: 0.3, 0: 1.0, 1: -0.2}}  # log
 PERIODS = 1095
 
 
-def event(name: str, day: int, *, last: int | None = None, **more: object) -> Event:
+def event(name: str, day: int, **more: object) -> Event:
     around = {"before": 1, "after": 1} | more
-    return Event(name, START + day, START + (day if last is None else last), **around)  # type: ignore[arg-type]
+    return Event(name, START + day, START + day, **around)  # type: ignore[arg-type]
 
 
 CALENDAR = (
@@ -34,7 +34,6 @@ def make_panel(
     periods: int = PERIODS,
     period: Period = "day",
     lift: object = TRUE,
-    shock: float = 0.05,
     seed: int = 0,
 ) -> Panel:
     """Poisson sales in two categories with a week, prices that move, a day's shock, and lifts of the Feast."""
@@ -44,7 +43,7 @@ def make_panel(
     categories = np.array(["a", "b"])[np.arange(products) % 2]
     price = (10.0 * np.exp(rng.choice([0.0, -0.1, 0.1], shape))).astype(np.float32)
     week = np.tile([0.0, -0.1, -0.1, 0.0, 0.1, 0.4, 0.3], periods // 7 + 1)[:periods] if period == "day" else 0.0
-    log = np.log(mean) + week + rng.normal(0, shock, periods) - 2.0 * np.log(price / 10.0)
+    log = np.log(mean) + week + rng.normal(0, 0.05, periods) - 2.0 * np.log(price / 10.0)
     for row, category in enumerate(categories):
         for day in FEAST:
             for position, value in lift.get(category, {}).items():  # type: ignore[attr-defined]

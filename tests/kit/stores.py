@@ -146,9 +146,9 @@ def posterior(chain: Chain, known: Estimates) -> PosteriorElasticities:
     return shrink(known.value, known.error, category=category, categories=3, bias=known.bias / -known.level)
 
 
-def chain_sample(*, seed: int = 1) -> tuple[EstimationSample, FeatureTable, EventForecast, Norms, Panel]:
+def chain_sample() -> tuple[EstimationSample, FeatureTable, EventForecast, Norms, Panel]:
     """Six series of which the first four are one product's; weekly prices at random."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     panel = make_panel(products=6, periods=240)
     truth = np.array([-3.0] * 4 + [-1.5, -2.5])[:, None]
     log_price = np.repeat(rng.normal(0, 0.08, (6, 35)), 7, axis=1)[:, :240]

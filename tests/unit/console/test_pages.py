@@ -22,17 +22,15 @@ from pricing.data.panel import save_panel
 from pricing.decision.decide import Policy
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.reasons import BIT
-from pricing.decision.switches import Review, Switch, Switches, Unfreeze
+from pricing.decision.switches import Review, Switches, Unfreeze
 from pricing.errors import ConfigError, SourceError
 from pricing.objects import FolderStore
 from pricing.registry.control import Heard
 from tests.kit.console import Console, Visitor, open_console, price_table, put_table, shop_home
-from tests.kit.control import put_control, read_control, table
+from tests.kit.control import NIGHT, SAID, approve, freeze, override, put_control, read_control, table
 from tests.kit.price_api import price_api, status
-from tests.kit.versions import shared_panel
+from tests.kit.versions import product_names, shared_panel
 
-NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
-SAID: dict[str, Any] = {"reason": "why", "by": "ann", "at": NIGHT}
 HOSTILE = [
     '<script>alert("1")</script>',
     "'; DROP TABLE prices; --",
@@ -41,13 +39,19 @@ HOSTILE = [
     "a/b?c=d&e#f",
     "Ünïcode 🧀",
 ]
-PRODUCTS = [str(product) for product in shared_panel().product_ids]
+PRODUCTS = product_names()
 
 
 @pytest.fixture
 def console(tmp_path: Path) -> Iterator[Console]:
     with open_console(shop_home(tmp_path / "home")) as found:
         yield found
+
+
+@pytest.fixture
+def ann(console: Console) -> Visitor:
+    """Who may decide."""
+    return console.visitor("ann")
 
 
 def worklist_of(frame: pd.DataFrame) -> Worklist:
@@ -111,8 +115,7 @@ def test_a_form_that_is_too_large_is_refused_unread_before_anybody_is_known(cons
     assert answer.status_code == 413
 
 
-def test_the_session_is_signed_hidden_from_scripts_and_ends_with_its_key(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_the_session_is_signed_hidden_from_scripts_and_ends_with_its_key(console: Console, ann: Visitor) -> None:
     by_http, by_https = (
         console.anybody().client.get("/login", headers={"X-Forwarded-Proto": scheme}).headers["Set-Cookie"]
         for scheme in ("http", "https")
@@ -227,15 +230,14 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
         "older": 0.9 * before["older"],
         "newer": 1.2 * before["newer"],
     }
-    said.take(Review(verdict="approve", prices={"approved": price["approved"], **old}, **SAID))
+    said.take(approve({"approved": price["approved"], **old}))
     no = {"rejected": price["rejected"], "outdated": 0.9 * price["outdated"]}
     said.take(Review(verdict="reject", prices=no, **SAID))
     for name in ("frozen", "freed"):
-        said.take(Switch(action="freeze", scope="product", name=name, **SAID))
+        said.take(freeze("product", name))
     said.take(Unfreeze(scope="product", name="freed", **SAID))
-    end = NIGHT + dt.timedelta(days=1)
     for name, amount in (("given", 99.0), ("cheap", 0.01)):
-        said.take(Switch(action="override", scope="product", name=name, price=amount, until=end, **SAID))
+        said.take(override(amount, name, at=NIGHT))
 
     table = worklist.standing(said, said.switches(at=NIGHT), policy=policy(0.05))
 
@@ -260,7 +262,7 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
     assert "automatic" not in {STATES[state] for state in free.state}
 
 
-def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: Console) -> None:
+def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: Console, ann: Visitor) -> None:
     before = console.shop.table
     put_table(console.home, pd.DataFrame({"product_id": ["tea"]}))
 
@@ -268,7 +270,7 @@ def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: 
 
     assert console.shop.table is before
     assert "proposed_price" in console.shop.trouble["prices"]
-    assert "lacks" in console.visitor("ann").see("/")
+    assert "lacks" in ann.see("/")
 
 
 def test_every_page_has_words_for_each_reason_and_guardrail() -> None:
@@ -282,8 +284,7 @@ def test_every_page_has_words_for_each_reason_and_guardrail() -> None:
 
 
 @pytest.mark.parametrize("action", ["reject", "freeze", "change"])
-def test_all_but_an_approval_needs_a_reason(console: Console, action: str) -> None:
-    ann = console.visitor("ann")
+def test_all_but_an_approval_needs_a_reason(console: Console, ann: Visitor, action: str) -> None:
     page = ann.see("/")
 
     assert ann.send("/decide", page, action=action, product=PRODUCTS[0], price="5").status_code == 400
@@ -295,8 +296,9 @@ def test_all_but_an_approval_needs_a_reason(console: Console, action: str) -> No
     assert entry[2]["reason"] == "so"
 
 
-def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_cent(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_cent(
+    console: Console, ann: Visitor
+) -> None:
     page = ann.see("/")
     until = (dt.date.today() + dt.timedelta(days=3)).isoformat()
     wrong = {"price": "5", "product": PRODUCTS[:2]}, {"price": "dear"}, {"until": "2020-01-01", "price": "5"}, {}
@@ -323,8 +325,10 @@ def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_ce
     assert ends == {("override", console.shop.config.end_of(dt.date.fromisoformat(until)))}
 
 
-def test_of_two_persons_at_once_the_second_sees_what_the_first_did_and_overrules_nothing(console: Console) -> None:
-    ann, bob = console.visitor("ann"), console.visitor("bob")
+def test_of_two_persons_at_once_the_second_sees_what_the_first_did_and_overrules_nothing(
+    console: Console, ann: Visitor
+) -> None:
+    bob = console.visitor("bob")
     hers, his = ann.see("/"), bob.see("/")
     proposed = price_table(PRODUCTS).set_index("product_id")["proposed_price"]
 
@@ -344,8 +348,7 @@ def test_of_two_persons_at_once_the_second_sees_what_the_first_did_and_overrules
     assert read_control(console.home).switches.approved == {PRODUCTS[0]: proposed[PRODUCTS[0]]}
 
 
-def test_what_was_seen_in_an_older_table_is_not_decided_on_the_newer_one(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_what_was_seen_in_an_older_table_is_not_decided_on_the_newer_one(console: Console, ann: Visitor) -> None:
     page = ann.see("/")
     put_table(console.home, price_table(PRODUCTS, change=0.2))
     console.shop.look()
@@ -375,11 +378,13 @@ def test_hostile_names_are_text_in_pages_and_in_files(tmp_path: Path) -> None:
 # Further pages
 
 
-def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(console: Console, tmp_path: Path) -> None:
-    page = console.visitor("ann").see(f"/products/{PRODUCTS[0]}")
+def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(
+    console: Console, ann: Visitor, tmp_path: Path
+) -> None:
+    page = ann.see(f"/products/{PRODUCTS[0]}")
     save_panel(shared_panel(), console.home / "panel")
     console.shop.look()
-    whole = console.visitor("ann").see(f"/products/{PRODUCTS[0]}")
+    whole = ann.see(f"/products/{PRODUCTS[0]}")
     with open_console(shop_home(tmp_path / "other", price_table(["stranger"]))) as other:
         stranger = other.visitor("ann").see("/products/stranger")
         other.visitor("ann").see("/products/nobody", status=404)
@@ -391,8 +396,7 @@ def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(cons
     assert whole.count('<svg class="chart"') == 5
 
 
-def test_nothing_is_expected_of_a_price_that_a_person_set(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_nothing_is_expected_of_a_price_that_a_person_set(ann: Visitor) -> None:
     before = ann.see(f"/products/{PRODUCTS[0]}")
     ann.decide(action="freeze", product=PRODUCTS[0], reason="an offer")
 
@@ -404,9 +408,7 @@ def test_nothing_is_expected_of_a_price_that_a_person_set(console: Console) -> N
     assert ann.send("/decide", shown, action="approve", product=PRODUCTS[0]).status_code == 400
 
 
-def test_what_if_changes_nothing_and_tells_what_the_guardrails_cost(console: Console) -> None:
-    ann = console.visitor("ann")
-
+def test_what_if_changes_nothing_and_tells_what_the_guardrails_cost(console: Console, ann: Visitor) -> None:
     page = ann.see("/what-if?change=-10")
     one = ann.see(f"/what-if?product={PRODUCTS[0]}&try=revenue")
 
@@ -417,14 +419,14 @@ def test_what_if_changes_nothing_and_tells_what_the_guardrails_cost(console: Con
     assert decided(console.home) == []
 
 
-def test_the_portfolio_counts_what_moves_and_shows_what_monitoring_asks_for(console: Console) -> None:
+def test_the_portfolio_counts_what_moves_and_shows_what_monitoring_asks_for(console: Console, ann: Visitor) -> None:
     place = console.home / "monitoring" / "latest" / "outcome.json"
     place.parent.mkdir(parents=True)
     task = {"what": "Train a new model", "why": "errors grew", "commands": []}
     place.write_text(json.dumps({"todo": [task], "windows": ["error 0.3"], "metrics": {}}))
     console.shop.look()
 
-    page = console.visitor("ann").see("/portfolio")
+    page = ann.see("/portfolio")
 
     assert f"<b>{len(PRODUCTS)}</b> go up" in page
     assert "Train a new model" in page
@@ -470,8 +472,7 @@ def upload(visitor: Visitor, frame: pd.DataFrame, **fields: str) -> TestResponse
     return visitor.send("/price-file/read", visitor.see("/price-file"), file=(content, "prices.csv"), **fields)
 
 
-def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Console, ann: Visitor) -> None:
     file = written(console, ann)
     frame = downloaded(ann, file)
 
@@ -540,8 +541,10 @@ def test_what_waits_for_nobody_is_frozen_and_not_rejected(tmp_path: Path, beyond
         assert ann.send("/decide", page, action="freeze", **given).status_code == 302
 
 
-def test_a_file_has_what_serving_charges_what_was_approved_before_and_what_a_person_gave(console: Console) -> None:
-    ann, (product, given) = console.visitor("ann"), PRODUCTS[:2]
+def test_a_file_has_what_serving_charges_what_was_approved_before_and_what_a_person_gave(
+    console: Console, ann: Visitor
+) -> None:
+    product, given = PRODUCTS[:2]
     ann.decide(one=f"approve:{product}")
     ann.decide(action="change", product=given, price="99", reason="deal", sure="yes")
     (approved,) = read_control(console.home).switches.approved.values()
@@ -558,10 +561,8 @@ def test_a_file_has_what_serving_charges_what_was_approved_before_and_what_a_per
     assert upload(ann, frame).status_code == 409  # it is no proposal
 
 
-def test_what_is_frozen_for_all_is_not_freed_product_by_product(console: Console) -> None:
-    table(console.home).append(Switch(action="freeze", scope="all", **SAID))
-    ann = console.visitor("ann")
-
+def test_what_is_frozen_for_all_is_not_freed_product_by_product(console: Console, ann: Visitor) -> None:
+    table(console.home).append(freeze())
     answer = ann.send("/decide", ann.see("/?show=all"), action="unfreeze", product=PRODUCTS[0], reason="go")
 
     assert answer.status_code == 400
@@ -601,9 +602,7 @@ def test_a_typed_price_that_moves_far_or_lies_below_cost_is_asked_about_before_i
         assert (answer.status_code, len(decided(tmp_path))) == ((200, 0) if asked else (302, 1))
 
 
-def test_a_list_is_asked_about_once_with_the_count_and_the_worst(console: Console) -> None:
-    ann = console.visitor("ann")
-
+def test_a_list_is_asked_about_once_with_the_count_and_the_worst(console: Console, ann: Visitor) -> None:
     answer = ann.send("/decide", ann.see("/?show=all"), action="change", reason="so", scope="all", percent="-45")
 
     assert f"{len(PRODUCTS)} of {len(PRODUCTS)} prices" in answer.text
@@ -612,8 +611,7 @@ def test_a_list_is_asked_about_once_with_the_count_and_the_worst(console: Consol
     assert len(decided(console.home)) == len(PRODUCTS)
 
 
-def test_a_file_that_is_read_back_is_asked_about_and_needs_no_other_upload(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_a_file_that_is_read_back_is_asked_about_and_needs_no_other_upload(console: Console, ann: Visitor) -> None:
     frame = downloaded(ann, written(console, ann))
     frame.loc[:1, ["decision", "note"]] = ["approve", 'said "yes",\nü']
 
@@ -648,8 +646,7 @@ def test_a_number_of_products_is_that_of_the_list_that_it_leads_to(tmp_path: Pat
         assert len(links) > 10
 
 
-def test_a_file_has_as_many_rows_as_its_page_counts(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_a_file_has_as_many_rows_as_its_page_counts(console: Console, ann: Visitor) -> None:
     ann.decide(action="approve", product=PRODUCTS[:3])
     put_table(console.home, price_table(PRODUCTS, change=0.3))  # newer proposals wait, and the older ones are charged
     console.shop.look()

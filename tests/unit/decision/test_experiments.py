@@ -257,16 +257,16 @@ def panel_of(
 TRUTH, WEEKS = -2.5, 8
 
 
-def confounded(*, seed: int, products: int = 60) -> tuple[Panel, Draws]:
+def confounded(*, seed: int) -> tuple[Panel, Draws]:
     """Daily sales in which prices follow a hidden demand, upwards, and draws move them besides."""
     rng = np.random.default_rng(seed)
-    names = np.array([f"P{number:02d}" for number in range(products)])
+    names = np.array([f"P{number:02d}" for number in range(60)])
     one = drawn(prices=dict.fromkeys(names.tolist(), 10.0), weeks=WEEKS)
     days = [MONDAY + dt.timedelta(days=day) for day in range(7 * WEEKS)]
-    hidden = np.repeat(rng.normal(0, 0.2, (products, WEEKS)), 7, axis=1) - np.linspace(0, 0.5, 7 * WEEKS)
+    hidden = np.repeat(rng.normal(0, 0.2, (60, WEEKS)), 7, axis=1) - np.linspace(0, 0.5, 7 * WEEKS)
     draw = np.array([[one.deviation(name, day) for day in days] for name in names.tolist()])
     log_price = np.log(10.0) + 0.3 * hidden + draw
-    units = rng.poisson(np.exp(rng.normal(2.0, 0.5, (products, 1)) + hidden + TRUTH * (log_price - np.log(10.0))))
+    units = rng.poisson(np.exp(rng.normal(2.0, 0.5, (60, 1)) + hidden + TRUTH * (log_price - np.log(10.0))))
     sales = panel_of(names, np.array(days, dtype="datetime64[D]"), units=units, price=np.exp(log_price))
     return sales, draws_of(draw)
 

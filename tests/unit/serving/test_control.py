@@ -1,33 +1,20 @@
 """A person's switches: what the service answers under them."""
 
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pricing.decision.switches import Control, Switch, Switches
+from tests.kit import control as kit
+from tests.kit.control import freeze
 from tests.kit.serving import NOW, REQUEST, ServingApp, open_app
-from tests.kit.versions import shared_version
 
 NEAR = {"current_price": 1.2, "list_price": 1.1, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
 HOUR = dt.timedelta(hours=1)
 
 
-def freeze(scope: Any = "all", name: str = "", **more: Any) -> Switch:
-    return Switch(action="freeze", scope=scope, name=name, reason="wrong costs", by="ops", at=NOW, **more)
-
-
 def override(price: float, name: str = "P00001", **more: Any) -> Switch:
-    given = {"reason": "deal", "by": "ops", "at": NOW, "until": NOW + HOUR, **more}
-    return Switch(action="override", scope="product", name=name, price=price, **given)
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[ServingApp]:
-    with open_app(tmp_path, version=shared_version()) as one:
-        yield one
+    return kit.override(price, name, at=NOW, **more)
 
 
 def switch(shop: ServingApp, *switches: Switch) -> None:

@@ -1,8 +1,6 @@
 import io
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -11,23 +9,10 @@ import pytest
 
 from serving import problems
 from serving.routes import pricing
-from tests.kit.serving import REQUEST, ServingApp, open_app
-from tests.kit.versions import loaded_version, shared_version
+from tests.kit.serving import REQUEST, ServingApp
+from tests.kit.versions import loaded_version
 
 BROKEN = Mock(side_effect=ZeroDivisionError)
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[ServingApp]:
-    with open_app(tmp_path, version=shared_version()) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
-    """For tests that leave it as it is and look at nothing but the answer."""
-    with open_app(tmp_path_factory.mktemp("shared"), version=shared_version()) as one:
-        yield one
 
 
 def test_a_price_has_every_field_of_the_contract_and_is_logged_with_its_request(shop: ServingApp) -> None:
