@@ -55,8 +55,8 @@ def table_of(price: np.ndarray, units: np.ndarray | None = None) -> tuple[Panel,
     return panel, build_table(panel, norms=norms, category=np.zeros(products, int))
 
 
-def steps_at(*days: int, length: int = 60) -> np.ndarray:
-    price = np.full(length, 10.0)
+def steps_at(*days: int) -> np.ndarray:
+    price = np.full(60, 10.0)
     for day in days:
         price[day:] *= 0.9
     return price[None]

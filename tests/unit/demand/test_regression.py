@@ -15,9 +15,7 @@ from pricing.demand.regression import Residuals, Shift, difference, placebo, reg
 from tests.kit.stores import ChainConfig, as_if_independent, chain_sample, draw_chain, estimate, posterior, select
 
 
-def simulate(
-    *, shift: np.ndarray, confounding: float = 0.0, events: int = 600, seed: int = 0, mean: float = 40.0
-) -> Residuals:
+def simulate(*, shift: np.ndarray, confounding: float = 0.0, events: int = 600, seed: int = 0) -> Residuals:
     """Moves of which nine in ten are routine and answer to hidden demand by `confounding`."""
     rng = np.random.default_rng(seed)
     products = len(shift)
@@ -27,7 +25,7 @@ def simulate(
     routine = rng.normal(0, 0.03, len(who)) + confounding * shock
     price = np.where(deliberate, rng.normal(0, 0.15, len(who)), routine)
     shock = np.where(deliberate, rng.normal(0, 0.2, len(who)), shock)
-    expected = np.full(len(who), mean)
+    expected = np.full(len(who), 40.0)
     units = rng.poisson(expected * np.exp(shift[who] * price + shock))
     return Residuals(
         product=who,
