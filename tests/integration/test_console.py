@@ -70,14 +70,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @contextmanager
-def logged_in(browser: Browser, place: Place, name: str = "ann", **more: Any) -> Iterator[Page]:
+def logged_in(browser: Browser, place: Place, **more: Any) -> Iterator[Page]:
     context = browser.new_context(**more)
     page = context.new_page()
     faults: list[str] = []
     page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
     page.on("request", lambda one: faults.append(one.url) if not one.url.startswith(place.address) else None)
     page.goto(place.address)
-    page.get_by_label("Your key").fill(KEYS[name])
+    page.get_by_label("Your key").fill(KEYS["ann"])
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url(f"{place.address}/")
     yield page

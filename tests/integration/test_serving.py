@@ -52,9 +52,9 @@ class Service:
             )
         return self
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
+    def stop(self) -> int:
         assert self.process is not None
-        self.process.send_signal(number)
+        self.process.terminate()
         return self.process.wait(40)
 
     def call(self, path: str, body: Any = None) -> tuple[int, Any]:

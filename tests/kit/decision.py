@@ -77,12 +77,14 @@ class ConstantElasticity(Eventless):
         return DemandGrid(first, until, size, size, self.weight, source, grade, np.ones(len(prices)))
 
 
+FOUR = ConstantElasticity(elasticities=NODES)
+
+
 def pricer(
-    known: ProductFacts | None = None, *, jump: float | None = None, demand: bool = True, **decision: Any
+    known: ProductFacts | None = None, *, jump: float | None = None, demand: Any = FOUR, **decision: Any
 ) -> Pricer:
-    """Prices three products, or those of other facts, whose demand answers by four elasticities, or by rule alone."""
-    by = ConstantElasticity(elasticities=NODES) if demand else None
-    return Pricer(by, known or facts(), config(**decision), version="7", largest_jump=jump)
+    """Prices three products, or those of other facts, by a demand of four elasticities, by another or by rule alone."""
+    return Pricer(demand, known or facts(), config(**decision), version="7", largest_jump=jump)
 
 
 def ask(product_id: str = "apple", **fields: Any) -> PriceRequest:

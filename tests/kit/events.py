@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pricing.data.panel import Event, Panel, Period
+from pricing.data.panel import Event, Panel
 from tests.kit.panels import panel
 
 START = np.datetime64("2021-01-04")  # a Monday
@@ -32,29 +32,26 @@ def make_panel(
     products: int = 24,
     mean: float = 20.0,
     periods: int = PERIODS,
-    period: Period = "day",
     lift: object = TRUE,
     seed: int = 0,
 ) -> Panel:
     """Poisson sales in two categories with a week, prices that move, a day's shock, and lifts of the Feast."""
     rng = np.random.default_rng(seed)
     shape = (products, periods)
-    step = 1 if period == "day" else 7
     categories = np.array(["a", "b"])[np.arange(products) % 2]
     price = (10.0 * np.exp(rng.choice([0.0, -0.1, 0.1], shape))).astype(np.float32)
-    week = np.tile([0.0, -0.1, -0.1, 0.0, 0.1, 0.4, 0.3], periods // 7 + 1)[:periods] if period == "day" else 0.0
+    week = np.tile([0.0, -0.1, -0.1, 0.0, 0.1, 0.4, 0.3], periods // 7 + 1)[:periods]
     log = np.log(mean) + week + rng.normal(0, 0.05, periods) - 2.0 * np.log(price / 10.0)
     for row, category in enumerate(categories):
         for day in FEAST:
             for position, value in lift.get(category, {}).items():  # type: ignore[attr-defined]
-                if 0 <= day // step + position < periods:
-                    log[row, day // step + position] += value
+                if 0 <= day + position < periods:
+                    log[row, day + position] += value
     units = rng.poisson(np.exp(log))
     return replace(
         panel(products=products, days=periods, units_sold=units, price=price, list_price=10.0, comp_price_age=np.nan),
-        period=period,
         product_ids=np.array([f"P{row:03d}" for row in range(products)]),
         categories=categories,
-        dates=START + step * np.arange(periods),
+        dates=START + np.arange(periods),
         events=events,
     )

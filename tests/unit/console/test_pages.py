@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from console import price_files, words
 from console.confirm import SHOWN
-from console.worklist import PAGE, STATES, Pick, Worklist, read_table
+from console.worklist import PAGE, STATES, Pick, read_table
 from pricing.config import load_config
 from pricing.data.panel import save_panel
 from pricing.decision.decide import Policy
@@ -52,10 +52,6 @@ def console(tmp_path: Path) -> Iterator[Console]:
 def ann(console: Console) -> Visitor:
     """Who may decide."""
     return console.visitor("ann")
-
-
-def worklist_of(frame: pd.DataFrame) -> Worklist:
-    return read_table(frame.to_parquet(index=False), key="1", made=NIGHT)
 
 
 def policy(beyond: float | None) -> Policy:
@@ -222,7 +218,8 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
     change |= {"cheap": 0.1, "held": 0.0, "freed": 0.1, "older": 0.0, "newer": 0.3, "doubtful": 0.0, "seen": 0.0}
     frame = price_table(list(change), change=list(change.values()))
     frame.loc[frame["product_id"].isin(["doubtful", "seen"]), "reasons"] = "low_confidence"
-    worklist, said, price = worklist_of(frame), Heard(), dict(zip(change, frame["proposed_price"], strict=True))
+    worklist, said = read_table(frame.to_parquet(index=False), key="1", made=NIGHT), Heard()
+    price = dict(zip(change, frame["proposed_price"], strict=True))
     before, cost = (dict(zip(change, frame[name], strict=True)) for name in ("current_price", "unit_cost"))
     old = {
         "seen": before["seen"],

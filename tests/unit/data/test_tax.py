@@ -19,7 +19,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.switches import Switches
 from tests.kit.control import override
-from tests.kit.decision import TODAY, ask, config, facts, pricer, pricing_context
+from tests.kit.decision import FOUR, TODAY, ask, config, facts, pricer, pricing_context
 
 DAYS = pd.date_range("2026-03-02", periods=28)
 STRATEGIES = ("margin", "revenue", "clearance", "match")
@@ -36,7 +36,7 @@ def panel(**columns: Any) -> Panel:
 def taxing(tax_rate: float = 0.0, scale: float = 1.0, *, demand: bool = True, **decision: Any) -> Pricer:
     """Prices of three products that cost 6, list price 10 × `scale`."""
     known = facts(tax_rate=np.full(3, tax_rate), price=np.full(3, 10.0 * scale), list_price=np.full(3, 10.0 * scale))
-    return pricer(known, demand=demand, **decision)
+    return pricer(known, demand=FOUR if demand else None, **decision)
 
 
 @given(price=st.floats(0.01, 1e6), cost=st.floats(0.01, 1e6), margin=st.floats(0, 0.9), tax_rate=st.floats(0, 1))
@@ -96,7 +96,7 @@ def test_a_product_that_was_given_no_tax_rate_sells_above_cost_and_the_highest_o
     rate: float, other: str, strategy: str, comp_price: float | None, *, demand: bool
 ) -> None:
     known = ProductFacts.from_panel(build_panel(some_untaxed(rate=rate, other=other), load_config().data))
-    by = pricer(known, demand=demand)
+    by = pricer(known, demand=FOUR if demand else None)
     highest = float(np.float32(rate if other == "food" else max(rate, 0.02)))
 
     (answer,) = by.price_detailed([ask(product_id="tea", strategy=strategy, comp_price=comp_price)], today=TODAY)

@@ -20,6 +20,7 @@ from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switches
 from pricing.errors import RequestError
 from pricing.registry.knowledge import MEANINGS
+from tests.kit import decision as kit
 from tests.kit.control import freeze, override
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 from tests.kit.serving import REQUEST, ServingApp
@@ -45,11 +46,10 @@ def effects(explanation: Explanation) -> dict[str, float]:
     return {driver.name: driver.effect for driver in explanation.drivers}
 
 
-def explained(demand: Any = None, **changes: Any) -> Explanation:
+def explained(**changes: Any) -> Explanation:
     """Of apple: charged 10, cost 6, ample stock; the price under which 2.5 of elasticity earns most is 10."""
     options = {name: changes.pop(name) for name in ("experiments", "switches") if name in changes}
-    made = config(guardrails=changes.pop("guardrails", {}))
-    apples = Pricer(demand or ConstantElasticity(), facts(), made, version="1")
+    apples = kit.pricer(demand=ConstantElasticity(), guardrails=changes.pop("guardrails", {}))
     return explain(PriceRequest.model_validate({**AMPLE, **changes}), apples, today=TODAY, **options)
 
 
@@ -162,7 +162,7 @@ def test_every_term_of_demand_is_named_with_its_size() -> None:
 def test_explain_over_http_names_guardrails_elasticity_and_grade_in_rounded_money(shop: ServingApp) -> None:
     asked = {**REQUEST, "unit_cost": 6.4321}
 
-    answer = shop.client.post("/explain", json={"request": asked}).get_json()
+    answer = shop.explain(asked)
 
     money = [answer["value"], answer["baseline_value"], answer["decision"]["expected_margin"]]
     assert all(one == round(one, 2) for one in [*money, *(driver["effect"] for driver in answer["drivers"])])

@@ -201,7 +201,7 @@ def test_a_plan_of_deliveries_comes_along_without_what_is_over_and_one_that_is_g
         read_plan(data, "deliveries")
 
 
-BY_RULE, BY_MODEL = pricer(demand=False), pricer()
+BY_RULE, BY_MODEL = pricer(demand=None), pricer()
 
 
 @cache

@@ -30,9 +30,9 @@ def asks(action, cause="decay"):
     return lambda past: PolicyOutcome("none" if past.running_since else action, "error grew", cause)
 
 
-def job(store, action="retrain", **told):
+def job(store, **told):
     """A job that was claimed, and what was noted of it."""
-    _, number = store.claim(asks(action, "decay"), now=NOW)
+    _, number = store.claim(asks("retrain"), now=NOW)
     if told:
         store.note(number, **told)
     return number

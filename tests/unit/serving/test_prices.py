@@ -46,7 +46,7 @@ def test_no_request_moves_an_answer_far_from_the_last_price_charged(
     product = str(version.facts.product_ids[2])
     last = float(version.facts.last_price[2])
 
-    decision = shop.price(product_id=product, **fault).get_json()
+    decision = shop.answer(product_id=product, **fault)
 
     assert decision["model_version"] == ("7" if by == "the model" else "none")
     assert 0.7 * last - 0.005 <= decision["recommended_price"] <= 1.3 * last + 0.005
@@ -102,7 +102,7 @@ def test_whatever_cannot_be_understood_is_refused_by_name_all_at_once(
     assert answer.status_code == 422
     assert answer.content_type == "application/problem+json"
     assert {fault["field"] for fault in answer.get_json()["errors"]} == faults.keys()
-    many = shared_shop.price(**{f"a{one}": one for one in range(3000)}).get_json()["errors"]
+    many = shared_shop.answer(**{f"a{one}": one for one in range(3000)})["errors"]
     assert len(many) == problems.LISTED + 1
 
 
@@ -161,7 +161,7 @@ def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: ServingAp
     faults = [decision["error"]["errors"][0]["field"] for decision in decisions[1:6]]
     assert faults == ["current_stock", "strategy", "is_promo", "comp_price", "product_id"]
     assert [record["product_id"] for record in shop.logged()] == ["P00002", "P00001"]
-    assert "pricing_bad_items_total 6.0" in shop.client.get("/metrics").text
+    assert "pricing_bad_items_total 6.0" in shop.metrics()
 
 
 def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
@@ -207,11 +207,11 @@ def test_the_rules_that_answer_for_a_version_that_fails_know_its_costs(
     row = int(np.argmax(version.facts.unit_cost))
     monkeypatch.setattr(shop.service.follower.current.champion.pricer, "price_detailed", BROKEN)
 
-    decision = shop.price(product_id=str(version.facts.product_ids[row]), comp_price=...).get_json()
+    decision = shop.answer(product_id=str(version.facts.product_ids[row]), comp_price=...)
 
     assert (decision["source"], decision["model_version"]) == ("rule", "none")
     assert decision["recommended_price"] >= version.facts.unit_cost[row]
-    assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
+    assert "pricing_edge_fallbacks_total 1.0" in shop.metrics()
 
 
 def test_a_request_on_which_a_version_fails_costs_the_others_of_its_pass_nothing(
@@ -231,7 +231,7 @@ def test_a_request_on_which_a_version_fails_costs_the_others_of_its_pass_nothing
     answers = shop.client.post("/get_prices", json={"requests": requests}).get_json()["decisions"]
 
     assert [one["source"] for one in answers] == ["model", "model", "rule", "model", "model"]
-    assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
+    assert "pricing_edge_fallbacks_total 1.0" in shop.metrics()
 
 
 def strict(body: bytes) -> Any:
