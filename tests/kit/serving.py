@@ -59,6 +59,10 @@ class ServingApp:
     def explain(self, request: Any) -> Any:
         return self.client.post("/explain", json={"request": request}).get_json()
 
+    def send(self, path: str, body: bytes | str) -> TestResponse:
+        """Posts a body as it is, said to be JSON."""
+        return self.client.post(path, data=body, content_type="application/json")
+
     def metrics(self) -> str:
         return self.client.get("/metrics").text
 

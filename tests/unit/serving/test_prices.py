@@ -121,7 +121,7 @@ def test_whatever_cannot_be_understood_is_refused_by_name_all_at_once(
 )
 @pytest.mark.parametrize("path", ["/get_price", "/get_prices"])
 def test_no_body_brings_the_service_down(shared_shop: ServingApp, path: str, body: bytes, status: int) -> None:
-    answer = shared_shop.client.post(path, data=body, content_type="application/json")
+    answer = shared_shop.send(path, body)
 
     assert answer.status_code in ({status} if path == "/get_price" else {status, 422})
     assert strict(answer.data)["status"] == answer.status_code
@@ -140,7 +140,7 @@ TWICE = PLAIN[:-1] + ', "current_stock": 2}'
     ],
 )
 def test_a_name_given_twice_is_refused_since_either_may_be_meant(shared_shop: ServingApp, path: str, body: str) -> None:
-    answer = shared_shop.client.post(path, data=body, content_type="application/json")
+    answer = shared_shop.send(path, body)
 
     assert answer.status_code == 400
     assert answer.get_json()["errors"] == [
@@ -153,7 +153,7 @@ def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: ServingAp
     bad.append({"product_id": "p7"})
     items = [{**REQUEST, "product_id": "P00002"}, *({**REQUEST, **one} for one in bad), "no object", REQUEST]
 
-    answer = shop.client.post("/get_prices", data=json.dumps({"requests": items}), content_type="application/json")
+    answer = shop.send("/get_prices", json.dumps({"requests": items}))
 
     assert answer.status_code == 200
     decisions = answer.get_json()["decisions"]
@@ -170,7 +170,7 @@ def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
     monkeypatch.setattr(pricing, "from_validation", lambda *_, **__: pytest.fail("an item was looked at"))
     body = f'{{"requests":[{",".join(["{}"] * 25_000)}]}}'
 
-    answer = shared_shop.client.post("/get_prices", data=body, content_type="application/json")
+    answer = shared_shop.send("/get_prices", body)
 
     assert answer.status_code == 413
 
@@ -228,7 +228,7 @@ def test_a_request_on_which_a_version_fails_costs_the_others_of_its_pass_nothing
     monkeypatch.setattr(pricer, "price_detailed", fails_on_seven)
     requests = [{**REQUEST, "current_stock": stock} for stock in (5, 6, 7, 8, 9)]
 
-    answers = shop.client.post("/get_prices", json={"requests": requests}).get_json()["decisions"]
+    answers = shop.batch(*requests)
 
     assert [one["source"] for one in answers] == ["model", "model", "rule", "model", "model"]
     assert "pricing_edge_fallbacks_total 1.0" in shop.metrics()
