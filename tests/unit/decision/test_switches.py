@@ -191,3 +191,13 @@ def test_a_category_is_that_of_the_history_else_that_of_the_request(pricer: Pric
     ]  # fmt: skip
 
     assert [source == "override" for source in sources] == [True, True, False, True]
+
+
+def test_a_cost_that_is_only_assumed_raises_no_price_that_a_person_gave() -> None:
+    by_rule = Pricer(None, None, load_config(), version="none")  # knows no cost
+    asked = request(current_price=4.0, list_price=20.0)
+
+    (answer,) = priced(by_rule, Switches([override(4.5)]), asked)
+
+    assert answer.recommended_price == 4.5
+    assert {"cost_assumed", "below_cost", "overridden"} <= set(answer.reasons)
