@@ -26,7 +26,6 @@ from monitoring.todo import Task, tasks
 from monitoring.tracking import ChampionRecord
 from pricing.config import Config, load_config
 from pricing.data.etl_output import read_partitions, sample_of
-from pricing.data.findings import Finding
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.errors import DeliveryError, PricingError
@@ -221,7 +220,16 @@ def _report(
         "explanation": evaluation.explanation,
         "windows": [verdict.text for verdict in evaluation.verdicts],
         "drift": [column.text for column in evaluation.drift.columns],
-        "findings": [_document(finding) for finding in evaluation.findings],
+        "findings": [
+            {
+                "code": finding.check,
+                "level": finding.level,
+                "text": finding.sentence,
+                "count": finding.rows,
+                "about": finding.about,
+            }
+            for finding in evaluation.findings
+        ],
         "metrics": figures,
     }
     first, end = evaluation.newest.days
@@ -249,16 +257,6 @@ def _report(
             (Path(made) / name).write_text(text, encoding="utf-8")
         tracking.record(metrics=figures, tags=tags, folder=Path(made))
         shutil.copytree(made, out, dirs_exist_ok=True)
-
-
-def _document(finding: Finding) -> dict[str, object]:
-    return {
-        "code": finding.check,
-        "level": finding.level,
-        "text": finding.sentence,
-        "count": finding.rows,
-        "about": finding.about,
-    }
 
 
 def _lines(
