@@ -249,16 +249,17 @@ def _send(alert: Alert, path: str | None) -> list[str]:
     if set(config.alerts) <= {"log"}:  # which has the error already
         return []
     runs = sys.modules.get("pricing.runtime.mlflow_runs")  # absent where the job never loaded MLflow
-    run = None if runs is None else runs.last_run()
-    if runs is None or run is None:
-        number = os.environ.get("MLFLOW_RUN_ID", "")
-        link = run_page(number, experiment="", pages=config.endpoints.mlflow_url)
-        return deliver(replace(alert, run=number, link=link), alert_notifiers(config))
-
-    number = run.info.run_id
-    link = run_page(number, experiment=run.info.experiment_id, pages=config.endpoints.mlflow_url)
-    version = run.data.tags.get("version") or run.data.tags.get("champion") or ""
-    failures = deliver(replace(alert, run=number, version=version, link=link), alert_notifiers(config))
-    if failures:
+    run = runs and runs.last_run()
+    number = run.info.run_id if run else os.environ.get("MLFLOW_RUN_ID", "")
+    experiment = run.info.experiment_id if run else ""
+    known = run.data.tags if run else {}
+    alert = replace(
+        alert,
+        run=number,
+        version=known.get("version") or known.get("champion") or "",
+        link=run_page(number, experiment=experiment, pages=config.endpoints.mlflow_url),
+    )
+    failures = deliver(alert, alert_notifiers(config))
+    if failures and runs and run:
         runs.set_tag(number, UNTOLD, "; ".join(failures))  # so that a job that started this one tells of it
     return failures

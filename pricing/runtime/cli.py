@@ -198,7 +198,10 @@ def run(
     token = RUNNING.set(invocation)
     try:
         with _sigterm_raises():
-            code = _invoke(command, argv, instead)
+            shown = command.name if command.name == "pricing" else f"pricing {command.name}"
+            words = list(sys.argv[1:] if argv is None else argv)
+            with command.make_context(shown, words, obj=instead) as context:
+                code: int = command.invoke(context)
             sys.stdout.flush()
             if invocation.findings:
                 _alert(invocation, status=code)
@@ -229,14 +232,6 @@ def run(
         code = EXIT_TERMINATED
     finally:
         RUNNING.reset(token)
-    return code
-
-
-def _invoke(command: click.Command, argv: Sequence[str] | None, instead: Mapping[str, object] | None) -> int:
-    shown = command.name if command.name == "pricing" else f"pricing {command.name}"
-    words = list(sys.argv[1:] if argv is None else argv)
-    with command.make_context(shown, words, obj=instead) as context:
-        code: int = command.invoke(context)
     return code
 
 
