@@ -34,8 +34,8 @@ from pricing.paths import PARENT_VARIABLE, SQLITE, database_url, given_database_
 from pricing.quoting import quote_formulas
 from pricing.registry.control import known_control
 from pricing.registry.published_store import published_url
-from pricing.runtime.alerts import alert_notifiers, deliver, run_page
-from pricing.runtime.cli import CommandLine, job
+from pricing.runtime.alerts import deliver, run_page
+from pricing.runtime.cli import job
 from pricing.runtime.mlflow_runs import child_environment, tracked_run
 from simulation.market import simulated_sales
 
@@ -88,7 +88,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) 
             after = tracking.find_champion(model, uri=tracking_uri()).number
             result = replace(result, text=f"{result.text}; {tracking.succession(champion.number, after)}")
 
-        todo = tasks(evaluation, outcome, result, line=CommandLine(given))
+        todo = tasks(evaluation, outcome, result, given=given)
         week = _newest_week(panel, evaluation, model=model)
         figures = _figures(evaluation, week, champion=champion)
         tags = {"outcome": outcome.action, "reason": outcome.reason, "done": result.text, "champion": champion.number}
@@ -111,7 +111,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) 
                 link=link or shown.resolve().as_uri(),
                 version=after if after.isdigit() else "",
             )
-            failures += deliver(alert, alert_notifiers(settings.monitoring))
+            failures += deliver(alert, settings.monitoring)
         _fail_where_due(outcome, result, failures=failures)
     return 0
 
