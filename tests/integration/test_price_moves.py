@@ -9,11 +9,10 @@ import yaml
 
 from pipelines import promote, refresh, rollback
 from pricing.config import load_config
-from pricing.config_models import Channel
 from pricing.decision.request import PriceRequest
 from pricing.errors import EXIT_REFUSED
 from pricing.registry.version import LoadedVersion
-from pricing.runtime.alerts import Alert
+from pricing.runtime.alerts import CHANNELS, Alert
 from tests.integration.test_refresh import dear
 from tests.kit.registered_shop import Shop
 
@@ -22,20 +21,13 @@ from tests.kit.registered_shop import Shop
 def told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[Alert]:
     """Every alert that goes out."""
 
-    class Mailbox:
-        channel: Channel = "webhook"
-
-        def send(self, alert: Alert) -> bool:
-            alerts.append(alert)
-            return True
-
     alerts = list[Alert]()
     settings = shop.folder / "doors.yaml"
     doors = {"alerts": ["webhook"], "endpoints": {"webhook_url": "http://chat"}}
     settings.write_text(yaml.safe_dump({"monitoring": doors, "registry": {"auto_promote": True}}))
     monkeypatch.setenv("PRICING_CONFIG", str(settings))
     monkeypatch.delenv("PRICING_PARENT_RUN_ID", raising=False)
-    monkeypatch.setattr("pricing.runtime.alerts.alert_notifiers", lambda _config: [Mailbox()])
+    monkeypatch.setitem(CHANNELS, "webhook", lambda alert, _config: alerts.append(alert))
     return alerts
 
 
