@@ -47,8 +47,7 @@ def doubtful(shop: Shop, table: Worklist, prices: Mapping[str, float]) -> list[d
     rows = [table.rows[product] for product in prices]
     old = table.before[rows]
     new = np.array(list(prices.values()))
-    tax_rate = np.nan_to_num(table.number["tax_rate"][rows])  # a cost without its tax is the least that it can be
-    cost = with_tax(table.number["unit_cost"][rows], tax_rate)
+    cost = with_tax(table.number["unit_cost"][rows], table.number["tax_rate"][rows])
 
     change = new / old - 1
     far = ~(np.abs(change) <= (np.inf if limit is None else limit + EDGE))  # also from a price that is not known

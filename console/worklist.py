@@ -153,31 +153,31 @@ class Worklist:
         beyond, grid = policy.config.approve_beyond, policy.allowed.grid
         proposed = self.number["proposed_price"]
         approved = self._column(switches.approved)
-        floor = cost_step(self.number["unit_cost"], self.number["tax_rate"], grid)
+        floor = cost_step(self.number["unit_cost"], self.number["tax_rate"], grid, assumed=self._cost_assumed)
         found = approval(
             proposed,
             before=self.before,
             approved=approved,
             floor=floor,
-            cost_assumed=self._cost_assumed,
-            beyond=beyond or 0.0,
+            beyond=beyond,
             grid=grid,
         )
-        waits = found.waits & (beyond is not None)
-        charged = np.where(waits, found.kept, proposed)
+        charged = np.where(found.waits, found.kept, proposed)
 
-        seen = np.isfinite(approved) & ~found.waits
+        # The state: the last of these that holds.
+        seen = np.isfinite(approved) & ~found.waits & ((beyond is not None) | ~grid.moved(proposed, approved))
         again = np.abs(proposed / self._column(_rejected(heard)) - 1) < SAME
         state = np.where(again, REJECTED, OPEN)
         state = np.where(found.waits | (beyond is None), state, AUTOMATIC)
         state = np.where(seen, APPROVED, state)
-        state = np.where((self.change != 0) | waits | (seen & self._wants_eyes), state, HELD)
+        state = np.where((self.change != 0) | found.waits | (seen & self._wants_eyes), state, HELD)
 
         bits = self.bits.copy()
+        frozen = self._frozen(policy.allowed, facts)
         for switch in sorted(switches, key=lambda switch: switch.scope):  # all, category, product: the narrowest counts
             mine = self._under(switch)
             if switch.price is None:
-                charged[mine] = self._frozen(policy.allowed, facts)[mine]
+                charged[mine] = frozen[mine]
                 bits[mine] = BIT["frozen"]
             else:
                 charged[mine] = given_price(switch.price, floor[mine], below_cost=switch.below_cost, grid=grid)
@@ -256,12 +256,14 @@ class Worklist:
             found[self.rows[product]] = of[product]
         return found
 
-    def _under(self, switch: Switch) -> Bools:
-        """(product,) whether a switch is meant for it."""
+    def _under(self, switch: Switch) -> Ints:
+        """The rows that a switch is meant for."""
         if switch.scope == "all":
-            return np.ones(len(self.bits), np.bool_)
-        of = self.text["category" if switch.scope == "category" else "product_id"]
-        return np.asarray(of == switch.name)
+            return np.arange(len(self.bits))
+        if switch.scope == "category":
+            return np.flatnonzero(self.text["category"] == switch.name)
+        row = self.rows.get(switch.name)
+        return np.array([] if row is None else [row], np.int64)
 
     def _frozen(self, allowed: AllowedPrices, facts: ProductFacts | None) -> Floats:
         """(product,) what a freeze makes of the price charged now."""
@@ -304,6 +306,9 @@ def read_table(content: bytes, *, key: str, made: dt.datetime) -> Worklist:
         frame = frame.drop_duplicates("product_id").sort_values("product_id")
         texts = {name: frame[name].fillna("").astype(str).to_numpy(dtype=np.str_) for name in _TEXTS}
         numbers = {name: frame[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in _NUMBERS}
+        for name in ("list_price", "unit_cost", "tax_rate"):
+            if np.isnan(numbers[name]).any():
+                raise SourceError(f"the price table has rows without {name}; make it again with pricing price")
     except (OSError, ValueError, TypeError) as error:
         raise SourceError(f"the price table cannot be read ({first_line(error)})") from error
     said = np.char.add(np.char.add(texts["reasons"], " "), texts["binds"])

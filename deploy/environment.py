@@ -1,29 +1,18 @@
 """Read what differs between environments: the models of `environments.yaml`."""
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 FILE = Path(__file__).resolve().parent / "environments.yaml"
-# Fargate's sizes: CPU units (1,024 are a vCPU) → least and most memory and its step, MiB. Source: AWS, "Fargate task
-# CPU and memory".
-FARGATE: dict[int, tuple[int, int, int]] = {
-    256: (512, 2_048, 512),
-    512: (1_024, 4_096, 1_024),
-    1_024: (2_048, 8_192, 1_024),
-    2_048: (4_096, 16_384, 1_024),
-    4_096: (8_192, 30_720, 1_024),
-    8_192: (16_384, 61_440, 4_096),
-    16_384: (32_768, 122_880, 8_192),
-}
 SHARED_QUALIFIER = "hnb659fds"  # of `cdk bootstrap` without --qualifier
 DASK_PORT = 8786
 SHARE = 0.5  # of a task's saturation that it is kept at; the rest is for the minutes until new ones answer
 Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
+Image = Annotated[str, Field(pattern=r"^(sha256:)?[\w.-]+$")]
 Domain = Annotated[str, Field(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
 
 
@@ -38,20 +27,14 @@ class Part(BaseModel):
 
 
 class Size(Part):
-    """CPU units, memory in MiB and, where 20 GiB do not do, ephemeral storage in GiB of a Fargate task."""
+    """CPU units, memory in MiB and, where 20 GiB do not do, ephemeral storage in GiB of a Fargate task.
+
+    ECS itself refuses a memory that Fargate does not have for that CPU, before it changes a running task.
+    """
 
     cpu: Literal[256, 512, 1024, 2048, 4096, 8192, 16384]
     memory: int
     disk: Annotated[int, Field(ge=21, le=200)] | None = None
-
-    @model_validator(mode="after")
-    def _fargate_has_it(self) -> "Size":
-        least, most, step = FARGATE[self.cpu]
-        if not least <= self.memory <= most or self.memory % step:
-            raise ValueError(
-                f"memory {self.memory} MiB: with cpu {self.cpu} Fargate has {least} to {most} in steps of {step}"
-            )
-        return self
 
 
 class NetworkPart(Part):
@@ -131,16 +114,9 @@ class WatchPart(Part):
 class ImagesPart(Part):
     """Tag, or `sha256:…` digest, of each image in its repository."""
 
-    serving: str
-    mlflow: str
-    jobs: str
-
-    @field_validator("*")
-    @classmethod
-    def _is_reference(cls, value: str) -> str:
-        if not re.fullmatch(r"(sha256:)?[\w.-]+", value):
-            raise ValueError(f"{value!r}: expected a tag, or a digest that begins with sha256:")
-        return value
+    serving: Image
+    mlflow: Image
+    jobs: Image
 
 
 class Environment(Part):

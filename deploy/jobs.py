@@ -1,9 +1,10 @@
-"""The third stack: jobs as three kinds of tasks, the publisher, and when they start."""
+"""The third stack: jobs as three kinds of tasks, the publisher, Dask's workers, and when they start."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from aws_cdk import Duration, Stack, TimeZone
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -13,11 +14,10 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from deploy.environment import Size
+from deploy.environment import DASK_PORT, Size
 from deploy.foundation import DELETE, READ, WRITE, Foundation
 from deploy.tasks import DECISIONS, ENTRY, HOME, PUBLISHED, Task, program_variables, service_of
 from deploy.tracking import Tracking
-from deploy.workers import add_workers
 
 CONTAINER = "job"
 EVERYTHING = (*READ, *WRITE, *DELETE)
@@ -25,6 +25,10 @@ EVERYTHING = (*READ, *WRITE, *DELETE)
 # and what a person decides by `promote`.
 KINDS = ("train", "nightly", "promote")
 PUBLISHER = Size(cpu=256, memory=1024)
+SCHEDULER = Size(cpu=1024, memory=4096)
+WORKER = Size(cpu=1024, memory=8192)  # partitions are cut for 8 GB a worker
+WORKER_PORT = DASK_PORT + 1
+NANNY_PORT = DASK_PORT + 2  # of what restarts a worker
 
 
 class Jobs(Stack):
@@ -67,7 +71,7 @@ class Jobs(Stack):
             retention_period=Duration.days(14),
         )
         if environment.jobs.workers:
-            add_workers(self, base=base, task=lambda kind, size, command: self._task(kind, size, command=command))
+            self._add_workers()
         self._schedule()
         self._on_event("refresh", options=())
         self._on_event("retrain", options=("reason",))
@@ -124,6 +128,32 @@ class Jobs(Stack):
             # CloudWatch knows no resource to name.
             namespace = {"cloudwatch:namespace": base.environment_.namespace}
             task.allow(["cloudwatch:PutMetricData"], ["*"], StringEquals=namespace)
+
+    def _add_workers(self) -> None:
+        """Adds Dask for sales in partitions: a scheduler that jobs find by name, and the environment's workers."""
+        environment = self._base.environment_
+        group = self._base.network.jobs
+        group.connections.allow_internally(ec2.Port.tcp_range(DASK_PORT, NANNY_PORT), "Dask")
+        work = (
+            f"dask worker {environment.scheduler} --nthreads 1 --memory-limit 0 "
+            f"--worker-port {WORKER_PORT} --nanny-port {NANNY_PORT} --local-directory /tmp --no-dashboard"
+        ).split()
+        commands = {
+            "scheduler": (SCHEDULER, ["dask", "scheduler", "--port", str(DASK_PORT), "--no-dashboard"], 1),
+            "worker": (WORKER, work, environment.jobs.workers),
+        }
+        for name, (size, command, count) in commands.items():
+            service_of(
+                self,
+                f"Dask{name.capitalize()}",
+                task=self._task(name, size, command=command),
+                base=self._base,
+                desired_count=count,
+                security_groups=[group],
+                min_healthy_percent=0,
+                max_healthy_percent=100,
+                cloud_map_options=ecs.CloudMapOptions(name=name) if name == "scheduler" else None,
+            )
 
     def _schedule(self) -> None:
         base = self._base

@@ -9,7 +9,6 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from aws_cdk import aws_rds as rds
-from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_servicediscovery as discovery
 from aws_cdk import aws_ssm as ssm
 from aws_cdk import aws_wafv2 as waf
@@ -281,6 +280,9 @@ class Tracking(Stack):
 
     def _add_setup(self, task: Task) -> ecs.ContainerDefinition:
         """Adds the container that makes databases and roles."""
+        master = self.database.secret
+        if master is None:  # the types allow it; RDS makes it with the credentials that it is given
+            raise ValueError("the database has no secret of its master")
         return task.add(
             "database",
             image="mlflow",
@@ -291,17 +293,12 @@ class Tracking(Stack):
                 "PGSSLMODE": "require",
             },
             secrets={
-                "PGUSER": ecs.Secret.from_secrets_manager(self._master(), "username"),
-                "PGPASSWORD": ecs.Secret.from_secrets_manager(self._master(), "password"),
+                "PGUSER": ecs.Secret.from_secrets_manager(master, "username"),
+                "PGPASSWORD": ecs.Secret.from_secrets_manager(master, "password"),
                 **{f"PASSWORD_{role.upper()}": secret for role, secret in self.passwords.items()},
             },
             essential=False,
         )
-
-    def _master(self) -> secretsmanager.ISecret:
-        if self.database.secret is None:  # the types allow it; RDS makes it with the credentials that it is given
-            raise ValueError("the database has no secret of its master")
-        return self.database.secret
 
     def _show_to_people(self) -> None:
         """Lets the load balancer hand MLflow's pages to the networks of `people`, under its own name."""

@@ -26,7 +26,6 @@ from monitoring.todo import Task, tasks
 from monitoring.tracking import ChampionRecord
 from pricing.config import Config, load_config
 from pricing.data.etl_output import read_partitions, sample_of
-from pricing.data.findings import Finding
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.errors import DeliveryError, PricingError
@@ -35,8 +34,8 @@ from pricing.paths import PARENT_VARIABLE, SQLITE, database_url, given_database_
 from pricing.quoting import quote_formulas
 from pricing.registry.control import known_control
 from pricing.registry.published_store import published_url
-from pricing.runtime.alerts import alert_notifiers, deliver, run_page
-from pricing.runtime.cli import CommandLine, job
+from pricing.runtime.alerts import deliver, run_page
+from pricing.runtime.cli import job
 from pricing.runtime.mlflow_runs import child_environment, tracked_run
 from simulation.market import simulated_sales
 
@@ -89,7 +88,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) 
             after = tracking.find_champion(model, uri=tracking_uri()).number
             result = replace(result, text=f"{result.text}; {tracking.succession(champion.number, after)}")
 
-        todo = tasks(evaluation, outcome, result, line=CommandLine(given))
+        todo = tasks(evaluation, outcome, result, given=given)
         week = _newest_week(panel, evaluation, model=model)
         figures = _figures(evaluation, week, champion=champion)
         tags = {"outcome": outcome.action, "reason": outcome.reason, "done": result.text, "champion": champion.number}
@@ -112,7 +111,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) 
                 link=link or shown.resolve().as_uri(),
                 version=after if after.isdigit() else "",
             )
-            failures += deliver(alert, alert_notifiers(settings.monitoring))
+            failures += deliver(alert, settings.monitoring)
         _fail_where_due(outcome, result, failures=failures)
     return 0
 
@@ -221,7 +220,16 @@ def _report(
         "explanation": evaluation.explanation,
         "windows": [verdict.text for verdict in evaluation.verdicts],
         "drift": [column.text for column in evaluation.drift.columns],
-        "findings": [_document(finding) for finding in evaluation.findings],
+        "findings": [
+            {
+                "code": finding.check,
+                "level": finding.level,
+                "text": finding.sentence,
+                "count": finding.rows,
+                "about": finding.about,
+            }
+            for finding in evaluation.findings
+        ],
         "metrics": figures,
     }
     first, end = evaluation.newest.days
@@ -249,16 +257,6 @@ def _report(
             (Path(made) / name).write_text(text, encoding="utf-8")
         tracking.record(metrics=figures, tags=tags, folder=Path(made))
         shutil.copytree(made, out, dirs_exist_ok=True)
-
-
-def _document(finding: Finding) -> dict[str, object]:
-    return {
-        "code": finding.check,
-        "level": finding.level,
-        "text": finding.sentence,
-        "count": finding.rows,
-        "about": finding.about,
-    }
 
 
 def _lines(

@@ -27,11 +27,14 @@ def compose(
     if calm and not result.failures and not told:
         return None
 
+    key = f"{outcome.fault or outcome.cause}-{outcome.action}"
+    if outcome.cause == "drift":
+        key += f"-{'+'.join(evaluation.drift.drifted('input') or ())}"
     newest = evaluation.verdicts[-1]
     moved = [column.text for column in evaluation.drift.watched if column.drifted]
     steps = [*todo, MEND_SALES] if outcome.doubts_sales else todo
     return Alert(
-        key=TOLD if calm and told else _key(outcome, evaluation),
+        key=TOLD if calm and told else key,
         severity=_severity(outcome, result, told=bool(told), off=0.0 if evaluation.replay else newest.off),
         what=told[0].sentence if calm and told else outcome.reason,
         since=_since(evaluation),
@@ -41,13 +44,6 @@ def compose(
         job="monitor",
         findings=tuple(one for one in evaluation.findings if one.level == "breach" or one.check == TOLD),
     )
-
-
-def _key(outcome: PolicyOutcome, evaluation: Evaluation) -> str:
-    key = f"{outcome.fault or outcome.cause}-{outcome.action}"
-    if outcome.cause == "drift":
-        key += f"-{'+'.join(evaluation.drift.drifted('input') or ())}"
-    return key
 
 
 def _since(evaluation: Evaluation) -> dt.date:

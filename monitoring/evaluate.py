@@ -92,14 +92,16 @@ def evaluate_decisions(
     own = recent[~recent["model_version"].isin(champion.others)]
     share_scored = _share_scored(recent, joined.unmatched, days=newest.days, replay=replay, min_rows=config.min_rows)
     activity = _activity(joined, panel)
+    states = champion.state_date
 
+    unknown = f"the champion's backtest is unknown: {champion.trouble}"
     findings = ordered(
         [
             *joined.findings,
             *drift.samples.findings,
             *drift.findings,
             *_about_decisions(int(others.sum()), share_scored, activity, config=config, log=log),
-            *_about_champion(champion),
+            *([Finding("champion_unknown", "warning", sentence=unknown)] if champion.trouble else []),
             *_about_scores(joined, verdicts[-1], newest, least=least, config=config),
         ]
     )
@@ -116,7 +118,7 @@ def evaluate_decisions(
             why="; ".join(verdicts[-1].breaches.values()),
             window_days=verdicts[-1].score.length,
             drifted=drift.drifted("input"),
-            state_age=_state_age(champion, max(activity.latest, panel.dates[-1])),
+            state_age=None if states is None else max(0, _days(max(activity.latest, panel.dates[-1]) - states)),
             silent_days=activity.silent,
             idle_days=activity.idle,
             undecided_days=activity.undecided,
@@ -178,10 +180,6 @@ def _activity(joined: Joined, panel: Panel) -> Activity:
     return Activity(latest, silent, idle, count_undecided(joined.decided, panel))
 
 
-def _state_age(champion: ChampionRecord, today: np.datetime64) -> int | None:
-    return None if champion.state_date is None else max(0, _days(today - champion.state_date))
-
-
 def _about_decisions(
     others: int, share_scored: float, activity: Activity, *, config: MonitoringConfig, log: str
 ) -> Iterator[Finding]:
@@ -196,12 +194,6 @@ def _about_decisions(
     if idle > config.silent_days or 0 < config.undecided_days <= activity.undecided:
         text = f"sales go on, the newest decision is {max(idle, activity.undecided)} days older; {look_at(log)}"
         yield Finding(STOPPED, "warning", sentence=text)
-
-
-def _about_champion(champion: ChampionRecord) -> Iterator[Finding]:
-    if champion.trouble:
-        text = f"the champion's backtest is unknown: {champion.trouble}"
-        yield Finding("champion_unknown", "warning", sentence=text)
 
 
 def _about_scores(

@@ -20,39 +20,37 @@ from pricing.runtime.cli import option_words
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class LocalLauncher:
     """Runs `pricing ACTION` on this machine; by `mlflow run`, MLflow would keep a password in the address of sales.
 
     The job survives the monitoring run being killed; then nobody learns how it ended.
     """
 
-    def __init__(self, *, parameters: Mapping[str, str], folder: Path, environment: Mapping[str, str]) -> None:
-        """Takes what jobs are started with, the folder for their output, and their environment."""
-        self._parameters = dict(parameters)
-        self._folder = folder
-        self._environment = environment
+    parameters: Mapping[str, str]  # that jobs are started with
+    folder: Path  # for their output
+    environment: Mapping[str, str]
 
     def run(self, action: str, *, reason: str) -> tuple[bool, str]:
         """Runs the job to its end; returns that it ended well, and its log. A retraining is told why."""
-        options = option_words(**self._parameters, reason=reason if action == "retrain" else None)
+        options = option_words(**self.parameters, reason=reason if action == "retrain" else None)
         command = [sys.executable, "-P", "-m", "pricing.runtime.command", action, *options]
-        self._folder.mkdir(parents=True, exist_ok=True)
-        log = self._folder / f"{action}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}.log"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = self.folder / f"{action}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}.log"
         try:
             with log.open("wb") as output:
-                job = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=self._environment)
+                job = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=self.environment)
         except OSError as error:
             raise DeliveryError(f"local: {action} could not be started: {error}") from error
         _log.info("started %s as process %d; its output goes to %s", action, job.pid, log)
         return job.wait() == 0, str(log)
 
 
+@dataclass(frozen=True)
 class EventBridgeLauncher:
     """Jobs asked for by an event on an EventBridge bus; whoever has a rule for it starts them, on sales of its own."""
 
-    def __init__(self, bus: str) -> None:
-        """Takes the bus's name."""
-        self._bus = bus
+    bus: str  # its name
 
     def run(self, action: str, *, reason: str) -> tuple[bool, str]:
         """Puts an event of source `pricing.monitoring` and type `pricing ACTION`; returns True, and its id.
@@ -65,7 +63,7 @@ class EventBridgeLauncher:
             "Source": "pricing.monitoring",
             "DetailType": f"pricing {action}",
             "Detail": json.dumps({"action": action, "reason": reason}),
-            "EventBusName": self._bus,
+            "EventBusName": self.bus,
         }
         with aws.translated_errors("events", "put_events"):
             answer = aws.client("events").put_events(Entries=[entry])

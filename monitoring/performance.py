@@ -17,6 +17,7 @@ from pricing.decision.experiment_results import Interval
 RESAMPLES = 500
 CONFIDENCE = 0.95
 COVERAGE_TOLERANCE = 0.10  # of outcomes, by which intervals may hold fewer than in the backtest: what 100 rows can tell
+MOST_GROUPS = 12  # that are scored apart
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
 NO_BACKTEST = "the serving version carries no backtest to compare with"
 _MONDAY = pd.Timestamp("1970-01-05")
@@ -131,9 +132,9 @@ def windows(frame: pd.DataFrame, *, last: np.datetime64, days: int, count: int) 
         yield f"{start:%Y-%m-%d} to {end:%Y-%m-%d}", frame[frame["period"].between(start, end)]
 
 
-def groups(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, most: int = 12) -> list[DecisionScores]:
-    """Scores each value of a column, the largest by units first, at most `most` of them."""
-    order = frame.groupby(column, observed=True)["units_sold"].sum().sort_values(ascending=False).index[:most]
+def groups(frame: pd.DataFrame, column: str, *, rng: np.random.Generator) -> list[DecisionScores]:
+    """Scores each value of a column, the largest by units first, at most MOST_GROUPS of them."""
+    order = frame.groupby(column, observed=True)["units_sold"].sum().sort_values(ascending=False).index[:MOST_GROUPS]
     return [score(frame[frame[column] == value], name=f"{column} {value}", rng=rng) for value in order]
 
 

@@ -1,11 +1,12 @@
 """List what a person has to do after a run, most urgent first, with the commands that do it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from monitoring.evaluate import Evaluation
 from monitoring.launch import ActionResult
 from monitoring.policy import PolicyOutcome
-from pricing.runtime.cli import CommandLine
+from pricing.runtime.cli import command_line
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,13 @@ _OPTIONS = {
 }
 
 
-def tasks(evaluation: Evaluation, outcome: PolicyOutcome, result: ActionResult, *, line: CommandLine) -> list[Task]:
+def tasks(
+    evaluation: Evaluation, outcome: PolicyOutcome, result: ActionResult, *, given: Mapping[str, str]
+) -> list[Task]:
     """Lists what a person has to do, most urgent first; empty where that is nothing."""
 
     def task(what: str, why: str, *jobs: str) -> Task:
-        return Task(what, why, tuple(line.job(job, **_OPTIONS.get(job, {})) for job in jobs))
+        return Task(what, why, tuple(command_line(job, given, **_OPTIONS.get(job, {})) for job in jobs))
 
     todo = []
     if result.by_hand and outcome.action in _DUE:

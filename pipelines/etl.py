@@ -72,7 +72,6 @@ def main(
             raise
         page(findings=loaded.findings, panel=loaded.panel, anchors=known.anchors, error="")
         lines = [*report(loaded.panel), *(f"finding: {finding}" for finding in loaded.findings)]
-        mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
         print("\n".join(lines))
         set_run_description("\n".join(f"- {line}" for line in lines))
     print(f"saved in {output} after {time.monotonic() - started:.1f} s; give it to any job as --sales")
@@ -165,7 +164,10 @@ def write_page(
     tasks = [finding for finding in findings if finding.level != "note"]
     faults = [f"{name}: {why}" for name, why in read.get("faults", {}).items()]
     advice = read.get("advice", [])
-    headline = _headline(len(tasks) + len(faults) + len(advice), len(notes), stopped=bool(error))
+    todo = len(tasks) + len(faults) + len(advice)
+    headline = f"Sales are in, {todo} to look at" if todo else f"Sales are in, nothing to do, {len(notes)} noted"
+    if error:
+        headline = "The sales stop the job"
     text = render(
         "etl_page.html.jinja",
         title=headline,
@@ -187,12 +189,6 @@ def write_page(
         raise SourceError(f"{path}: the page cannot be written ({failed.strerror})") from failed
     mlflow.log_text(text, PAGE)
     print(f"{headline}: {path}")
-
-
-def _headline(tasks: int, notes: int, *, stopped: bool) -> str:
-    if stopped:
-        return "The sales stop the job"
-    return f"Sales are in, {tasks} to look at" if tasks else f"Sales are in, nothing to do, {notes} noted"
 
 
 def _taught(panel: Panel, anchors: Anchors | None) -> dict[str, Any]:

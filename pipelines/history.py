@@ -9,7 +9,6 @@ from pricing.config import Config, load_config
 from pricing.errors import ConfigError, SourceError
 from pricing.objects import open_store
 from pricing.registry import CHAMPION
-from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import AuditEntry, rejections, weights_of
 from pricing.registry.publish import champion_is_published
 from pricing.registry.published_store import published_url
@@ -58,20 +57,16 @@ def _of_versions(access: ProductionAccess, *, everything: bool) -> Iterator[str]
     yield f"{registry.model_name} on {registry.uri}"
     yield "  ".join(f"{alias}: {number}" for alias, number in sorted(aliases.items())) or "no aliases"
     if CHAMPION in aliases:
-        yield from _unpublished(registry)
+        try:
+            if not champion_is_published(registry, open_store(published_url())):
+                yield f"the champion is not published, `{typed('publish')}` mends it"
+        except SourceError as error:
+            yield f"the champion is not published, or cannot be looked up: {error}"
     yield ""
     yield from _table(entries, everything=everything) if entries else ["nothing was promoted yet"]
     for number, rejection in sorted(rejections(entries, versions).items(), key=lambda pair: int(pair[0])):
         back = f"`{typed('promote')} --version {number} --force true --reason WORDS` brings it back"
         yield f"version {number} is rejected: {rejection.words()}; {back}"
-
-
-def _unpublished(registry: Registry) -> Iterator[str]:
-    try:
-        if not champion_is_published(registry, open_store(published_url())):
-            yield f"the champion is not published, `{typed('publish')}` mends it"
-    except SourceError as error:
-        yield f"the champion is not published, or cannot be looked up: {error}"
 
 
 def _table(entries: Sequence[AuditEntry], *, everything: bool) -> list[str]:

@@ -109,7 +109,11 @@ class _Night:
         parts: list[str] = []
         if found.get("outcome") == "retrain":
             reason = found.get("reason") or "monitoring found decay"
-            parts.append(self._tried(lambda: self._retrain_unless_started(reason)))
+            trigger = self.config.monitoring.trigger
+            if trigger == "none":  # monitoring has respected the cooldown already
+                parts.append(self._tried(lambda: self._retrain(reason)))
+            else:
+                parts.append(f"monitoring starts the retraining itself (monitoring.trigger: {trigger})")
         if found.get("outcome") == "page":
             parts.append("monitoring asks for a person; see its report")
             if found.get("sales_at_fault"):
@@ -159,13 +163,6 @@ class _Night:
             return ""
         mlflow.set_tag("versions_deleted", ", ".join(gone))
         return f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"
-
-    def _retrain_unless_started(self, reason: str) -> str:
-        """Retrains, unless monitoring starts retrainings itself; it has respected the cooldown already."""
-        trigger = self.config.monitoring.trigger
-        if trigger != "none":
-            return f"monitoring starts the retraining itself (monitoring.trigger: {trigger})"
-        return self._retrain(reason)
 
     def _retrain(self, reason: str) -> str:
         summary = f"retrained: {reason}"

@@ -114,7 +114,12 @@ def _priced(
 ) -> _Priced:
     """Prices the requests `where` they are, or every product on sale, and writes the decisions."""
     if where is None:
-        _print_left_out(facts)
+        gone = facts.product_ids[~on_sale(facts)].tolist()
+        if gone:
+            print(
+                f"{len(gone):,} products are not priced: no row in the last {RECENT} {facts.period}s, or no sale for "
+                f"longer than chance and no known stock (data.zero_run): {', '.join(gone[:NAMED])}"
+            )
         if partitioned and output is None:
             decisions, changed = price_parts(asked, len(facts.product_ids))
             return _Priced(decisions, changed, f"{price_place()}/{asked.prefix}")
@@ -128,15 +133,6 @@ def _priced(
     place = output or pricing_home() / "prices.csv"
     write(decisions, place)
     return _Priced(decisions, decisions, str(place))
-
-
-def _print_left_out(facts: ProductFacts) -> None:
-    gone = facts.product_ids[~on_sale(facts)].tolist()
-    if gone:
-        print(
-            f"{len(gone):,} products are not priced: no row in the last {RECENT} {facts.period}s, or no sale for "
-            f"longer than chance and no known stock (data.zero_run): {', '.join(gone[:NAMED])}"
-        )
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def refreshed(
     panel: Panel,
     *,
     asked: Work,
-    partitions: Partitions | None = None,
+    partitions: Partitions | None,
 ) -> str | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
@@ -198,7 +198,7 @@ def _register(
             kind="refresh",
             data=describe_data(panel, sales=asked.sales, fingerprint=tags["data_fingerprint"]),
             parent=asked.number,
-            checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
+            checks=checked.checks,
             parts=carried.parts,
         ),
         tags=tags,

@@ -79,8 +79,11 @@ def main(
             sample_of(sales), settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors
         )
         panel = loaded.panel
-        if partitions is not None:
-            _refuse_short(panel, known.past)
+        if partitions is not None and known.past is not None and panel.dates[0] > known.past.dates[0]:
+            raise HistoryError(
+                f"the partitions begin on {panel.dates[0]}, after what the champion remembers: a training "
+                "needs the whole history; partition that"
+            )
         if until is not None:
             panel = _through(panel, until)
         fingerprint = log_data(panel, sales=sales)
@@ -103,15 +106,6 @@ def main(
     print(f"registered {settings.registry.model_name} version {number} as {CHALLENGER}, in {minutes:.0f} min")
     print(next_lines("promote", config=config, page=artifact_place(run, "model_card.md")))
     return 0
-
-
-def _refuse_short(panel: Panel, past: Panel | None) -> None:
-    """Raises HistoryError where the champion remembers days before those of the panel."""
-    if past is not None and panel.dates[0] > past.dates[0]:
-        raise HistoryError(
-            f"the partitions begin on {panel.dates[0]}, after what the champion remembers: a training "
-            "needs the whole history; partition that"
-        )
 
 
 def _through(panel: Panel, until: dt.datetime) -> Panel:

@@ -3,8 +3,6 @@
 A study lies in a database, so that a rerun resumes it. Each trial is a child run in MLflow.
 """
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +34,7 @@ from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, PricingError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import SQLITE, pricing_home
+from pricing.registry import files
 from pricing.runtime.cli import job, option_words
 from pricing.runtime.mlflow_runs import (
     connect,
@@ -107,8 +106,13 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
     file = read_config_file(config)
     settings = file.config
     with tracked_run("tune", config=settings, reason=reason) as run:
-        panel = _panel(sales, settings, quarantine=quarantine)
-        name = f"tune-{log_data(panel, sales=sales)[:8]}-{_question(settings)[:8]}"
+        known = in_force(settings)
+        panel = read_checked(
+            sample_of(sales), settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors
+        ).panel
+        # Only trials with equal settings can be compared.
+        question = files.digest([settings.demand.model_dump(mode="json"), settings.data.model_dump(mode="json")])
+        name = f"tune-{log_data(panel, sales=sales)[:8]}-{question[:8]}"
         mlflow.set_tag("study", name)
         folder = pricing_home().resolve() / "tuning" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,24 +136,12 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
     return 0
 
 
-def _panel(sales: str, config: Config, *, quarantine: Path | None) -> Panel:
-    known = in_force(config)
-    loaded = read_checked(sample_of(sales), config.data, quarantine=quarantine, known=known.past, anchors=known.anchors)
-    return loaded.panel
-
-
 def _keep(demand: DemandConfig, place: Path, *, given: Mapping[str, Any]) -> None:
     """Writes the best settings as an artifact, and laid over what the configuration file gave to a place."""
     found = {"demand": demand.model_dump(mode="json")}
     mlflow.log_dict(found, "best.yaml")
     place.touch(mode=0o600)  # what a shop's file gives beside may be secret
     place.write_text(yaml.safe_dump(merge(given, found), sort_keys=False), encoding="utf-8")
-
-
-def _question(config: Config) -> str:
-    """Hashes the settings: only trials with equal hashes can be compared."""
-    asked = {"demand": config.demand.model_dump(mode="json"), "data": config.data.model_dump(mode="json")}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def without_newest_fold(panel: Panel, config: DemandConfig) -> Panel:

@@ -1,6 +1,7 @@
 """Carry what a version knows over new days, with the same weights, and compare with states encoded anew."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from pricing.demand.model import DemandModel
 from pricing.demand.state import advance, digest, encode_panel, expand, span
 from pricing.registry.version import LoadedVersion
 
-SAMPLE = 200
+SAMPLE = 200  # products compared, at most: encoding all of a long history takes minutes
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Parity:
 
     difference: float  # largest of any hidden or cell state and any step's log factor; relative to values above 1
     from_scratch: bool  # else only the rows since the checkpoint were encoded: the panel does not reach back further
+
+    @property
+    def checks(self) -> dict[str, Any]:
+        """The comparison as a version stores it."""
+        return {"parity": self.difference, "parity_from_scratch": self.from_scratch}
 
 
 @dataclass(frozen=True)
@@ -82,16 +88,15 @@ def covers(panel: Panel, model: DemandModel) -> bool:
     return bool(digest(before)[:, 0].sum() >= encoded.digest[:, 0].sum())
 
 
-def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
-    """Encodes up to `sample` products, evenly spaced by row, anew and compares their states.
+def parity(model: DemandModel, panel: Panel) -> Parity:
+    """Encodes up to SAMPLE products, evenly spaced by row, anew and compares their states.
 
     Args:
         model: The model after the refresh.
         panel: The sales it was refreshed with; the whole history for a comparison from scratch.
-        sample: Most products to compare (encoding all of a long history takes minutes).
     """
     count = len(model.product_ids)
-    rows = np.unique(np.linspace(0, count - 1, num=min(sample, count)).astype(np.int64))
+    rows = np.unique(np.linspace(0, count - 1, num=min(SAMPLE, count)).astype(np.int64))
     norms = model.norms.take(rows)
     encoded = model.encoded
     ids = model.product_ids[rows]

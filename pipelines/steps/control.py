@@ -14,6 +14,7 @@ from pricing.registry.published_store import published_url
 from pricing.runtime.cli import typed
 
 SHOWN = 3  # products of a decision that are named
+_MONEY = ".12g"  # without what floating point adds
 
 
 def control_record(config: Config) -> ControlRecord:
@@ -42,27 +43,15 @@ def sentence(entry: Scoped | Review | Experiment) -> str:
     if isinstance(entry, Experiment):
         return f"experiment {entry.name}"
     if isinstance(entry, Review):
-        return _of_review(entry)
+        named = [f"{product} at {price:{_MONEY}}" for product, price in list(entry.prices.items())[:SHOWN]]
+        more = f" and {len(entry.prices) - SHOWN:,} more" if len(entry.prices) > SHOWN else ""
+        return f"{entry.verdict} of {', '.join(named)}{more}: {entry.reason}"
     if isinstance(entry, Switch):
-        return _of_switch(entry)
+        price = f" at {entry.price:{_MONEY}}" if entry.price is not None else ""
+        below = ", below cost too" if entry.below_cost else ""
+        until = f" until {local_time(entry.until)}" if entry.until else ""
+        return f"{entry.action} of {entry.whose}{price}{below}{until}: {entry.reason}"
     return f"unfreeze of {entry.whose}: {entry.reason}"
-
-
-def _of_review(review: Review) -> str:
-    named = [f"{product} at {_money(price)}" for product, price in list(review.prices.items())[:SHOWN]]
-    more = f" and {len(review.prices) - SHOWN:,} more" if len(review.prices) > SHOWN else ""
-    return f"{review.verdict} of {', '.join(named)}{more}: {review.reason}"
-
-
-def _of_switch(switch: Switch) -> str:
-    price = f" at {_money(switch.price)}" if switch.price is not None else ""
-    below = ", below cost too" if switch.below_cost else ""
-    until = f" until {local_time(switch.until)}" if switch.until else ""
-    return f"{switch.action} of {switch.whose}{price}{below}{until}: {switch.reason}"
-
-
-def _money(price: float) -> str:
-    return f"{price:.12g}"  # without what floating point adds
 
 
 def local_time(moment: dt.datetime) -> str:

@@ -151,8 +151,7 @@ def refresh_part(work: Work, number: int) -> None:
             rebuild=work.rebuild,
         )
         data = describe_data(panel, sales=work.sales, fingerprint=fingerprint(panel))
-        checks = {"parity": carried.parity.difference, "parity_from_scratch": carried.parity.from_scratch}
-        origin = Origin("refresh", data, work.number, checks)
+        origin = Origin("refresh", data, work.number, carried.parity.checks)
         work.keep(number, origin, demand=carried.demand, facts=carried.facts, anchors=anchors)
 
 
@@ -184,21 +183,16 @@ def united(work: Work, part: Callable[[Work, int], None], *, partitions: Partiti
         )
     log_slowest(map_partitions(part, work, range(partitions.count), scale=work.config.scale))
     versions = [_unpacked(work.key(number), scratch / f"{number:05}") for number in range(partitions.count)]
-    _refuse_different_ends(versions)
+    days = [version.demand.state_date for version in versions]
+    behind = [number for number, day in enumerate(days) if day != max(days)]
+    if behind:
+        raise HistoryError(
+            f"partition {behind[0]} ends on {days[behind[0]]}, others on {max(days)}: give rows up to one day in each, "
+            "or fewer partitions"
+        )
     facts = unite_facts([version.whole_facts() for version in versions])
     apart = work.anchors.of(np.setdiff1d(work.anchors.product_ids, facts.product_ids))  # of products not sold now
     return Parts(tuple(versions), facts, apart.joined(*(version.anchors for version in versions)))
-
-
-def _refuse_different_ends(versions: Sequence[LoadedVersion]) -> None:
-    days = [version.demand.state_date for version in versions]
-    last = max(days)
-    for number, day in enumerate(days):
-        if day != last:
-            raise HistoryError(
-                f"partition {number} ends on {day}, others on {last}: give rows up to one day in each, or fewer "
-                "partitions"
-            )
 
 
 def forget(work: Work) -> None:

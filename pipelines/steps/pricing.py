@@ -91,9 +91,9 @@ class Pricing:
     @cached_property
     def prefix(self) -> str:
         """The beginning of the keys of the day's prices, in `price_place`: others for whatever prices depend on."""
-        plans = [sorted(plan.spans().items()) for plan in self.plans]
+        plans = [plan.spans() for plan in self.plans]
         settings = [self.served.model_dump(mode="json"), self.settings.serving.largest_jump, self.settings.scale.series]
-        switched = [self.control.to_json().decode(), repr(plans), self.today, self.applied]
+        switched = [self.control.to_json().decode(), plans, self.today, self.applied]
         question = files.digest([self.checksum, __version__, settings, switched])
         return f"prices/{self.settings.registry.model_name}/day={self.day}/{question[:16]}/"
 

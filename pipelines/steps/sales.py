@@ -1,6 +1,5 @@
 """Read what a job learns from: checked sales, whose findings it leaves in its run, and calendars of future days."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from pricing.data.panel import Panel, is_panel
 from pricing.data.quality import CHECKS, contract_findings
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import ConfigError, ContractError, SourceError, nearest
+from pricing.registry import files
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.invocation import notice
 from simulation.market import simulated_sales
@@ -117,6 +117,5 @@ def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
 
 def calendar_digest(panel: Panel, facts: ProductFacts) -> str:
     """Hashes the events and the plans."""
-    known = [tuple(map(str, vars(event).values())) for event in panel.events]
-    plans = [sorted(plan.spans().items()) for plan in (facts.promotions, facts.planned_deliveries)]
-    return hashlib.sha256(repr((known, *plans)).encode()).hexdigest()[:16]
+    plans = [plan.spans() for plan in (facts.promotions, facts.planned_deliveries)]
+    return files.digest([*map(vars, panel.events), *plans])[:16]

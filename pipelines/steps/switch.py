@@ -14,7 +14,7 @@ import click
 from pydantic import ValidationError
 
 from pipelines.steps.control import control_record, local_time, publish_control, sentence
-from pricing.config import Config, load_config
+from pricing.config import load_config
 from pricing.decision.switches import Switch, Switches, Unfreeze
 from pricing.errors import PricingError, nearest
 from pricing.objects import open_store
@@ -103,17 +103,14 @@ def set_switch(
         RegistryError: The database does not answer or refuses.
     """
     settings = load_config(config)
-    ends = {} if until is None else {"until": _end(until, settings)}
-    switch = entry_of(Switch, at=now, **scope, **ends, **fields)
+    if until is not None:
+        end = until if isinstance(until, dt.datetime) else settings.end_of(until)
+        fields["until"] = end.astimezone(dt.UTC)
+    switch = entry_of(Switch, at=now, **scope, **fields)
     if switch.ended(now):
         raise click.UsageError(f"--until {until}: that is past")
     _refuse_unknown(switch, model=settings.registry.model_name)
     return write(control_record(settings), switch, now=now, note=note)
-
-
-def _end(until: dt.date, config: Config) -> dt.datetime:
-    moment = until if isinstance(until, dt.datetime) else config.end_of(until)
-    return moment.astimezone(dt.UTC)
 
 
 def _refuse_unknown(switch: Switch, *, model: str) -> None:

@@ -43,23 +43,25 @@ def approval(
     before: Floats,  # the current price, or list price where that is unknown
     approved: Floats,  # the price that a person approved last; NaN where nobody did
     floor: Floats,  # `cost_step`
-    cost_assumed: Bools,
-    beyond: float,  # largest move that nobody has to approve, a fraction
+    beyond: float | None,  # largest move that nobody has to approve, a fraction; None: nothing has to be approved
     grid: PriceGrid,
 ) -> Approval:
     """Holds back each proposal further than `beyond` from the price approved last, or from the one before.
 
-    That price is kept, inside the cost; a cost that is only assumed moves no price that nobody approved.
+    That price is kept, inside the cost.
     """
     last = np.where(np.isnan(approved), before, grid.nearest(approved))
-    kept = np.where(cost_assumed, last, np.fmax(last, floor))
-    near = np.abs(proposed / kept - 1) <= beyond + EDGE
+    kept = np.maximum(last, floor)
+    near = np.abs(proposed / kept - 1) <= (np.inf if beyond is None else beyond + EDGE)
     return Approval(waits=~near, kept=kept, raised=np.asarray(kept > last))
 
 
-def cost_step(unit_cost: Floats | float, tax_rate: Floats | float, grid: PriceGrid) -> Floats:
-    """The lowest whole step that covers a cost once tax is paid."""
-    return grid.above(with_tax(unit_cost, tax_rate))
+def cost_step(unit_cost: Floats, tax_rate: Floats, grid: PriceGrid, *, assumed: Bools) -> Floats:
+    """(product,) the lowest whole step that covers a cost once tax is paid.
+
+    It is 0 for a cost that is only assumed: a share of the list price moves no price that a person set.
+    """
+    return np.where(assumed, 0.0, grid.above(with_tax(unit_cost, tax_rate)))
 
 
 def given_price(price: float, floor: Floats, *, below_cost: bool, grid: PriceGrid) -> Floats:

@@ -300,12 +300,12 @@ class Pricer:
         grid = self.policy.allowed.grid
         unit_cost = np.array([answer.unit_cost for answer in answers])
         tax_rate = np.array([answer.tax_rate for answer in answers])
+        assumed = np.array(["cost_assumed" in answer.decision.reasons for answer in answers])
         found = approval(
             np.array([answer.decision.recommended_price for answer in answers]),
             before=np.array([answer.current_price or answer.list_price for answer in answers]),
             approved=np.array([switches.approved.get(request.product_id, np.nan) for request in requests]),
-            floor=cost_step(unit_cost, tax_rate, grid),
-            cost_assumed=np.array(["cost_assumed" in answer.decision.reasons for answer in answers]),
+            floor=cost_step(unit_cost, tax_rate, grid, assumed=assumed),
             beyond=beyond,
             grid=grid,
         )
@@ -337,7 +337,8 @@ class Pricer:
         if switch.price is None:
             return frozen
         grid = self.policy.allowed.grid
-        floor = cost_step(frozen.unit_cost, frozen.tax_rate, grid)
+        assumed = np.array("cost_assumed" in frozen.decision.reasons)
+        floor = cost_step(np.array(frozen.unit_cost), np.array(frozen.tax_rate), grid, assumed=assumed)
         price = float(given_price(switch.price, floor, below_cost=switch.below_cost, grid=grid))
         raised = price > float(grid.nearest(switch.price))
         (sold,) = self._units([request], [price], today)

@@ -249,20 +249,12 @@ def comparable(
     Each has `data` with the panel's `fingerprint`; equal cutoffs do not imply equal scored periods.
     """
 
-    def fingerprint(backtest: Mapping[str, Any]) -> str | None:
-        found: str | None = (backtest.get("data") or {}).get("fingerprint")
-        return found
+    def scored(backtest: Mapping[str, Any], horizon: int) -> list[Any]:
+        cutoffs = [str(fold.get("cutoff")) for fold in backtest.get("folds") or []]
+        return [(backtest.get("data") or {}).get("fingerprint"), horizon, *cutoffs]
 
-    def cutoffs(backtest: Mapping[str, Any]) -> list[str]:
-        return [str(fold.get("cutoff")) for fold in backtest.get("folds") or []]
-
-    our_settings, their_settings = settings
-    return (
-        our_settings.horizon == their_settings.horizon
-        and fingerprint(ours) is not None
-        and fingerprint(ours) == fingerprint(theirs)
-        and cutoffs(ours) == cutoffs(theirs)
-    )
+    found, other = (scored(figures, its.horizon) for figures, its in zip((ours, theirs), settings, strict=True))
+    return found[0] is not None and found == other
 
 
 def _by_volume(

@@ -44,12 +44,11 @@ class ShownCompetitor:
 
 def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
     """The effect of the competitor's price on the product in a row, −1 for one that is not known."""
-    if demand.competitor is None:
-        return _unknown_competitor(moves=0)
-    estimate = demand.competitor.spread(np.array([row]))
-    moves = int(estimate.moves[0])
-    if not np.isfinite(estimate.mean[0]):
-        return _unknown_competitor(moves=moves)
+    estimate = demand.competitor and demand.competitor.spread(np.array([row]))
+    moves = int(estimate.moves[0]) if estimate else 0
+    if estimate is None or not np.isfinite(estimate.mean[0]):
+        words = f"What the competitor's price does to demand is unknown; moves of it in the history: {moves}."
+        return ShownCompetitor(None, None, None, moves, words)
 
     lower, upper = estimate.interval()
     effect, low, high = (round(float(figure[0]), ELASTICITY_DIGITS) + 0.0 for figure in (estimate.mean, lower, upper))
@@ -60,11 +59,6 @@ def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
         f"(80 % interval {low:+.2f} to {high:+.2f}{doubt}; {moves} moves of its price)."
     )
     return ShownCompetitor(effect, low, high, moves, words.replace("-", "−"))
-
-
-def _unknown_competitor(*, moves: int) -> ShownCompetitor:
-    words = f"What the competitor's price does to demand is unknown; moves of it in the history: {moves}."
-    return ShownCompetitor(None, None, None, moves, words)
 
 
 def shown_elasticities(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:

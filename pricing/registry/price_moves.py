@@ -2,7 +2,6 @@
 
 import datetime as dt
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -98,23 +97,21 @@ def measure_moves(
 
 def last_charged(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
     """(product,) the price charged last, by the champion first: newer sales may be at fault; NaN without any."""
-    known = [facts for facts in (champion, candidate) if facts is not None]
-    return _first_known(product_ids, [(facts, prices) for facts in known for prices in (facts.last_price, facts.price)])
+    return _first_known(product_ids, champion, candidate, "last_price", "price")
 
 
 def list_prices(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
     """(product,) the list price, by the champion where it has one; NaN where neither has one."""
-    known = [facts for facts in (champion, candidate) if facts is not None]
-    return _first_known(product_ids, [(facts, facts.list_price) for facts in known])
+    return _first_known(product_ids, champion, candidate, "list_price")
 
 
-def _first_known(product_ids: Strings, sources: Sequence[tuple[ProductFacts, Floats]]) -> Floats:
-    """(product,) its price in the first of the sources, (product of the facts,) each, that has one; NaN without any."""
-    found: dict[str, float] = {}
-    for facts, prices in reversed(sources):
-        of_source = zip(facts.product_ids.tolist(), prices.tolist(), strict=True)
-        found |= {product: price for product, price in of_source if not math.isnan(price)}
-    return np.array([found.get(product, np.nan) for product in product_ids.tolist()])
+def _first_known(product_ids: Strings, champion: ProductFacts | None, candidate: ProductFacts, *names: str) -> Floats:
+    """(product,) its first price of these names, by the champion before the candidate; NaN without any."""
+    found = np.full(len(product_ids), np.nan)
+    for facts in filter(None, (champion, candidate)):
+        for name in names:
+            found = np.where(np.isnan(found), facts.column(name, product_ids), found)
+    return found
 
 
 def sample_requests(

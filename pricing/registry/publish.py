@@ -73,7 +73,7 @@ def publish(
     wanted = ready()  # so that nobody waits while versions are fetched
     current = _pointer(store, registry.model_name)
     recorded = champion_of(audit.entries(registry.identity()))
-    if wanted is not None and recorded == wanted.champion.number and _serves(current, wanted):
+    if wanted is not None and recorded == wanted.champion.number and current and current.served == wanted.served:
         return current
     with audit.turn(registry.identity()) as turn:
         note_manual_change(turn, registry.aliases(), who=who, at=utc_stamp(now))
@@ -138,19 +138,15 @@ def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime) -> Pointer:
     with each change also where the last pointer, or the record of promotions, is lost.
     """
     current = _pointer(store, ready.model)
-    if current is not None and _serves(current, ready):
-        return current
     sequence = int(now.timestamp())
     if current is not None:
+        if current.served == ready.served:
+            return current
         sequence = max(sequence, current.sequence + 1)
     pointer = replace(ready, sequence=sequence)
     store.put(pointer_key(ready.model), pointer.to_json())
     _log.info("version %s is published as champion, sequence %d", pointer.champion.number, pointer.sequence)
     return pointer
-
-
-def _serves(current: Pointer | None, wanted: Pointer) -> bool:
-    return current is not None and current.served == wanted.served
 
 
 def _pointer(store: ObjectStore, model: str) -> Pointer | None:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -97,37 +97,40 @@ class Alert:
         return "\n".join(lines)
 
 
-class Notifier:
-    """One channel of `monitoring.alerts`, with its address."""
+def _write(alert: Alert, _config: MonitoringConfig) -> None:
+    _log.log(RANKS[alert.severity], "%s", alert.text.replace("\n", " | "))
 
-    def __init__(self, channel: Channel, *, address: str = "") -> None:
-        self.channel = channel
-        self._address = address
 
-    def send(self, alert: Alert) -> None:
-        """Sends the alert; raises DeliveryError where it was not delivered."""
-        {"log": self._write, "webhook": self._post, "sns": self._publish}[self.channel](alert)
+def _post(alert: Alert, config: MonitoringConfig) -> None:
+    """Posts one JSON object, the alert's fields and `text` for chat programs."""
+    found = [{"name": each.kind, "severity": each.severity, "text": each.sentence} for each in alert.findings]
+    text = f"{alert.subject}\n{alert.text}"
+    document = {**asdict(alert), "since": str(alert.since), "findings": found, "text": text}
+    post(config.endpoints.webhook_url.get_secret_value(), document, what=f"webhook: the alert {alert.key}")
 
-    def _write(self, alert: Alert) -> None:
-        _log.log(RANKS[alert.severity], "%s", alert.text.replace("\n", " | "))
 
-    def _post(self, alert: Alert) -> None:
-        """Posts one JSON object, the alert's fields and `text` for chat programs."""
-        found = [{"name": one.kind, "severity": one.severity, "text": one.sentence} for one in alert.findings]
-        text = f"{alert.subject}\n{alert.text}"
-        document = {**asdict(alert), "since": str(alert.since), "findings": found, "text": text}
-        post(self._address, document, what=f"webhook: the alert {alert.key}")
+def _publish(alert: Alert, config: MonitoringConfig) -> None:
+    """Publishes to the topic; severity and job are message attributes, for filters."""
+    from pricing.runtime import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
-    def _publish(self, alert: Alert) -> None:
-        """Publishes to the topic; severity and job are message attributes, for filters."""
-        from pricing.runtime import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
+    words = {"severity": alert.severity, "job": alert.job}
+    with aws.translated_errors("sns", "publish"):
+        aws.client("sns").publish(
+            TopicArn=config.endpoints.sns_topic,
+            Subject=alert.subject.replace("\n", " ").encode("ascii", "replace").decode(),  # which SNS asks for
+            Message=alert.text,
+            MessageAttributes={
+                name: {"DataType": "String", "StringValue": word} for name, word in words.items() if word
+            },
+        )
 
-        words = {"severity": alert.severity, "job": alert.job}
-        attributes = {name: {"DataType": "String", "StringValue": word} for name, word in words.items() if word}
-        line = alert.subject.replace("\n", " ").encode("ascii", "replace").decode()  # which SNS asks for
-        sent = {"TopicArn": self._address, "Subject": line, "Message": alert.text, "MessageAttributes": attributes}
-        with aws.translated_errors("sns", "publish"):
-            aws.client("sns").publish(**sent)
+
+CHANNELS: dict[Channel, Callable[[Alert, MonitoringConfig], None]] = {
+    "log": _write,
+    "webhook": _post,
+    "sns": _publish,
+}
+"""How each channel sends; raises DeliveryError where an alert was not delivered."""
 
 
 def post(url: str, document: Mapping[str, Any], *, what: str) -> None:
@@ -154,18 +157,12 @@ def post(url: str, document: Mapping[str, Any], *, what: str) -> None:
         raise DeliveryError(f"{what} was not taken: {type(error).__name__}") from error
 
 
-def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
-    """Builds the channels listed in `monitoring.alerts`."""
-    addresses = {"webhook": config.endpoints.webhook_url.get_secret_value(), "sns": config.endpoints.sns_topic}
-    return [Notifier(name, address=addresses.get(name, "")) for name in config.alerts]
-
-
-def deliver(alert: Alert, notifiers: Iterable[Notifier]) -> list[str]:
-    """Sends an alert through each channel, whatever becomes of it on the others; returns what went wrong."""
+def deliver(alert: Alert, config: MonitoringConfig) -> list[str]:
+    """Sends an alert by each of `monitoring.alerts`, whatever becomes of it on others; returns what went wrong."""
     failures = []
-    for notifier in notifiers:
+    for channel in config.alerts:
         try:
-            notifier.send(alert)
+            CHANNELS[channel](alert, config)
         except (DeliveryError, ImportError) as error:
             failures.append(str(error))
     return failures
@@ -249,16 +246,17 @@ def _send(alert: Alert, path: str | None) -> list[str]:
     if set(config.alerts) <= {"log"}:  # which has the error already
         return []
     runs = sys.modules.get("pricing.runtime.mlflow_runs")  # absent where the job never loaded MLflow
-    run = None if runs is None else runs.last_run()
-    if runs is None or run is None:
-        number = os.environ.get("MLFLOW_RUN_ID", "")
-        link = run_page(number, experiment="", pages=config.endpoints.mlflow_url)
-        return deliver(replace(alert, run=number, link=link), alert_notifiers(config))
-
-    number = run.info.run_id
-    link = run_page(number, experiment=run.info.experiment_id, pages=config.endpoints.mlflow_url)
-    version = run.data.tags.get("version") or run.data.tags.get("champion") or ""
-    failures = deliver(replace(alert, run=number, version=version, link=link), alert_notifiers(config))
-    if failures:
+    run = runs and runs.last_run()
+    number = run.info.run_id if run else os.environ.get("MLFLOW_RUN_ID", "")
+    experiment = run.info.experiment_id if run else ""
+    known = run.data.tags if run else {}
+    alert = replace(
+        alert,
+        run=number,
+        version=known.get("version") or known.get("champion") or "",
+        link=run_page(number, experiment=experiment, pages=config.endpoints.mlflow_url),
+    )
+    failures = deliver(alert, config)
+    if failures and runs and run:
         runs.set_tag(number, UNTOLD, "; ".join(failures))  # so that a job that started this one tells of it
     return failures

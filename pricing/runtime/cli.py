@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
@@ -150,16 +149,13 @@ def _sales(*, needed: bool) -> Callable[[Callable[..., int]], Callable[..., int]
     )
 
 
-@dataclass(frozen=True)
-class CommandLine:
-    """Commands that start jobs by hand."""
+def command_line(job: str, given: Mapping[str, str], /, **options: str) -> str:
+    """Returns the command that starts a job by hand, quoted for a shell, without passwords.
 
-    given: Mapping[str, str] = field(default_factory=dict)  # what this run was given of sales, config, quarantine
-
-    def job(self, name: str, /, **options: str) -> str:
-        """Returns the command for a job on the same sales and settings, quoted for a shell, without passwords."""
-        kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
-        return typed(" ".join([name, *map(shlex.quote, map(redact_url, option_words(**kept | options)))]))
+    Of the sales, config and quarantine that this run was `given` it has those that the job takes.
+    """
+    kept = {key: value for key, value in given.items() if key == "config" or job not in _WITHOUT_SALES}
+    return typed(" ".join([job, *map(shlex.quote, map(redact_url, option_words(**kept | options)))]))
 
 
 def option_words(**options: object) -> list[str]:
@@ -176,7 +172,7 @@ def typed(words: str) -> str:
 
 def next_lines(name: str, *, config: str | None, page: str) -> str:
     """Returns two lines: which job comes next, on which configuration, and which page to look at before."""
-    return f"next:    {CommandLine({'config': config} if config else {}).job(name)}\nlook at: {page}"
+    return f"next:    {command_line(name, {'config': config} if config else {})}\nlook at: {page}"
 
 
 def run(
@@ -198,7 +194,10 @@ def run(
     token = RUNNING.set(invocation)
     try:
         with _sigterm_raises():
-            code = _invoke(command, argv, instead)
+            shown = command.name if command.name == "pricing" else f"pricing {command.name}"
+            words = list(sys.argv[1:] if argv is None else argv)
+            with command.make_context(shown, words, obj=instead) as context:
+                code: int = command.invoke(context)
             sys.stdout.flush()
             if invocation.findings:
                 _alert(invocation, status=code)
@@ -229,14 +228,6 @@ def run(
         code = EXIT_TERMINATED
     finally:
         RUNNING.reset(token)
-    return code
-
-
-def _invoke(command: click.Command, argv: Sequence[str] | None, instead: Mapping[str, object] | None) -> int:
-    shown = command.name if command.name == "pricing" else f"pricing {command.name}"
-    words = list(sys.argv[1:] if argv is None else argv)
-    with command.make_context(shown, words, obj=instead) as context:
-        code: int = command.invoke(context)
     return code
 
 

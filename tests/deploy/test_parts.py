@@ -38,12 +38,12 @@ def changed(tmp_path: Path, environment: str, path: str, value: object) -> Path:
 @pytest.mark.parametrize(
     ("path", "value", "complaint"),
     [
-        ("serving.size.memory", 512, r"staging\.serving\.size: .*with cpu 512 Fargate has 1024 to 4096"),
+        ("serving.size.cpu", 300, r"staging\.serving\.size\.cpu"),
         ("serving.leest", 1, r"staging\.serving\.leest: Extra inputs"),
         ("network.callers", [], r"staging\.network\.callers"),
         ("nightly.at", "30 4 * * *", r"staging\.nightly\.at"),
         ("watch.log_days", 31, r"staging\.watch\.log_days"),
-        ("images.serving", "other/image:1", "expected a tag, or a digest"),
+        ("images.serving", "other/image:1", r"staging\.images\.serving: .*pattern"),
         ("domain", "https://prices", r"staging\.domain"),
         ("qualifier", "pricingstage", r"staging\.qualifier: .*pattern"),
         ("qualifier", "hnb659fds", r"staging\.qualifier: .*CDK's own"),

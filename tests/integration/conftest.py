@@ -10,10 +10,13 @@ import mlflow
 import pytest
 import sqlalchemy
 
+from pricing.data.panel import Panel
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from tests.kit import servers
-from tests.kit.versions import shared_version
+from tests.kit.mlflow_jobs import enter
+from tests.kit.registered_shop import Shop
+from tests.kit.versions import make_panel, shared_version
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +25,12 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
+    """The address of an empty tracking database, the module's own."""
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store') / 'mlflow.db')}"
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +87,16 @@ def experiment_forgotten() -> None:
     """MLflow remembers the last experiment of a process by its number, whatever store comes next."""
     mlflow.tracking.fluent._active_experiment_id = None
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+
+
+@pytest.fixture(scope="session")
+def whole() -> Panel:
+    return make_panel(products=12, days=180)
+
+
+@pytest.fixture
+def shop(empty_store: Path, whole: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    here = enter(tmp_path, monkeypatch, template=empty_store)
+    monkeypatch.setenv("PRICING_ACTOR", "ann")
+    mlflow.set_experiment("pricing")
+    return Shop(tmp_path, Registry("pricing", uri=here.uri), whole)

@@ -16,11 +16,10 @@ from pricing.data.build import build_panel
 from pricing.data.panel import Panel
 from pricing.errors import EXIT_REFUSED
 from pricing.registry.mlflow_registry import Registry
-from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.panels import panel_frame
+from tests.kit.registered_shop import Shop
 
-__all__ = ["shop", "whole"]
-pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+MOVE = ["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"]
 NEEDED = ["date", "product_id", "units_sold", "price"]
 
 
@@ -37,11 +36,11 @@ def written(shop: Shop, frame: pd.DataFrame) -> str:
     return str(path)
 
 
-def crowned(shop: Shop, *, days: int = 150) -> Anchors:
+def crowned(shop: Shop) -> Anchors:
     """A champion that was trained on the needed columns of so many days; its anchors."""
-    panel = build_panel(needed(shop, days, since=days - 1), load_config().data)
+    panel = build_panel(needed(shop, 150, since=149), load_config().data)
     shop.add(panel=panel, anchors=Anchors.from_panel(panel))
-    assert promote.main([]) == 0
+    shop.promote()
     return shop.fetch("champion").anchors
 
 
@@ -101,7 +100,7 @@ def test_a_refresh_inherits_anchors_and_adds_products_launched_since(shop: Shop,
     assert (facts.price[row], facts.categories[row]) == (30.0, facts.categories[0])
     assert list(version.demand.product_ids) == list(facts.product_ids)
     assert version.meta["checks"]["parity"] < 1e-5
-    assert promote.main([]) == 0
+    shop.promote()
 
 
 def test_a_person_moves_an_anchor_and_the_record_says_why(shop: Shop) -> None:
@@ -112,7 +111,7 @@ def test_a_person_moves_an_anchor_and_the_record_says_why(shop: Shop) -> None:
         anchor.main(["--product_id", product, "--list_price", "9.99", "--reason", "inflation", "--force", "true"]) == 0
     )
 
-    champion, entry = shop.fetch("champion"), shop.entries()[-1]
+    champion, entry = shop.fetch("champion"), shop.last
     assert shop.registry.find("champion").number == "2"
     assert champion.weights_hash == shop.fetch("1").weights_hash
     assert (entry.action, entry.who, entry.from_version, entry.to_version) == ("anchor", "ann", "1", "2")
@@ -135,7 +134,7 @@ def test_a_moved_anchor_holds_from_the_next_day_on_and_outlives_refresh_and_trai
     sales = written(shop, needed(shop, 160, since=150, times=1.4))
 
     assert refresh.main(["--sales", sales]) == 0
-    assert promote.main([]) == 0
+    shop.promote()
     assert train.main(["--sales", sales], learn=training) == 0
 
     champion = shop.fetch("champion")
@@ -153,7 +152,7 @@ def test_a_file_moves_many_anchors_at_once(shop: Shop) -> None:
     assert anchor.main(["--file", "wished.csv", "--reason", "inflation"]) == 0
 
     assert_allclose(shop.fetch("champion").facts.anchor_price, 1.05 * before.list_price, rtol=1e-5)
-    assert " more" in shop.entries()[-1].why
+    assert " more" in shop.last.why
 
 
 @pytest.mark.parametrize(
@@ -175,15 +174,13 @@ def test_what_cannot_be_moved_is_refused(shop: Shop, words: str) -> None:
 
     assert anchor.main(words.split()) == 2
 
-    assert shop.registry.aliases()["champion"] == "1"
+    assert shop.champion == "1"
 
 
 def test_a_rollback_keeps_the_anchors_in_force(shop: Shop) -> None:
-    first = shop.add()
-    promote.main([])
-    shop.add(seed=2)
-    promote.main([])
-    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
+    first = shop.crown()
+    shop.crown(seed=2)
+    anchor.main(MOVE)
     in_force = shop.fetch("champion").anchors
 
     assert rollback.main([]) == 0
@@ -195,15 +192,14 @@ def test_a_rollback_keeps_the_anchors_in_force(shop: Shop) -> None:
 
 
 def test_a_challenger_that_was_trained_before_an_anchor_moved_is_refused_until_it_is_refreshed(shop: Shop) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     waiting = shop.add(seed=2)
-    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
+    anchor.main(MOVE)
 
     assert promote.main(["--version", waiting]) == EXIT_REFUSED
-    refused = shop.entries()[-1]
+    refused = shop.last
     assert refresh.main(["--version", waiting, "--sales", shop.sales(150)]) == 0
-    assert promote.main([]) == 0
+    shop.promote()
 
     assert [gate["name"] for gate in refused.gates if not gate["passed"]] == ["anchors"]
     champion = shop.fetch("champion")
@@ -212,10 +208,8 @@ def test_a_challenger_that_was_trained_before_an_anchor_moved_is_refused_until_i
 
 
 def test_anchors_are_found_although_the_champions_files_are_gone(shop: Shop) -> None:
-    shop.add()
-    promote.main([])
-    shop.add(seed=2)
-    promote.main([])
+    shop.crown()
+    shop.crown(seed=2)
     anchors = shop.fetch("champion").anchors
     where = shop.registry._client.get_model_version_download_uri("pricing", "2")
     gone = list(Path(where.removeprefix("file://")).rglob("anchors/*.npy"))
@@ -231,8 +225,7 @@ def test_anchors_are_found_although_the_champions_files_are_gone(shop: Shop) -> 
 
 
 def test_anchors_and_past_are_read_from_one_copy_of_the_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     champion, fetched, download = shop.fetch("champion"), [], Registry.download
 
     def noted(registry: Registry, number: str, folder: Path) -> Path:

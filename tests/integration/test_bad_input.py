@@ -1,36 +1,26 @@
 """Whatever a command cannot do is one clear line, a non-zero exit code, and a registry as it was."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 
 from monitoring import __main__ as monitor
 from pipelines import etl, price, promote, refresh, rollback, train, tune
 from pricing.registry.mlflow_registry import Registry
-from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
+from tests.kit.mlflow_jobs import enter, write_config, write_sales
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 DEAD = "http://127.0.0.1:9"
 DEAD_DATABASE = "postgresql://me:secret@127.0.0.1:9/x"
 
 
 @pytest.fixture
-def registry(stocked_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    for name in FOREIGN:
-        monkeypatch.delenv(name, raising=False)
-    uri = f"sqlite:///{shutil.copy(stocked_store, tmp_path / 'mlflow.db')}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+def registry(stocked_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    here = enter(tmp_path, monkeypatch, template=stocked_store)
     write_config(tmp_path / "tiny.yaml")
     write_sales(tmp_path / "sales.csv", products=2, days=115)
-    yield Registry("pricing", uri=uri)
-    mlflow.set_tracking_uri(None)
+    return Registry("pricing", uri=here.uri)
 
 
 def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -21,14 +21,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from pricing.decision.request import PriceRequest
 from tests.kit.console import BEYOND, KEYS, environment, price_table, put_table, shop_home
 from tests.kit.control import table
-from tests.kit.servers import free_port, python, running, wait_for
-from tests.kit.versions import loaded_version, shared_panel
+from tests.kit.servers import ask, free_port, python, running, wait_for
+from tests.kit.versions import loaded_version, product_names
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ROOT = Path(__file__).parents[2]
 PROXIED = "console:\n  trusted_proxy: 127.0.0.0/8\n"
-PRODUCTS = [str(product) for product in shared_panel().product_ids]
+PRODUCTS = product_names()
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
@@ -70,14 +70,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @contextmanager
-def logged_in(browser: Browser, place: Place, name: str = "ann", **more: Any) -> Iterator[Page]:
+def logged_in(browser: Browser, place: Place, **more: Any) -> Iterator[Page]:
     context = browser.new_context(**more)
     page = context.new_page()
     faults: list[str] = []
     page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
     page.on("request", lambda one: faults.append(one.url) if not one.url.startswith(place.address) else None)
     page.goto(place.address)
-    page.get_by_label("Your key").fill(KEYS[name])
+    page.get_by_label("Your key").fill(KEYS["ann"])
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url(f"{place.address}/")
     yield page
@@ -188,14 +188,10 @@ def test_a_price_is_in_force_within_ten_seconds_of_its_approval(browser: Browser
     given = environment(home, PRICING_KEYS="none", PORT=str(port), PYTHONPATH=str(ROOT))
 
     def price(one: dict[str, Any]) -> dict[str, Any]:
-        body = json.dumps(one).encode()
-        with urllib.request.urlopen(
-            urllib.request.Request(f"{address}/get_price", body, {"Content-Type": "application/json"}), timeout=10
-        ) as answer:
-            return dict(json.load(answer))
+        return dict(ask(f"{address}/get_price", one)[1])
 
     with running(python("serving"), ready=f"{address}/health/ready", log=home / "serving.log", environment=given):
-        wait_for(lambda: price(asked[0])["model_version"] == "7", "the version is served")
+        wait_for(lambda: price(asked[0]).get("model_version") == "7", "the version is served")
         held = next(one for one in asked if "awaiting_approval" in price(one)["reasons"])
         before = price(held)["recommended_price"]
         frame = price_table(PRODUCTS, change=0.0)

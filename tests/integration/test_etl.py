@@ -1,6 +1,5 @@
 """The etl job from the command line: a panel for the jobs that follow, or a reason and nothing at all."""
 
-import shutil
 from pathlib import Path
 
 import mlflow
@@ -14,11 +13,6 @@ from pricing.data.panel import load_panel
 from tests.kit.shop import Shop
 
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,0,3.0\n2024-01-03,B,1,2.0\n"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
-    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store') / 'mlflow.db')}"
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,12 @@ def test_the_job_prints_a_league_and_writes_table_and_plot(tmp_path: Path, capsy
     document = json.loads((tmp_path / "market.json").read_text())
     names = [row["policy"] for row in document["scores"]]
     assert set(names) == {
-        *("static", "match competitor", "cost-plus", "rules", "platform without a model", "oracle"),
+        "static",
+        "match competitor",
+        "cost-plus",
+        "rules",
+        "platform without a model",
+        "oracle",
     }
     assert all(name in printed for name in names)
     assert document["market"]["products"] == 12
@@ -73,7 +78,10 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column(market: Marke
     roll_forward(market, recording, days=16, refresh=platform.refresh, every=14)
 
     assert {name for request in asked for name in request.model_fields_set} == {
-        *("product_id", "current_price", "day_of_week", "date")
+        "product_id",
+        "current_price",
+        "day_of_week",
+        "date",
     }
     for panel in seen:
         assert panel.cost_assumed.all()

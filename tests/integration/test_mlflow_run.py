@@ -21,8 +21,10 @@ TAX = 0.20
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())
 PLOTS = (
-    *("forecast_fans", "calibration"),
-    *("shap_summary_price", "shap_summary_demand"),
+    "forecast_fans",
+    "calibration",
+    "shap_summary_price",
+    "shap_summary_demand",
 )
 SENSITIVITY = ("sensitivity.html", "summary.parquet", "products.parquet")
 

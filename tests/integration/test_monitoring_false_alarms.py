@@ -107,10 +107,6 @@ def relearnt(frame: pd.DataFrame, truth: Truth, noise: np.ndarray, *, since: int
     return frame.assign(forecast=forecast)
 
 
-def false_retrainings(seed: int) -> int:
-    return len(watch_a_year(World(products=8, days=485, seed=seed)))
-
-
 @pytest.mark.weekly
 def test_calm_years_of_eight_products_retrain_nothing() -> None:
-    assert [false_retrainings(seed) for seed in UNLUCKY] == [0, 0]
+    assert [watch_a_year(World(products=8, days=485, seed=seed)) for seed in UNLUCKY] == [[], []]

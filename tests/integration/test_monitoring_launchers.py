@@ -6,13 +6,14 @@ from pathlib import Path
 import boto3
 import pytest
 from moto import mock_aws
+from pydantic import SecretStr
 
 from monitoring.alert import send_metrics
 from monitoring.launch import LocalLauncher, job_launcher
 from pricing.config import load_config
 from pricing.data.findings import Finding
 from pricing.errors import DeliveryError
-from pricing.runtime.alerts import Alert, Notifier, alert_notifiers
+from pricing.runtime.alerts import CHANNELS, Alert, deliver
 from pricing.runtime.mlflow_runs import child_environment
 from tests.kit.mlflow_jobs import place
 from tests.kit.price_api import price_api, status
@@ -38,6 +39,10 @@ def settings(**changes):
     return config.model_copy(update={**changes, "endpoints": endpoints})
 
 
+def webhook(url):
+    return settings(endpoints={"webhook_url": SecretStr(url)})
+
+
 def inbox():
     """The address of a queue, and a function that reads it."""
     sqs = boto3.client("sqs")
@@ -51,8 +56,7 @@ def test_an_alert_reaches_those_who_subscribed_to_the_topic(cloud):
     arn, read = inbox()
     boto3.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
 
-    for door in alert_notifiers(settings(alerts=["sns"], endpoints={"sns_topic": topic})):
-        door.send(ALERT)
+    assert deliver(ALERT, settings(alerts=["sns"], endpoints={"sns_topic": topic})) == []
 
     (message,) = read()
     assert message["Subject"] == "[critical] error grew ? by half"
@@ -87,14 +91,16 @@ def test_metrics_reach_cloudwatch_under_the_names_that_the_alarms_watch(cloud):
 
 
 def test_a_cloud_that_refuses_is_a_delivery_error(cloud):
+    nobody = settings(endpoints={"sns_topic": "arn:aws:sns:eu-west-1:123456789012:nobody"})
+
     with pytest.raises(DeliveryError, match="sns publish"):
-        Notifier("sns", address="arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
+        CHANNELS["sns"](ALERT, nobody)
 
 
 def test_a_webhook_gets_the_alert_as_json_and_one_that_stumbles_is_tried_again():
     empty = Finding("column_empty", "breach", sentence="no values", about="comp_price")
     with price_api(status(503), status(500), {}) as hook:
-        Notifier("webhook", address=hook.url).send(replace(ALERT, findings=(empty,)))
+        CHANNELS["webhook"](replace(ALERT, findings=(empty,)), webhook(hook.url))
 
     assert len(hook.bodies) == 3
     body = hook.bodies[-1]
@@ -106,7 +112,7 @@ def test_a_webhook_gets_the_alert_as_json_and_one_that_stumbles_is_tried_again()
 @pytest.mark.parametrize(("answers", "tries"), [((404,), 1), ((500, 500, 500), 3)])
 def test_a_webhook_that_refuses_is_a_delivery_error(answers, tries):
     with price_api(*map(status, answers)) as hook, pytest.raises(DeliveryError, match=f"HTTP {answers[0]}"):
-        Notifier("webhook", address=hook.url).send(ALERT)
+        CHANNELS["webhook"](ALERT, webhook(hook.url))
 
     assert len(hook.asked) == tries
 

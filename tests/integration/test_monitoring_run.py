@@ -16,9 +16,10 @@ from pipelines.steps.commands import only_one
 from pricing.data.panel import Panel, save_panel
 from pricing.decision_log.write import LogWriter
 from pricing.runtime.mlflow_runs import tracked_run
-from tests.kit.mlflow_jobs import place
+from tests.kit.mlflow_jobs import enter
 from tests.kit.monitoring_world import World, backtest_figures, build, entries
-from tests.kit.price_api import price_api
+from tests.kit.panels import put
+from tests.kit.price_api import PriceApi, price_api
 from tests.kit.promotions import packed
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -26,21 +27,18 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture
 def home(tmp_path, empty_store, monkeypatch):
-    here = place(tmp_path, template=empty_store)
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    mlflow.set_tracking_uri(here.uri)
+    here = enter(tmp_path, monkeypatch, template=empty_store)
+    here.home.mkdir()
     MlflowClient().create_experiment("pricing", (tmp_path / "artifacts").as_uri())
-    yield tmp_path
+    yield here.home
     while mlflow.active_run():
         mlflow.end_run()
 
 
-def prepare(home: Path, world: World, *, days=range(300, 392), noise=0.1) -> Panel:
+def prepare(home: Path, world: World, *, days=range(300, 392)) -> Panel:
     panel, truth = build(world)
     writer = LogWriter(home / "segments", url=str(home / "decisions"))
-    writer.append(entries(panel, truth, days=days, noise=noise))
+    writer.append(entries(panel, truth, days=days))
     writer.close()
     save_panel(panel, home / "panel")
     return panel
@@ -59,8 +57,16 @@ def crown(home: Path, world: World, *, state_date: str) -> None:
     client.set_registered_model_alias("pricing", "champion", version.version)
 
 
-def monitor(home: Path, *more: str) -> int:
-    return main(["--sales", str(home / "panel"), *more])
+def monitor(home: Path, *more: str, **settings: object) -> int:
+    """Monitors, with some settings of the section `monitoring` changed."""
+    path = home / "config.yaml"
+    path.write_text(yaml.safe_dump({"monitoring": settings}))
+    return main(["--sales", str(home / "panel"), "--config", str(path), *more])
+
+
+def by(hook: PriceApi) -> dict[str, object]:
+    """The settings of alerts that go to a webhook."""
+    return {"alerts": ["webhook"], "endpoints": {"webhook_url": hook.url}}
 
 
 def report(home: Path) -> dict:
@@ -130,9 +136,7 @@ def test_drift_while_forecasts_hold_is_on_the_page_and_calls_nobody(home):
     prepare(home, world)
     crown(home, world, state_date="2025-01-26")
     with price_api({}) as hook:
-        doors = {"alerts": ["webhook"], "endpoints": {"webhook_url": hook.url}}
-        (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": doors}))
-        assert monitor(home, "--config", str(home / "config.yaml")) == 0
+        assert monitor(home, **by(hook)) == 0
 
     assert report(home)["outcome"]["cause"] == "drift"
     assert hook.bodies == []
@@ -143,9 +147,7 @@ def test_a_job_that_fails_is_told_by_itself_and_in_monitorings_alert_and_no_more
     prepare(home, world, days=range(350, 392))
     crown(home, world, state_date="2025-01-26")
     with price_api({}) as hook, only_one("retrain", home=home):  # so that another one cannot start
-        doors = {"trigger": "local", "alerts": ["webhook"], "endpoints": {"webhook_url": hook.url}}
-        (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": doors}))
-        assert monitor(home, "--config", str(home / "config.yaml")) == 2
+        assert monitor(home, trigger="local", **by(hook)) == 2
 
     assert [(one["job"], one["severity"]) for one in hook.bodies] == [("retrain", "warning"), ("monitor", "critical")]
     assert "retrain failed" in last_run().data.tags["failure"]
@@ -154,9 +156,7 @@ def test_a_job_that_fails_is_told_by_itself_and_in_monitorings_alert_and_no_more
 def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):
     world = World(days=392, change_day=364, demand_factor=0.55)
     panel = prepare(home, world, days=range(350, 392))
-    comp = panel.comp_price.copy()
-    comp[:, -28:] = np.nan
-    save_panel(Panel(**{**panel.__dict__, "comp_price": comp}), home / "panel")
+    save_panel(put(panel, np.s_[:, -28:], comp_price=np.nan), home / "panel")
     crown(home, world, state_date="2025-01-26")
 
     assert monitor(home) == 0
@@ -172,10 +172,8 @@ def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_wri
     prepare(home, World(days=60, products=20), days=range(40, 60))
     assert monitor(home, "--act", "false") == 0
     (home / "decisions").rename(home / "old")  # so that decisions that were compared before are gone
-    config = {"monitoring": {"alerts": ["webhook"], "endpoints": {"webhook_url": "http://127.0.0.1:9/"}}}
-    (home / "config.yaml").write_text(yaml.safe_dump(config))
 
-    assert monitor(home, "--config", str(home / "config.yaml")) == 2
+    assert monitor(home, alerts=["webhook"], endpoints={"webhook_url": "http://127.0.0.1:9/"}) == 2
 
     assert last_run().info.status == "FAILED"
     assert "webhook" in last_run().data.tags["failure"]
@@ -187,9 +185,7 @@ def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_wri
 def test_a_night_without_a_decision_fails_with_one_alert_that_says_where_to_look(home, capsys):
     prepare(home, World(days=60, products=20), days=range(40, 59))  # and none for the last day, on which it sold
     with price_api({}) as hook:
-        doors = {"alerts": ["webhook"], "endpoints": {"webhook_url": hook.url}}
-        (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": doors}))
-        assert monitor(home, "--config", str(home / "config.yaml")) == 2
+        assert monitor(home, **by(hook)) == 2
 
     (alert,) = hook.bodies
     assert (alert["key"], alert["severity"]) == ("decisions_stopped-page", "critical")

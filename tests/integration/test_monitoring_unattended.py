@@ -29,14 +29,22 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, load
 from simulation.market import MarketConfig, simulate
 from simulation.rollforward import Requests, roll_forward
-from tests.kit.mlflow_jobs import FOREIGN, TINY
+from tests.kit.mlflow_jobs import TINY, enter
 from tests.kit.price_api import PriceApi, price_api
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 QUICK = {
-    **{"folds": 1, "horizon": 14, "step": 14, "min_history": 84, "context": 40, "units": 8},
-    **{"steps": 40, "demand_steps": 10, "price_steps": 5, "rounds": 1},
+    "folds": 1,
+    "horizon": 14,
+    "step": 14,
+    "min_history": 84,
+    "context": 40,
+    "units": 8,
+    "steps": 40,
+    "demand_steps": 10,
+    "price_steps": 5,
+    "rounds": 1,
 }
 DAYS, NIGHTS, AFTER = 126, 18, 10
 FALL = DAYS + 2  # first day of it
@@ -71,12 +79,8 @@ class Shop:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in FOREIGN:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def home(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    enter(tmp_path, monkeypatch, template=empty_store)
     MlflowClient().create_experiment("pricing", (tmp_path / "artifacts").as_uri())
     return tmp_path
 

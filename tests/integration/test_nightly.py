@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -20,10 +19,9 @@ from pipelines.steps.commands import JobError
 from pricing.config import load_config
 from pricing.decision_log.read import open_log
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
-from tests.kit.mlflow_jobs import FOREIGN, place, write_config, write_sales
+from tests.kit.mlflow_jobs import enter, place, write_config, write_sales
 from tests.kit.monitoring_world import World, build, entries, write_log
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 WORLD = World(products=3, days=60)
 DAY = str(dt.datetime.now(dt.UTC).date() - dt.timedelta(days=2))
 STAGES = ("etl", "monitor", "refresh", "promote")
@@ -66,14 +64,8 @@ class Jobs:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
-    for name in FOREIGN:
-        monkeypatch.delenv(name, raising=False)
-    here = place(tmp_path, template=empty_store)
-    monkeypatch.setenv("PRICING_HOME", str(here.home))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
+    here = enter(tmp_path, monkeypatch, template=empty_store)
     monkeypatch.delenv("PRICING_DECISIONS_URL", raising=False)
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(here.uri)
     write_log(here.home / "decisions", entries(*build(WORLD), days=range(50, 51)), day=DAY)
     return tmp_path
 

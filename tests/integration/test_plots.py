@@ -67,7 +67,9 @@ def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
     drawn = {path.stem for path in (tmp_path / "plots").iterdir()}
     assert drawn >= {"forecast_fans", "shap_summary_price"}
     assert {path.name for path in (tmp_path / "sensitivity").iterdir()} == {
-        *("summary.parquet", "products.parquet", "sensitivity.html"),
+        "summary.parquet",
+        "products.parquet",
+        "sensitivity.html",
     }
     assert "calibration" not in drawn
     assert "plots/calibration.png" in capsys.readouterr().out

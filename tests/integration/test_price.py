@@ -21,13 +21,15 @@ from pricing.data.panel import Period
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts, carry_facts
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Control, Review, Switch, Switches
+from pricing.decision.switches import Control, Switches
 from pricing.objects import FolderStore, open_store
 from pricing.registry.golden import choose_requests
 from pricing.registry.price_moves import sample_requests
 from pricing.registry.published_store import published_url
 from pricing.registry.version import load
-from tests.kit.control import put_control
+from tests.kit.control import approve, freeze, override, put_control
+from tests.kit.mlflow_jobs import enter
+from tests.kit.panels import put
 from tests.kit.serving import sent
 from tests.kit.versions import loaded_version, make_version, shared_panel, shared_version
 
@@ -36,9 +38,7 @@ PRODUCTS = [str(name) for name in shared_panel().product_ids[:3]]
 
 @pytest.fixture(autouse=True)
 def _own_tracking(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}")
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+    enter(tmp_path, monkeypatch, template=empty_store)
 
 
 def requests_file(folder: Path, *, name: str = "requests.csv", **columns: list[object]) -> Path:
@@ -161,16 +161,13 @@ def test_decisions_are_logged_where_a_person_says_that_they_are_applied(
 def test_a_batch_keeps_to_a_person_s_switches_as_serving_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], away: bool
 ) -> None:
-    given = {"reason": "wrong costs", "by": "ops", "at": dt.datetime(2024, 1, 1, tzinfo=dt.UTC)}
-    end = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
-    frozen = Switch(action="freeze", scope="all", **given)
-    override = Switch(action="override", scope="product", name=PRODUCTS[1], price=7.77, until=end, **given)
+    said = [freeze(), override(7.77, PRODUCTS[1], until=dt.datetime(2999, 1, 1, tzinfo=dt.UTC))]
     if away:  # what was published last
-        mirror = Control(Switches([frozen, override]), sequence=2).to_json()
+        mirror = Control(Switches(said), sequence=2).to_json()
         FolderStore(tmp_path / "home" / "published").put("pricing/control.json", mirror)
         monkeypatch.setenv("PRICING_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     else:
-        put_control(tmp_path / "home", frozen, override)
+        put_control(tmp_path / "home", *said)
     requests = requests_file(tmp_path, current_price=[1.0, 3.33, 9.5], list_price=[1.1, 3.2, 9.6], unit_cost=0.5)
 
     code = run("--requests", requests, "--version", shared_version(), "--output", "prices.csv", "--applied", "true")
@@ -193,8 +190,7 @@ def test_approved_prices_are_counted_by_whether_the_newest_sales_show_them(
     charged = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
     first, second = PRODUCTS[:2]
     prices = {first: charged[first] + 0.004, second: charged[second] + 0.01, "gone": 3.0}
-    given = {"reason": "agreed", "by": "ann", "at": dt.datetime(2024, 1, 1, tzinfo=dt.UTC)}
-    put_control(tmp_path / "home", Review(verdict="approve", prices=prices, **given))
+    put_control(tmp_path / "home", approve(prices))
 
     assert run(*words) == 0
 
@@ -229,16 +225,11 @@ def test_switches_and_experiments_that_cannot_be_read_stop_the_job(
 
 def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sold() -> None:
     panel = shared_panel()
-    present, units = panel.present.copy(), panel.units_sold.copy()
-    present[0, -RECENT:], units[0, -RECENT:] = False, np.nan
-    present[1, -RECENT:-1], units[1, -RECENT:-1] = False, np.nan
-    present[1, -1], units[1, -1] = True, 3.0
-    stock = np.full_like(panel.stock, 50.0)
-    stock[2] = np.nan
+    changed = put(panel, np.s_[:2, -RECENT:], present=False, units_sold=np.nan)
+    changed = put(changed, (1, -1), present=True, units_sold=3.0)
+    changed = put(put(changed, ..., stock=50.0), 2, stock=np.nan)
 
-    asked = requests_for_all_products(
-        ProductFacts.from_panel(replace(panel, present=present, units_sold=units, stock=stock))
-    )
+    asked = requests_for_all_products(ProductFacts.from_panel(changed))
 
     stocks = {request.product_id: request.current_stock for request in asked}
     assert all("comp_price" not in request.model_fields_set for request in asked)

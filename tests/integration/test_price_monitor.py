@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import shutil
 from pathlib import Path
 
 import mlflow
@@ -20,6 +19,7 @@ from pricing.registry.mlflow_registry import Registry
 from simulation.config import MarketConfig
 from simulation.market import simulate
 from tests.kit.control import put_control
+from tests.kit.mlflow_jobs import enter
 from tests.kit.versions import make_version
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -29,16 +29,12 @@ PRODUCTS = 6
 @pytest.fixture
 def shop(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """The sales of a shop up to yesterday, and a champion whose states end there."""
-    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(uri)
+    here = enter(tmp_path, monkeypatch, template=empty_store)
     sales = simulate(MarketConfig(products=PRODUCTS, days=100, seed=3)).frame()
     yesterday = pd.Timestamp(dt.datetime.now(dt.UTC).date()) - pd.Timedelta(days=1)
     sales["date"] = pd.to_datetime(sales["date"]) + (yesterday - pd.to_datetime(sales["date"]).max())
     make_version(tmp_path / "version", panel=build_panel(sales, load_config().data))
-    registry = Registry("pricing", uri=uri)
+    registry = Registry("pricing", uri=here.uri)
     with mlflow.start_run():
         number = registry.log_version(tmp_path / "version")
     registry.set_alias(CHAMPION, number)

@@ -9,28 +9,17 @@ import yaml
 
 from pipelines import promote, refresh, rollback
 from pricing.config import load_config
-from pricing.config_models import Channel
 from pricing.decision.request import PriceRequest
 from pricing.errors import EXIT_REFUSED
 from pricing.registry.version import LoadedVersion
-from pricing.runtime.alerts import Alert
-from tests.integration.test_promote import Shop, shop, whole
+from pricing.runtime.alerts import CHANNELS, Alert
 from tests.integration.test_refresh import dear
-
-__all__ = ["shop", "whole"]
-pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+from tests.kit.registered_shop import Shop
 
 
 @pytest.fixture
 def told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[Alert]:
     """Every alert that goes out."""
-
-    class Mailbox:
-        channel: Channel = "webhook"
-
-        def send(self, alert: Alert) -> bool:
-            alerts.append(alert)
-            return True
 
     alerts = list[Alert]()
     settings = shop.folder / "doors.yaml"
@@ -38,7 +27,7 @@ def told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[Alert]:
     settings.write_text(yaml.safe_dump({"monitoring": doors, "registry": {"auto_promote": True}}))
     monkeypatch.setenv("PRICING_CONFIG", str(settings))
     monkeypatch.delenv("PRICING_PARENT_RUN_ID", raising=False)
-    monkeypatch.setattr("pricing.runtime.alerts.alert_notifiers", lambda _config: [Mailbox()])
+    monkeypatch.setitem(CHANNELS, "webhook", lambda alert, _config: alerts.append(alert))
     return alerts
 
 
@@ -61,8 +50,7 @@ def answers(version: LoadedVersion, *, largest_jump: float | None) -> np.ndarray
 def test_a_night_in_another_unit_is_not_promoted_but_told_and_where_it_is_forced_answers_stay_near(
     shop: Shop, told: list[Alert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = shop.add(days=150)
-    promote.main([])
+    first = shop.crown()
     sound = shop.panel(150).price[:, -1].astype(np.float64)
     assert refresh.main(["--sales", night_in_cents(shop)]) == 0
     second = shop.registry.find("challenger").number
@@ -73,58 +61,55 @@ def test_a_night_in_another_unit_is_not_promoted_but_told_and_where_it_is_forced
     assert promote.main([]) == EXIT_REFUSED
     monkeypatch.delenv("PRICING_PARENT_RUN_ID")
 
-    assert shop.registry.aliases()["champion"] == first
-    assert (shop.entries()[-1].outcome, shop.missed) == ("refused", ["price_moves"])
+    assert shop.champion == first
+    assert (shop.last.outcome, shop.missed) == ("refused", ["price_moves"])
     assert [(one.job, one.severity, one.exit_status) for one in told] == [("promote", "critical", 3)]
     assert [each.check for each in told[0].findings] == ["price_moves"]
-    run = mlflow.get_run(str(shop.entries()[-1].run_id))
+    run = mlflow.get_run(str(shop.last.run_id))
     assert run.data.tags["refused_by"] == "price_moves"
     assert run.data.metrics["price_moves/log_ratio"] > 3
 
     assert promote.main(["--force", "true", "--reason", "to see what is answered"]) == 0
 
     version, jump = shop.fetch("champion"), load_config().serving.largest_jump
-    assert shop.registry.aliases()["champion"] == second
+    assert shop.champion == second
     assert jump is not None
     assert (answers(version, largest_jump=None) > 20 * sound).all()
     assert (np.abs(answers(version, largest_jump=jump) / sound - 1) <= jump + 0.005).all()
 
 
 def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(shop: Shop) -> None:
-    first = shop.add(days=150)
-    promote.main([])
+    first = shop.crown()
     wrong = night_in_cents(shop)
     refresh.main(["--sales", wrong])
     second = shop.registry.find("challenger").number
     promote.main(["--force", "true", "--reason", "not looked at"])
 
     assert rollback.main(["--version", first]) == EXIT_REFUSED
-    assert (shop.entries()[-1].action, shop.entries()[-1].outcome) == ("rollback", "refused")
-    assert shop.registry.aliases()["champion"] == second
+    assert (shop.last.action, shop.last.outcome) == ("rollback", "refused")
+    assert shop.champion == second
 
     assert rollback.main(["--version", first, "--force", "true", "--reason", "prices in cents"]) == 0
-    assert shop.registry.aliases()["champion"] == first
-    assert (shop.entries()[-1].forced, shop.missed) == (True, ["price_moves"])
+    assert shop.champion == first
+    assert (shop.last.forced, shop.missed) == (True, ["price_moves"])
     assert refresh.main(["--sales", wrong]) == 0, "finds what it registered before"
     assert promote.main(["--version", second]) == EXIT_REFUSED
     assert "not_rejected" in shop.missed
-    assert refresh.main(["--sales", shop.sales(151)]) == 0
+    shop.refresh(151)
     assert promote.main([]) == 0, "only the states were at fault, so other ones of these weights are welcome"
 
 
 def test_neither_a_refresh_nor_a_second_rollback_nor_a_retraining_brings_back_what_was_rolled_back_from(
     shop: Shop, told: list[Alert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = shop.add(days=150)
-    promote.main([])
-    second = shop.add(seed=2, days=150)
-    promote.main([])
+    first = shop.crown()
+    second = shop.crown(seed=2)
     rollback.main(["--reason", "complaints"])
 
     assert rollback.main([]) == 2
     assert refresh.main(["--version", second, "--sales", shop.sales(160)]) == 2
-    again = shop.add(seed=2, days=150)  # as a retraining on the same sales would
+    again = shop.add(seed=2)  # as a retraining on the same sales would
     monkeypatch.setenv("PRICING_PARENT_RUN_ID", "retraining")
     assert promote.main(["--version", again]) == EXIT_REFUSED
     assert "not_rejected" in [each.check for each in told[-1].findings]
-    assert shop.registry.aliases()["champion"] == first
+    assert shop.champion == first

@@ -4,8 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,114 +17,41 @@ from mlflow import MlflowClient
 from pipelines import history, promote, publish, refresh, rollback
 from pipelines.steps.change import report
 from pricing.config import load_config
-from pricing.data.panel import Panel, save_panel
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Control, Switch, Switches
-from pricing.demand.state import span
+from pricing.decision.switches import Control, Switches
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError, UnknownProductError
 from pricing.objects import FolderStore
-from pricing.paths import database_url
 from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.promotion import Audit, AuditEntry
 from pricing.registry.published_store import Pointer, control_key, parse_pointer, pointer_key
-from pricing.registry.version import LoadedVersion, load
-from tests.kit.control import put_control
+from tests.kit.control import freeze, put_control
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
-from tests.kit.promotions import asked, packed
-from tests.kit.versions import make_demand, make_panel
+from tests.kit.promotions import asked
+from tests.kit.registered_shop import Shop
+from tests.kit.versions import make_demand
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 NOW = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
 FORCE = ["--force", "true", "--reason", "whatever the gates find"]
-FREEZE = Switch(action="freeze", scope="product", name="tea", reason="wrong costs", by="ann", at=NOW)
-
-
-@pytest.fixture(scope="module")
-def whole() -> Panel:
-    return make_panel(products=12, days=180)
-
-
-@dataclass
-class Shop:
-    """One retailer's registry, record and sales, in a folder of their own."""
-
-    folder: Path
-    registry: Registry
-    whole: Panel
-
-    def panel(self, days: int = 150) -> Panel:
-        return self.whole.through(self.whole.dates[days - 1])
-
-    def add(
-        self,
-        *,
-        seed: int = 1,
-        days: int = 150,
-        alias: str | None = "challenger",
-        panel: Panel | None = None,
-        **changes: Any,
-    ) -> str:
-        """Registers a version, as train would, and returns its number."""
-        folder = self.folder / f"packed-{len(list(self.folder.iterdir()))}" / "version"
-        packed(folder, panel=panel or self.panel(days), seed=seed, **changes)
-        with mlflow.start_run():
-            number = self.registry.log_version(folder)
-        if alias:
-            self.registry.set_alias(alias, number)
-        return number
-
-    def sales(self, days: int, *, first: int = 0, panel: Panel | None = None) -> str:
-        panel = panel or self.panel(days)
-        where = self.folder / f"sales-{first}-{days}-{len(list(self.folder.iterdir()))}"
-        save_panel(span(panel, first, len(panel.dates)), where)
-        return str(where)
-
-    def entries(self) -> list[AuditEntry]:
-        return Audit(database_url()).entries(self.registry.identity())
-
-    @property
-    def missed(self) -> list[str]:
-        """The gates that refused, or were overruled, last."""
-        return [gate["name"] for gate in self.entries()[-1].gates if not gate["passed"]]
-
-    def fetch(self, reference: str) -> LoadedVersion:
-        return load(self.registry.download(reference, self.folder / f"got-{len(list(self.folder.iterdir()))}"))
-
-
-@pytest.fixture
-def shop(empty_store: Path, whole: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "PRICING_DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    store = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PRICING_ACTOR", "ann")
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(store)
-    mlflow.set_experiment("pricing")
-    yield Shop(tmp_path, Registry("pricing", uri=store), whole)
-    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
 
 
 def test_the_first_promotion_needs_only_the_baselines_and_a_check_changes_nothing(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert promote.main([]) == 0
+    shop.promote()
     assert "nothing to do" in capsys.readouterr().out
     number, worse = shop.add(), shop.add(seed=2, alias=None, wape=0.6)
     checks = [promote.main(["--version", one, "--check", "true"]) for one in (number, worse)]
-    before = shop.registry.aliases(), shop.entries()
+    before = shop.aliases, shop.entries()
 
     code = promote.main([])
 
     assert (checks, before, code) == ([0, EXIT_REFUSED], ({"challenger": number}, []), 0)
-    assert shop.registry.aliases() == {"challenger": number, "champion": number}
+    assert shop.aliases == {"challenger": number, "champion": number}
     (entry,) = shop.entries()
     assert (entry.who, entry.to_version, entry.from_version, entry.forced) == ("ann", number, None, False)
     assert {gate["name"] for gate in entry.gates} >= {"beats_naive", "coverage_80", "elasticity_sane", "golden"}
-    assert promote.main([]) == 0
+    shop.promote()
     assert len(shop.entries()) == 1
 
 
@@ -148,20 +74,19 @@ def test_the_first_promotion_alone_tells_that_no_person_is_asked_where_none_is(
 def test_without_a_previous_alias_a_rollback_takes_the_champion_before_and_without_one_is_refused(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = shop.add(days=150)
-    promote.main([])
+    first = shop.crown()
     assert rollback.main([]) == 2
     assert "--version" in capsys.readouterr().err
     refresh.main(["--sales", shop.sales(160)])
     promote.main([])
-    refreshed = shop.registry.aliases()["champion"]
-    assert "previous" not in shop.registry.aliases()
+    refreshed = shop.champion
+    assert "previous" not in shop.aliases
 
     assert rollback.main([]) == 0
 
-    assert (shop.registry.aliases()["champion"], refreshed != first) == (first, True)
+    assert (shop.champion, refreshed != first) == (first, True)
     assert rollback.main([]) == 2, "the version that was left is no way back"
-    assert shop.registry.aliases()["champion"] == first
+    assert shop.champion == first
 
 
 def test_a_version_that_holds_only_is_promoted_and_it_and_its_refresh_say_so(
@@ -169,38 +94,37 @@ def test_a_version_that_holds_only_is_promoted_and_it_and_its_refresh_say_so(
 ) -> None:
     shop.add(holds_only=True, elasticity={"share_sane": 0.0})
 
-    assert promote.main([]) == 0
+    shop.promote()
 
     assert "the version is holds_only" in capsys.readouterr().out
-    assert "holds_only" in shop.entries()[-1].why
+    assert "holds_only" in shop.last.why
     shop.add(seed=2)
-    assert promote.main([]) == 0
+    shop.promote()
     assert not shop.fetch("champion").holds_only
     assert rollback.main([]) == 0
-    assert "holds_only" in shop.entries()[-1].why
+    assert "holds_only" in shop.last.why
     champion = shop.fetch("champion")
     assert champion.holds_only
     champion.verify()
 
 
 def test_a_refused_challenger_leaves_the_champion_unless_it_is_forced_with_a_reason(shop: Shop) -> None:
-    first = shop.add()
-    promote.main([])
+    first = shop.crown()
     worse = shop.add(seed=2, wape=0.45)
 
     code = promote.main([])
 
     assert code == EXIT_REFUSED == 3
-    assert shop.registry.aliases()["champion"] == first
-    assert (shop.entries()[-1].outcome, shop.missed) == ("refused", ["against_champion"])
-    run = MlflowClient().get_run(shop.entries()[-1].run_id or "")
+    assert shop.champion == first
+    assert (shop.last.outcome, shop.missed) == ("refused", ["against_champion"])
+    run = MlflowClient().get_run(shop.last.run_id or "")
     assert (run.data.tags["verdict"], run.data.tags["refused_by"]) == ("refused", "against_champion")
     report = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/promotion.md")
     assert "| against_champion | **FAIL** | 1.125 |" in report
     assert promote.main(["--force", "true"]) == 2
     assert promote.main(["--force", "true", "--reason", "the old one prices tools too low"]) == 0
-    assert shop.registry.aliases()["champion"] == worse
-    assert (shop.entries()[-1].forced, shop.entries()[-1].why) == (True, "the old one prices tools too low")
+    assert shop.champion == worse
+    assert (shop.last.forced, shop.last.why) == (True, "the old one prices tools too low")
 
 
 def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go_and_history_what_was(
@@ -208,8 +132,7 @@ def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go
 ) -> None:
     first = shop.add()
     promote.main(["--reason", "the first"])
-    second = shop.add(seed=2)
-    promote.main([])
+    second = shop.crown(seed=2)
     third = shop.add(seed=3)
     environment = {**os.environ, **cut_off_before("champion", folder=shop.folder / "cut")}
     command = [sys.executable, "-m", "pricing.runtime.command", "promote"]
@@ -217,25 +140,24 @@ def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go
     killed = subprocess.run(command, cwd=ROOT, env=environment, start_new_session=True, check=False)
 
     assert killed.returncode == -signal.SIGKILL
-    assert shop.registry.aliases() == {"champion": second, "previous": second, "challenger": third}
+    assert shop.aliases == {"champion": second, "previous": second, "challenger": third}
     assert [entry.to_version for entry in shop.entries()] == [first, second], "the champion serves on, and no other"
     assert rollback.main(["--reason", "complaints"]) == 0
-    assert (shop.entries()[-1].action, shop.entries()[-1].why) == ("rollback", "complaints")
-    assert shop.registry.aliases() == {"champion": first, "previous": second, "challenger": third}
+    assert (shop.last.action, shop.last.why) == ("rollback", "complaints")
+    assert shop.aliases == {"champion": first, "previous": second, "challenger": third}
     capsys.readouterr()
     assert history.main([]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
     assert [row[1] for row in rows] == [first, second, first]
     assert [row[3] for row in rows] == [*(row[2] for row in rows[1:]), "now"]
-    assert promote.main([]) == 0
-    assert shop.registry.aliases() == {"champion": third, "previous": first, "challenger": third}
+    shop.promote()
+    assert shop.aliases == {"champion": third, "previous": first, "challenger": third}
 
 
 def test_a_champion_scored_on_other_sales_is_refitted_on_the_challengers(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     config = load_config()
     other = shop.add(
         alias=None,
@@ -253,18 +175,17 @@ def test_a_champion_scored_on_other_sales_is_refitted_on_the_challengers(
 
 
 def test_a_champion_with_the_same_settings_is_not_refitted(shop: Shop) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     number = shop.add(seed=2, data={"fingerprint": "f2"}, wape=0.45)
 
-    assert promote.main([]) == 0
+    shop.promote()
 
-    assert shop.registry.aliases()["champion"] == number
+    assert shop.champion == number
     assert against_champion(shop) is None
 
 
 def against_champion(shop: Shop) -> float | None:
-    (gate,) = [gate for gate in shop.entries()[-1].gates if gate["name"] == "against_champion"]
+    (gate,) = [gate for gate in shop.last.gates if gate["name"] == "against_champion"]
     return gate["figure"]  # type: ignore[no-any-return]
 
 
@@ -275,8 +196,7 @@ def against_champion(shop: Shop) -> float | None:
 def test_a_champion_in_decay_is_held_against_its_error_in_production(
     shop: Shop, champion: str, days: int, passes: bool
 ) -> None:
-    shop.add()
-    promote.main([])
+    shop.crown()
     client = MlflowClient()
     began = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
     tags = {"job": "monitor", "champion": champion}
@@ -307,15 +227,14 @@ def test_a_record_that_does_not_answer_and_a_damaged_version_change_nothing(
     array.write_bytes(array.read_bytes()[:-1] + b"\x7f")
     assert promote.main(["--force", "true", "--reason", "hurry"]) == 2
     assert "products/price.npy" in capsys.readouterr().err
-    assert shop.registry.aliases() == {"challenger": number}
+    assert shop.aliases == {"challenger": number}
 
 
 def test_a_refresh_is_the_same_weights_with_newer_states_and_passes_on_parity_alone(shop: Shop) -> None:
-    first = shop.add(days=150, wape=0.49)
-    promote.main([])
+    first = shop.crown(wape=0.49)
 
-    assert refresh.main(["--sales", shop.sales(160)]) == 0
-    assert promote.main([]) == 0
+    shop.refresh(160)
+    shop.promote()
 
     before, champion = shop.registry.find(first), shop.registry.find("champion")
     assert champion.number != first
@@ -323,12 +242,12 @@ def test_a_refresh_is_the_same_weights_with_newer_states_and_passes_on_parity_al
     assert champion.tags["kind"] == "refresh"
     assert champion.tags["state_date"] == str(shop.panel(160).dates[-1])
     named = ["identified", "fresh", "parity", "golden", "products", "anchors", "price_moves"]
-    assert [gate["name"] for gate in shop.entries()[-1].gates] == named
-    assert "previous" not in shop.registry.aliases()
+    assert [gate["name"] for gate in shop.last.gates] == named
+    assert "previous" not in shop.aliases
 
 
 def test_refreshing_with_the_new_rows_alone_equals_refreshing_with_everything(shop: Shop) -> None:
-    shop.add(days=150, alias="champion")
+    shop.add(alias="champion")
 
     refresh.main(["--sales", shop.sales(160)])
     everything = shop.fetch("challenger")
@@ -344,21 +263,19 @@ def test_refreshing_with_the_new_rows_alone_equals_refreshing_with_everything(sh
 
 
 def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force_or_rolled_back_from(shop: Shop) -> None:
-    first = shop.add()
-    promote.main([])
-    (files,) = shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")
-    shop.add(seed=3)
-    promote.main([])
-    for path in {*shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")} - {files}:
+    first = shop.crown()
+    (files,) = shop.files()
+    shop.crown(seed=3)
+    for path in shop.files() - {files}:
         shutil.rmtree(path)
     second = shop.add(seed=2)
 
     assert promote.main([]) == 2
     assert promote.main(["--force", "true", "--reason", "the bucket was emptied"]) == 0
 
-    assert shop.registry.aliases()["champion"] == second
+    assert shop.champion == second
     assert shop.missed == ["products", "anchors", "against_champion"]
-    (broken,) = {*shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")} - {files}
+    (broken,) = shop.files() - {files}
     shutil.rmtree(broken)
     assert rollback.main(["--version", first, "--reason", "its files are gone"]) == 0
 
@@ -375,7 +292,7 @@ def test_deleting_a_version_deletes_its_files_but_those_that_a_copy_of_it_shares
     assert shop.registry.versions() == []
     for number in ("1", "2"):
         assert Registry("copies", uri=shop.registry.uri).download(number, shop.folder / f"copy-{number}").is_dir()
-    assert len([*shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version")]) == 2
+    assert len(shop.files()) == 2
 
 
 def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
@@ -402,15 +319,13 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     with pytest.raises(UnknownProductError, match="'nobody knows'"):
         model.predict(pd.DataFrame([{**rows[1], "list_price": None}]))
 
-    everything = FREEZE.model_copy(update={"scope": "all", "name": ""})
-    freeze = Control(Switches([everything]), sequence=1)
-    FolderStore(shop.folder / "home" / "published").put(control_key("pricing"), freeze.to_json())
+    frozen = Control(Switches([freeze()]), sequence=1)
+    FolderStore(shop.folder / "home" / "published").put(control_key("pricing"), frozen.to_json())
     assert "frozen" in model.predict(pd.DataFrame(rows[:1]))["reasons"][0]
 
 
 def test_a_champion_of_another_shop_is_the_one_thing_that_a_challenger_is_told(shop: Shop) -> None:
-    shop.add(days=150)
-    promote.main([])
+    shop.crown()
     others = shop.panel(120)
     strange = replace(others, product_ids=np.array([f"Z{name}" for name in others.product_ids]))
     shop.add(days=120, panel=strange, data={"fingerprint": "of another shop"})
@@ -444,7 +359,7 @@ def test_a_promotion_that_cannot_be_published_exits_4_until_publish_mends_it(
     mended = publish.main([])
 
     assert (code, mended) == (EXIT_NOT_PUBLISHED, 0)
-    assert shop.registry.aliases()["champion"] == first
+    assert shop.champion == first
     assert "not published" in said.out
     before = pointer(where)
     assert before.champion.number == first
@@ -462,20 +377,20 @@ def test_publish_serves_what_was_moved_by_hand_the_versions_that_are_tried_and_t
     assert publish.main([]) == 0  # nothing to publish yet
     numbers = [shop.add(seed=seed, alias=None) for seed in (1, 2)]
     arms = (Arm("challenger", share=0.5, of=numbers[1]), Arm("rule", share=0.5))
-    put_control(home, FREEZE, Experiment("spring", dt.date(2024, 4, 29), None, arms, {"tea": "rule"}))
+    put_control(home, freeze(), Experiment("spring", dt.date(2024, 4, 29), None, arms, {"tea": "rule"}))
     shop.registry.set_alias("champion", numbers[0])
 
     assert publish.main([]) == 0
 
     found = pointer(home / "published")
     assert [one.number for one in found.served] == numbers
-    assert shop.entries()[-1].action == "by_hand"
+    assert shop.last.action == "by_hand"
     assert FolderStore(home / "published").get(control_key("pricing")) is not None
 
 
 def test_a_control_table_that_is_away_keeps_no_champion_from_being_published(shop: Shop, tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "home" / "published")
-    put_control(tmp_path / "home", FREEZE)
+    put_control(tmp_path / "home", freeze())
     assert publish.main([]) == 0
     mirror = store.get(control_key("pricing"))
     (tmp_path / "home" / "pricing.db").unlink()

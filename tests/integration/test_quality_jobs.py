@@ -11,12 +11,10 @@ from mlflow.entities import Run
 from pipelines import etl, nightly, refresh
 from pipelines.steps import sales as reading
 from pricing.data.findings import Finding, load_findings, quality_file
-from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.mlflow_jobs import write_config
 from tests.kit.panels import panel_frame
+from tests.kit.registered_shop import Shop
 
-__all__ = ["shop", "whole"]
-pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 READ, NOW = 150, 151
 
 
@@ -58,12 +56,12 @@ def test_a_night_of_prices_a_hundredfold_leaves_the_champion_and_its_states_as_t
     shop: Shop, rows: pd.DataFrame
 ) -> None:
     settings = ["--config", str(write_config(Path("mine.yaml").resolve(), auto_promote=True))]
-    champion = shop.registry.aliases()
+    champion = shop.aliases
 
     code = nightly.main([*write(dear(rows)), *settings])
 
     assert code == 2
-    assert shop.registry.aliases() == champion
+    assert shop.aliases == champion
     assert len(shop.registry.versions()) == 1
     beside = load_findings(quality_file("home/panel"))
     assert set(names(beside)) == {("price_unit", "stop")}

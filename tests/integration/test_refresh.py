@@ -18,21 +18,14 @@ from pricing.decision.request import PriceRequest
 from pricing.demand.state import expand, overlay, span
 from pricing.errors import EXIT_REFUSED
 from pricing.registry.version import LoadedVersion
-from tests.integration.test_promote import Shop, shop, whole
-
-__all__ = ["shop", "whole"]
-pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
+from tests.kit.panels import put
+from tests.kit.registered_shop import Shop
 
 
 def corrected(panel: Panel, *, ago: int) -> Panel:
     """The panel with one product's sales `ago` periods before its end corrected upwards."""
-    units = np.array(panel.units_sold)
-    units[0, -ago] = np.nan_to_num(units[0, -ago]) + 500
-    present = np.array(panel.present)
-    present[0, -ago] = True
-    stock = np.array(panel.stock)
-    stock[0, -ago] = units[0, -ago] + 1
-    return replace(panel, units_sold=units, present=present, stock=stock)
+    units = np.nan_to_num(panel.units_sold[0, -ago]) + 500
+    return put(panel, (0, -ago), units_sold=units, present=True, stock=units + 1)
 
 
 def launched(panel: Panel, *, row: int, day: int) -> Panel:
@@ -63,7 +56,7 @@ def test_deliveries_are_learnt_from_new_rows_as_from_the_whole_history(
     shop.add(panel=known, alias="champion")
     before = shop.fetch("champion").whole_facts()
 
-    assert refresh.main(["--sales", shop.sales(days, first=135 - ago, panel=panel)]) == 0
+    shop.refresh(days, first=135 - ago, panel=panel)
 
     facts, whole = shop.fetch("challenger").whole_facts(), ProductFacts.from_panel(panel)
     for name in ("stock", "stock_counts", "stock_jumps", "delivery_gaps", "last_delivery", "deliveries"):
@@ -111,7 +104,7 @@ def test_a_competitor_that_newer_rows_do_not_have_is_none_and_a_feed_that_stoppe
 def test_a_past_rewritten_before_the_checkpoint_is_said_and_can_be_rebuilt(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shop.add(days=150, alias="champion")
+    shop.add(alias="champion")
     sales = shop.sales(160, panel=corrected(shop.panel(160), ago=100))
 
     assert refresh.main(["--sales", sales]) == 2
@@ -119,7 +112,7 @@ def test_a_past_rewritten_before_the_checkpoint_is_said_and_can_be_rebuilt(
     error = capsys.readouterr().err
     assert str(shop.whole.product_ids[0]) in error
     assert "--rebuild true" in error
-    assert "challenger" not in shop.registry.aliases()
+    assert "challenger" not in shop.aliases
     assert refresh.main(["--sales", sales, "--rebuild", "true"]) == 0
     assert shop.fetch("challenger").meta["checks"]["parity"] < 1e-5
 
@@ -127,41 +120,41 @@ def test_a_past_rewritten_before_the_checkpoint_is_said_and_can_be_rebuilt(
 def test_a_challenger_that_waits_stays_the_challenger_when_states_go_forward(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = shop.add(days=150, alias="champion")
-    proposed = shop.add(seed=3, days=150)
+    first = shop.add(alias="champion")
+    proposed = shop.add(seed=3)
 
-    assert refresh.main(["--sales", shop.sales(160)]) == 0
+    shop.refresh(160)
 
     newest = shop.registry.versions()[-1]
-    assert shop.registry.aliases() == {"champion": first, "challenger": proposed}
+    assert shop.aliases == {"champion": first, "challenger": proposed}
     assert newest.weights == shop.registry.find(first).weights
     assert f"version {proposed} waits as challenger" in capsys.readouterr().out
     assert promote.main(["--version", newest.number]) == 0
-    assert shop.registry.aliases() == {"champion": newest.number, "challenger": proposed}
+    assert shop.aliases == {"champion": newest.number, "challenger": proposed}
 
 
 @pytest.mark.parametrize("decision", ["refused", "promoted and rolled back"])
 def test_a_challenger_that_was_decided_on_waits_no_more(shop: Shop, decision: str) -> None:
-    shop.add(days=150, alias="champion")
+    shop.add(alias="champion")
     if decision == "refused":
-        shop.add(seed=3, days=150, wape=0.9)
+        shop.add(seed=3, wape=0.9)
         assert promote.main([]) == EXIT_REFUSED
     else:
-        shop.add(seed=3, days=150)
-        assert promote.main([]) == 0
+        shop.add(seed=3)
+        shop.promote()
         assert rollback.main(["--reason", "complaints"]) == 0
 
-    assert refresh.main(["--sales", shop.sales(160)]) == 0
+    shop.refresh(160)
 
     newest = shop.registry.versions()[-1]
-    assert shop.registry.aliases()["challenger"] == newest.number
+    assert shop.aliases["challenger"] == newest.number
     assert newest.weights == shop.registry.find("1").weights
 
 
 def test_refreshing_twice_on_the_same_sales_registers_one_version(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shop.add(days=150, alias="champion")
+    shop.add(alias="champion")
     sales = shop.sales(160)
     assert refresh.main(["--sales", sales]) == 0
     capsys.readouterr()
@@ -169,7 +162,7 @@ def test_refreshing_twice_on_the_same_sales_registers_one_version(
     assert refresh.main(["--sales", sales]) == 0
 
     assert [entry.number for entry in shop.registry.versions()] == ["1", "2"]
-    assert shop.registry.aliases() == {"champion": "1", "challenger": "2"}
+    assert shop.aliases == {"champion": "1", "challenger": "2"}
     assert "nothing new to register" in capsys.readouterr().out
     runs = mlflow.search_runs(filter_string="tags.job = 'refresh'", output_format="list")
     assert [run.data.tags["version"] for run in runs] == ["2", "2"], "nightly promotes what its run names"
@@ -181,7 +174,7 @@ def test_a_refresh_takes_the_promotions_that_are_planned_by_then(shop: Shop, tmp
     config = load_config()
     config = config.model_copy(update={"data": config.data.model_copy(update={"promotions": str(plan)})})
     plan.write_text(f"product_id,first,last\n{product},{days[0]},{days[1]}\n{product},{days[2]},{days[3]}\n")
-    shop.add(days=150, alias="champion", config=config)
+    shop.add(alias="champion", config=config)
     sales = shop.sales(165)
 
     assert refresh.main(["--sales", sales]) == 0
@@ -221,12 +214,12 @@ def dear(panel: Panel, *, since: int, until: int) -> Panel:
 def test_a_night_in_another_unit_does_not_move_the_last_price_charged_until_it_is_confirmed(
     shop: Shop, alone: bool
 ) -> None:
-    shop.add(days=150, alias="champion")
+    shop.add(alias="champion")
     nights = load_config().serving.jump_confirmed
 
     def last_price(*, since: int, until: int) -> np.ndarray:
         panel = dear(shop.panel(until), since=150, until=until)
-        assert refresh.main(["--sales", shop.sales(until, first=since if alone else 0, panel=panel)]) == 0
+        shop.refresh(until, first=since if alone else 0, panel=panel)
         shop.registry.set_alias("champion", shop.registry.find("challenger").number)
         return shop.fetch("champion").facts.last_price
 
@@ -250,11 +243,11 @@ def test_once_others_are_taxed_a_product_of_a_version_without_taxes_has_an_unkno
 
 
 def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
-    shop.add(days=150, alias="champion")
+    shop.add(alias="champion")
     before = shop.fetch("champion")
     gone = np.flatnonzero(np.arange(12) != 5)
 
-    assert refresh.main(["--sales", shop.sales(160, first=150, panel=shop.panel(160).select(gone))]) == 0
+    shop.refresh(160, first=150, panel=shop.panel(160).select(gone))
 
     version = shop.fetch("challenger")
     assert list(version.facts.product_ids) == list(shop.whole.product_ids)

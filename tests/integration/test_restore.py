@@ -14,17 +14,17 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from deploy import database_setup
-from pricing.decision.switches import Switch
 from pricing.objects import FolderStore
 from pricing.registry.control import ControlRecord
 from pricing.registry.promotion import Audit, move
+from tests.kit.control import freeze
 from tests.kit.promotions import FakeRegistry, asked
 from tests.kit.servers import postgres
 
 GUIDE = Path(__file__).parents[2] / "docs" / "operator" / "operating.md"
 PASSWORDS = dict.fromkeys(database_setup.ROLES, "x")
 AT = dt.datetime(2026, 3, 1, 3, tzinfo=dt.UTC)
-FREEZE = Switch(action="freeze", scope="product", name="tea", reason="its costs are wrong", by="ada", at=AT)
+FREEZE = freeze("product", "tea")
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 

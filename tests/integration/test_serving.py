@@ -2,15 +2,12 @@
 
 import contextlib
 import http.client
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +17,7 @@ from typing import Any
 import pytest
 
 from pricing.registry.published_store import versions_prefix
-from tests.kit.servers import free_port, object_store, wait_for
+from tests.kit.servers import ask, free_port, object_store, wait_for
 from tests.kit.serving import MODEL, publish, sent
 from tests.kit.versions import shared_version
 
@@ -55,21 +52,13 @@ class Service:
             )
         return self
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
+    def stop(self) -> int:
         assert self.process is not None
-        self.process.send_signal(number)
+        self.process.terminate()
         return self.process.wait(40)
 
     def call(self, path: str, body: Any = None) -> tuple[int, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.loads(answer.read() or b"null")
-        except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())
+        return ask(f"http://127.0.0.1:{self.port}{path}", body)
 
     def ready(self) -> "Service":
         wait_for(lambda: self.call("/health/ready")[0] == 200)
@@ -146,7 +135,7 @@ def test_no_fault_makes_an_answer_wrong_or_missing(service: Service) -> None:
         publish(service.published, versions[number], version=number)
         wait_for(lambda: service.version() == number)
 
-    def ask() -> None:
+    def call() -> None:
         single = service.call("/get_price", REQUEST)[1]
         batch = service.call("/get_prices", {"requests": [REQUEST] * 5})[1]["decisions"]
         told.update({one["decision_id"]: one["model_version"] for one in (single, *batch)})
@@ -158,7 +147,7 @@ def test_no_fault_makes_an_answer_wrong_or_missing(service: Service) -> None:
     for number in ("2", "1"):
         switched(number)
         expected[number] = service.call("/get_price", REQUEST)[1]["recommended_price"]
-    with callers(ask):
+    with callers(call):
         switched("2")
         publish(service.published, versions["1"], version="3")
         array = next(store.joinpath(versions_prefix(MODEL)).glob("3-*/products/list_price.npy"))
@@ -184,11 +173,11 @@ def test_a_stop_under_load_answers_what_is_open_and_loses_no_decision(service: S
     service.start().ready()
     ids = set[str]()
 
-    def ask() -> None:
+    def call() -> None:
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):  # it listens no more
             ids.add(service.call("/get_price", REQUEST)[1]["decision_id"])
 
-    with callers(ask):
+    with callers(call):
         wait_for(lambda: len(ids) > 20)
         code = service.stop()
 

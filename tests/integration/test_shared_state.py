@@ -1,6 +1,5 @@
 """What tasks share by PostgreSQL: promotions, monitoring's memory and claims, the control table, and locks of jobs."""
 
-import datetime as dt
 import os
 import random
 import subprocess
@@ -24,6 +23,7 @@ from pricing.registry.control import ControlRecord
 from pricing.registry.promotion import Audit, move, record_refusal
 from pricing.registry.published_store import control_key
 from pricing.runtime import doctor
+from tests.kit.monitoring_world import NOW
 from tests.kit.promotions import FakeRegistry, asked
 from tests.kit.servers import wait_for
 from tests.unit.monitoring.test_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
@@ -35,7 +35,6 @@ from tests.unit.monitoring.test_store import (  # noqa: F401 - the same rules of
 )
 from tests.unit.registry.test_control import experiment, freeze, frozen, plan
 
-NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 RACERS, ROUNDS = 4, 12
 HOLD = """
 import subprocess, sys

@@ -1,6 +1,5 @@
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,11 +18,6 @@ from pricing.runtime import mlflow_runs
 from pricing.runtime.mlflow_runs import code_version, connect, tracked_run
 from tests.kit.mlflow_jobs import place
 from tests.kit.price_api import Handler, price_api
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
-    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store') / 'mlflow.db')}"
 
 
 @pytest.fixture(autouse=True)

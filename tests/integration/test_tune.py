@@ -2,13 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import mlflow
 import numpy as np
 import optuna
 import pandas as pd
@@ -23,19 +21,13 @@ from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError
-from tests.kit.mlflow_jobs import ROOT, JobFolder, place, write_config, write_sales
+from tests.kit.mlflow_jobs import ROOT, JobFolder, enter, write_config, write_sales
 from tests.kit.versions import shared_panel
 
 
 @pytest.fixture
-def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobFolder]:
-    spot = place(tmp_path, template=empty_store)
-    for name, value in spot.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(spot.uri)
-    yield spot
-    mlflow.set_tracking_uri(None)
+def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> JobFolder:
+    return enter(tmp_path, monkeypatch, template=empty_store)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,11 @@
 """What a person at a terminal has: a folder, commands, a service and a way to ask it."""
 
-import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +14,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from tests.kit.servers import free_port
+from tests.kit.servers import ask, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PRICING = ROOT / ".venv" / "bin" / "pricing"
@@ -37,14 +34,7 @@ class Service:
 
     def ask(self, path: str, body: object = None) -> tuple[int, Any]:
         """Returns the status and the JSON of an answer: of a POST where there is a body, else of a GET."""
-        data = None if body is None else json.dumps(body).encode()
-        url = f"http://127.0.0.1:{self.port}{path}"
-        try:
-            request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+        return ask(f"http://127.0.0.1:{self.port}{path}", body)
 
     def wait_for(self, version: str | None = None) -> None:
         """Waits until a version is served, the one given or any, by every process; fails after two minutes."""

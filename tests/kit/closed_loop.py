@@ -1,6 +1,5 @@
 """A closed loop on a shop with known demand: nights of refresh, price and sell, and the profit really earned."""
 
-import datetime as dt
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,6 @@ from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
-from pricing.data.event_windows import Lift
 from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
@@ -22,6 +20,7 @@ from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.curve import Demand, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
+from tests.kit.decision import Eventless
 
 NEEDED = ("date", "product_id", "units_sold", "price")
 OPTIONAL = ("list_price", "unit_cost", "comp_price", "stock", "is_promo")
@@ -197,7 +196,7 @@ def _requests(shop: Shop, day: int, *, stocked: bool) -> list[PriceRequest]:
     ]
 
 
-class TrueDemand:
+class TrueDemand(Eventless):
     """The shop's true demand without uncertainty, whatever the platform takes for the list price."""
 
     def __init__(self, shop: Shop) -> None:
@@ -227,7 +226,3 @@ class TrueDemand:
             grade=np.full(len(product), GRADES.index("tested")),
             known=np.ones(len(product)),
         )
-
-    def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
-        """Returns no event."""
-        return ()

@@ -21,16 +21,16 @@ from pricing.config import read_config_file
 from pricing.objects import FolderStore
 from pricing.registry.published_store import put_prices
 from tests.kit.serving import publish
-from tests.kit.versions import shared_panel, shared_version
+from tests.kit.versions import product_names, shared_version
 
 KEYS = {"ann": "the-key-of-ann-0123456789", "bob": "the-key-of-bob-0123456789", "eve": "the-key-of-eve-0123456789"}
 ROLES = {"ann": "decide", "bob": "decide", "eve": "look"}
 BEYOND = 0.05
 
 
-def price_table(products: list[str], *, change: Any = 0.10, seed: int = 5, **columns: Any) -> pd.DataFrame:
+def price_table(products: list[str], *, change: Any = 0.10, **columns: Any) -> pd.DataFrame:
     """A table as `pricing price` writes it; every price moves by `change`, a fraction, or one for each product."""
-    rng, count = np.random.default_rng(seed), len(products)
+    rng, count = np.random.default_rng(5), len(products)
     current = np.round(rng.uniform(2, 40, count), 2)
     gain = np.round(rng.gamma(1.0, 30.0, count), 4)
     proposed = np.round(current * (1 + np.broadcast_to(change, count)), 2)
@@ -58,8 +58,7 @@ def put_table(home: Path, table: pd.DataFrame) -> None:
 def shop_home(home: Path, table: pd.DataFrame | None = None, *, beyond: float | None = BEYOND, more: str = "") -> Path:
     """Fills a PRICING_HOME: the table, a published version, keys and a configuration."""
     home.mkdir(parents=True, exist_ok=True)
-    products = [str(product) for product in shared_panel().product_ids]
-    put_table(home, price_table(products) if table is None else table)
+    put_table(home, price_table(product_names()) if table is None else table)
     publish(str(home / "published"), shared_version(), version="7")
     lines = [f"{name} {key} {ROLES[name]}" for name, key in KEYS.items()]
     (home / "keys").write_text("\n".join([*lines, "till key-of-the-till-0123456789 price"]))
@@ -97,6 +96,10 @@ class Visitor:
         kept = {name: hidden[name] for name in ("csrf", "table", "seen", "query", "count") if name in hidden}
         kept = {name: value.replace("&amp;", "&") for name, value in kept.items()}
         return self.client.post(address, data=kept | fields, headers=dict(self.headers))
+
+    def decide(self, **fields: Any) -> TestResponse:
+        """Sends a decision from the first page of the list."""
+        return self.send("/decide", self.see("/"), **fields)
 
 
 @dataclass(frozen=True)

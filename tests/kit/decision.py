@@ -19,6 +19,7 @@ from pricing.demand.grades import CATEGORY, OWN_HISTORY, TESTED
 
 TODAY = dt.date(2025, 3, 2)  # a Sunday, the day after the facts
 NEXT_DELIVERY = 7  # periods that `demand` looks ahead
+NODES = (2.0, 2.3, 2.7, 3.0)
 NO_DAY = np.datetime64("NaT", "D")
 
 
@@ -39,39 +40,51 @@ def config(**decision: Any) -> Config:
     return Config.model_validate(values, strict=False)
 
 
-class ConstantElasticity:
-    """Demand `level` × (price / list price) ^ −elasticity at every node, its size the same for every horizon."""
+class Eventless:
+    """Demand that no event lifts."""
+
+    def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
+        """Returns no event."""
+        return ()
+
+
+class ConstantElasticity(Eventless):
+    """Demand 10 × (price / list price) ^ −elasticity at every node, its size the same for every horizon."""
 
     def __init__(
         self,
         *,
         elasticities: tuple[float, ...] = (2.5,),
         weight: tuple[float, ...] | None = None,
-        level: float = 10.0,
         size: float = 50.0,
-        known: float = 1.0,
     ) -> None:
         self.product_ids = np.array(["apple", "bread", "cocoa"])
         self.categories = np.array(["fruit", "pantry"])
         self.elasticities = np.array(elasticities)
         self.weight = np.full(len(elasticities), 1 / len(elasticities)) if weight is None else np.array(weight)
-        self.level, self.size, self.known = level, size, known
+        self.size = size
 
     def curves(self, offers: Offers) -> DemandAt:
         return partial(self._grid, offers)
 
     def _grid(self, offers: Offers, prices: np.ndarray) -> DemandGrid:
         ratio = np.log(prices / offers.list_price[:, None])
-        first = self.level * np.exp(-self.elasticities[None, :, None] * ratio[:, None, :])
+        first = 10.0 * np.exp(-self.elasticities[None, :, None] * ratio[:, None, :])
         size = np.full(len(prices), self.size)
         source = np.where(offers.product >= 0, 0, 1)
         grade = np.where(offers.product >= 0, OWN_HISTORY, CATEGORY)
-        known, until = np.full(len(prices), self.known), first * offers.periods[:, None, None]
-        return DemandGrid(first, until, size, size, self.weight, source, grade, known)
+        until = first * offers.periods[:, None, None]
+        return DemandGrid(first, until, size, size, self.weight, source, grade, np.ones(len(prices)))
 
-    def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
-        """Returns no event."""
-        return ()
+
+FOUR = ConstantElasticity(elasticities=NODES)
+
+
+def pricer(
+    known: ProductFacts | None = None, *, jump: float | None = None, demand: Any = FOUR, **decision: Any
+) -> Pricer:
+    """Prices three products, or those of other facts, by a demand of four elasticities, by another or by rule alone."""
+    return Pricer(demand, known or facts(), config(**decision), version="7", largest_jump=jump)
 
 
 def ask(product_id: str = "apple", **fields: Any) -> PriceRequest:

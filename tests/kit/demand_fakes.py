@@ -1,5 +1,7 @@
 """A small panel and a model with random weights: enough to test everything that needs no training."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from pricing.data.ewma import Norms
@@ -10,6 +12,7 @@ from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
 from pricing.demand.levels import Priors
 from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel
+from tests.kit import panels
 
 
 def make_panel(*, products: int = 5, periods: int = 90, seed: int = 0) -> Panel:
@@ -28,11 +31,9 @@ def make_panel(*, products: int = 5, periods: int = 90, seed: int = 0) -> Panel:
     for values in (price, list_price):
         values[1:2, :40] = np.nan
     units[~present] = np.nan
-    return Panel(
-        period="day",
-        product_ids=np.asarray([f"P{i}" for i in range(products)]),
-        categories=np.asarray(["a" if i % 2 == 0 else "b" for i in range(products)]),
-        dates=np.datetime64("2024-01-01") + np.arange(periods),
+    made = panels.panel(
+        products=products,
+        days=periods,
         present=present,
         units_sold=units,
         price=price,
@@ -41,10 +42,14 @@ def make_panel(*, products: int = 5, periods: int = 90, seed: int = 0) -> Panel:
         stock=stock,
         comp_price=comp,
         comp_price_age=comp * 0,
-        tax_rate=np.zeros(shape, np.float32),
-        is_promo=(rng.random(shape) < 0.1).astype(np.float32),
-        is_holiday=np.broadcast_to(rng.random(periods) < 0.03, shape).astype(np.float32),
-        cost_assumed=np.zeros(products, bool),
+        is_promo=rng.random(shape) < 0.1,
+        is_holiday=rng.random(periods) < 0.03,
+    )
+    return replace(
+        made,
+        product_ids=np.asarray([f"P{i}" for i in range(products)]),
+        categories=np.asarray(["a" if i % 2 == 0 else "b" for i in range(products)]),
+        dates=np.datetime64("2024-01-01") + np.arange(periods),
     )
 
 

@@ -9,6 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
+import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -19,13 +21,26 @@ from simulation.market import simulate
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "demand": {
-        **{"folds": 2, "horizon": 14, "step": 14, "min_history": 84, "context": 40, "units": 4},
-        **{"steps": 4, "demand_steps": 2, "price_steps": 1, "rounds": 1},
+        "folds": 2,
+        "horizon": 14,
+        "step": 14,
+        "min_history": 84,
+        "context": 40,
+        "units": 4,
+        "steps": 4,
+        "demand_steps": 2,
+        "price_steps": 1,
+        "rounds": 1,
     },
     "registry": {
         "gates": {
-            **{"naive_ratio": 9.0, "champion_ratio": 9.0, "bias": 9.0, "elasticity_sane": 0.0},
-            **{"coverage_80": [0.0, 1.0], "coverage_95": [0.0, 1.0], "golden_latency_ms": 5000},
+            "naive_ratio": 9.0,
+            "champion_ratio": 9.0,
+            "bias": 9.0,
+            "elasticity_sane": 0.0,
+            "coverage_80": [0.0, 1.0],
+            "coverage_95": [0.0, 1.0],
+            "golden_latency_ms": 5000,
         }
     },
     "tuning": {"startup": 1},
@@ -39,12 +54,12 @@ FOREIGN = (
 )
 
 
-def write_sales(path: Path, *, products: int = 6, days: int = 130, seed: int = 3, moves: bool = True) -> Path:
+def write_sales(path: Path, *, products: int = 6, days: int = 130, moves: bool = True) -> Path:
     """Writes sales of a simulated market; without `moves` of prices there are no elasticities to learn.
 
     That halves a training, for tests of how jobs interact, where elasticities do not matter.
     """
-    frame = simulate(MarketConfig(products=products, days=days, seed=seed)).frame()
+    frame = simulate(MarketConfig(products=products, days=days, seed=3)).frame()
     if not moves:
         frame["price"] = frame["list_price"] = frame.groupby("product_id")["price"].transform("median")
     frame.to_csv(path, index=False)
@@ -137,3 +152,15 @@ def place(folder: Path, *, template: Path) -> JobFolder:
         # mlflow made the default experiment for the folder in which the template was made
         store.execute("update experiments set artifact_location = ?", [(folder / "mlruns" / "0").as_uri()])
     return JobFolder(folder)
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch, *, template: Path) -> JobFolder:
+    """Makes a place and brings this process there: its tracking database, its PRICING_HOME, its working directory."""
+    here = place(folder, template=template)
+    for name in FOREIGN:
+        patch.delenv(name, raising=False)
+    patch.setenv("MLFLOW_TRACKING_URI", here.uri)
+    patch.setenv("PRICING_HOME", str(here.home))
+    patch.chdir(folder)
+    mlflow.set_tracking_uri(here.uri)
+    return here

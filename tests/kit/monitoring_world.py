@@ -16,7 +16,9 @@ from pipelines.steps.evaluation import weekly
 from pricing.data.panel import Panel
 from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry
+from tests.kit import panels
 
+NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 FIRST = np.datetime64("2024-01-01")
 PROMISED = {"wape_mean": 0.4, "wape_naive": 0.6, "bias": 0.0}  # by a backtest
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -75,24 +77,24 @@ def build(world: World) -> tuple[Panel, Truth]:
     demand = rng.negative_binomial(6, 6 / (6 + mean)).astype(float)
     stock = np.ceil(base[:, None] * rng.uniform(1.5, 5.0, shape) * np.where(changed, world.stock_factor, 1.0))
     costs = np.where(changed, world.cost_factor, 1.0)
+    walks = np.stack([_slow(rng, world.days, 0.06) for _ in range(world.products)])
     rivals = np.where(changed, world.comp_factor, 1.0)
-    panel = Panel(
-        period="day",
+    made = panels.panel(
+        products=world.products,
+        days=world.days,
+        units_sold=np.minimum(demand, stock),
+        price=price,
+        list_price=list_price[:, None],
+        unit_cost=0.6 * list_price[:, None] * costs,
+        stock=stock,
+        comp_price=list_price[:, None] * np.exp(walks) * rivals,
+        is_promo=promo,
+    )
+    panel = replace(
+        made,
         product_ids=np.array([f"SKU{row:05d}" for row in range(world.products)]),
         categories=np.array([f"cat-{row % 4}" for row in range(world.products)]),
         dates=FIRST + np.arange(world.days),
-        present=np.ones(shape, dtype=bool),
-        units_sold=np.minimum(demand, stock).astype(np.float32),
-        price=price.astype(np.float32),
-        list_price=np.broadcast_to(list_price[:, None], shape).astype(np.float32),
-        unit_cost=(0.6 * list_price[:, None] * np.broadcast_to(costs, shape)).astype(np.float32),
-        stock=stock.astype(np.float32),
-        comp_price=(list_price[:, None] * np.exp(_walks(rng, world)) * rivals).astype(np.float32),
-        comp_price_age=np.zeros(shape, np.float32),
-        tax_rate=np.zeros(shape, np.float32),
-        is_promo=promo.astype(np.float32),
-        is_holiday=np.zeros(shape, dtype=np.float32),
-        cost_assumed=np.zeros(world.products, dtype=bool),
     )
     return panel, Truth(mean, old, elasticity)
 
@@ -192,17 +194,15 @@ def earlier_weeks_error(panel: Panel) -> NDArray[np.float64]:
     return error
 
 
-def backtest_figures(
-    panel: Panel, truth: Truth, *, folds: int = 3, noise: float = 0.1, seed: int = 2
-) -> dict[str, object]:
+def backtest_figures(panel: Panel, truth: Truth) -> dict[str, object]:
     """The walk-forward figures that such a model would have had on the last 28-day folds before the panel's end."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(2)
     naive = earlier_weeks_error(panel)
     figures, weeks = [], []
-    for fold in range(folds, 0, -1):
+    for fold in range(3, 0, -1):
         window = slice(len(panel.dates) - 28 * fold, len(panel.dates) - 28 * (fold - 1))
         actual = panel.units_sold[:, window].astype(float)
-        error = truth.old[:, window] * np.exp(rng.normal(0, noise, actual.shape)) - actual
+        error = truth.old[:, window] * np.exp(rng.normal(0, 0.1, actual.shape)) - actual
         clean = ~panel.censored[:, window]
         sold = actual[clean].sum()
         figures.append(
@@ -288,7 +288,3 @@ def _slow(rng: np.random.Generator, days: int, scale: float) -> NDArray[np.float
         level = 0.93 * level + steps[day]
         path[day] = level
     return path
-
-
-def _walks(rng: np.random.Generator, world: World) -> NDArray[np.float64]:
-    return np.stack([_slow(rng, world.days, 0.06) for _ in range(world.products)])

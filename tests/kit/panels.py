@@ -1,5 +1,6 @@
 """A panel of constants, and the rows that a panel was built from."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,14 @@ def panel(*, products: int = 1, days: int = DAYS, **arrays: Any) -> Panel:
         cost_assumed=np.zeros(products, dtype=bool),
         **filled,
     )
+
+
+def put(panel: Panel, where: Any, **values: Any) -> Panel:
+    """The panel with some values of some columns replaced, as by an assignment at `where`."""
+    columns = {name: getattr(panel, name).copy() for name in values}
+    for name, column in columns.items():
+        column[where] = values[name]
+    return replace(panel, **columns)
 
 
 def panel_frame(panel: Panel) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Real servers for tests, each on a free port and in a folder of its own: PostgreSQL, S3 and MLflow."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 START_SECONDS = 180  # the first start of MLflow on PostgreSQL alone takes up to a minute
 
@@ -33,6 +35,17 @@ def wait_for(holds: Callable[[], bool], what: str = "nothing", *, seconds: float
                 return
         time.sleep(0.05)
     raise AssertionError(f"{what} within {seconds:g} s")
+
+
+def ask(url: str, body: object = None, *, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
+    """Returns the status and the JSON of an answer: of a POST where there is a body, else of a GET."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **(headers or {})})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
 
 
 @contextmanager

@@ -49,6 +49,23 @@ class ServingApp:
         asked = {name: value for name, value in {**REQUEST, **changes}.items() if value is not ...}
         return self.client.post("/get_price", json=asked)
 
+    def answer(self, **changes: Any) -> Any:
+        """What a request is answered that differs from REQUEST by so much."""
+        return self.price(**changes).get_json()
+
+    def get(self, path: str) -> Any:
+        return self.client.get(path).get_json()
+
+    def explain(self, request: Any) -> Any:
+        return self.client.post("/explain", json={"request": request}).get_json()
+
+    def send(self, path: str, body: bytes | str) -> TestResponse:
+        """Posts a body as it is, said to be JSON."""
+        return self.client.post(path, data=body, content_type="application/json")
+
+    def metrics(self) -> str:
+        return self.client.get("/metrics").text
+
     def batch(self, *items: Any, **query: str) -> list[dict[str, Any]]:
         answer = self.client.post("/get_prices", json={"requests": list(items)}, query_string=query)
         assert answer.status_code == 200, answer.text

@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.data.ewma import Norms
-from pricing.data.panel import Panel
-from pricing.demand.batches import FeatureTable, build_table
-from pricing.demand.estimation import Estimates
+from pricing.demand.batches import build_table
+from pricing.demand.estimation import Estimates, estimate_round
 from pricing.demand.falsification import UNTESTED, FalsificationTests
 from pricing.demand.nuisances import EventForecast
-from pricing.demand.price_changes import EstimationSample, select_sample
+from pricing.demand.price_changes import select_sample
 from pricing.demand.regression import Residuals, Shift, regress
 from pricing.demand.shrinkage import PosteriorElasticities, shrink
 from tests.kit.demand_fakes import make_norms, make_panel
@@ -147,9 +145,9 @@ def posterior(chain: Chain, known: Estimates) -> PosteriorElasticities:
     return shrink(known.value, known.error, category=category, categories=3, bias=known.bias / -known.level)
 
 
-def chain_sample(*, seed: int = 1) -> tuple[EstimationSample, FeatureTable, EventForecast, Norms, Panel]:
-    """Six series of which the first four are one product's; weekly prices at random."""
-    rng = np.random.default_rng(seed)
+def estimate_chain() -> tuple[Estimates, Ints]:
+    """A round on six series, the first four of one product, priced weekly at random; and the parent of each."""
+    rng = np.random.default_rng(1)
     panel = make_panel(products=6, periods=240)
     truth = np.array([-3.0] * 4 + [-1.5, -2.5])[:, None]
     log_price = np.repeat(rng.normal(0, 0.08, (6, 35)), 7, axis=1)[:, :240]
@@ -168,4 +166,5 @@ def chain_sample(*, seed: int = 1) -> tuple[EstimationSample, FeatureTable, Even
     sample = replace(sample, residual=table.log_price[sample.moves.product, sample.moves.at].astype(float))
     events = sample.everything
     expected = 30.0 * np.exp(-2.0 * table.log_price[events.product, events.at])
-    return sample, table, EventForecast(expected, np.full(len(events), 1e4)), norms, panel
+    forecast = EventForecast(expected, np.full(len(events), 1e4))
+    return estimate_round(sample, table, forecast, norms=norms, so_far=None), sample.parent

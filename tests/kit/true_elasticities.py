@@ -1,17 +1,16 @@
 """A demand model with a simulated market's true elasticities: what the platform could earn if it knew these alone."""
 
-import datetime as dt
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import weekday_of
-from pricing.data.event_windows import Lift
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
 from simulation.market import Market
+from tests.kit.decision import Eventless
 
 FAST, SLOW = 10.0, 60.0  # half-lives, days, of the current and of the usual level
 NOW_PRIOR = 12.0  # prior weight, in units sold, of the usual level in the current one
@@ -21,7 +20,7 @@ DAY_SIZE, LEVEL_VARIANCE = 8.0, 0.08  # negative binomial size of one day; varia
 ROUNDS = 4  # iterations that impute demand on stocked-out days
 
 
-class TrueElasticityDemand:
+class TrueElasticityDemand(Eventless):
     """Demand model with the market's true elasticities and a simple forecast of everything else.
 
     The level is a trailing mean of price-adjusted sales with a weekly pattern per category, as a shop could compute
@@ -107,7 +106,3 @@ class TrueElasticityDemand:
             grade=np.where(known, TESTED, CATEGORY),
             known=np.ones(len(row)),
         )
-
-    def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
-        """Returns no lifts: events have no effect here."""
-        return ()

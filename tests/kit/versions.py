@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from pricing.config import Config, load_config
+from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.event_windows import EventLifts, place, spread
 from pricing.data.ewma import Norms
 from pricing.data.panel import Event, Panel
+from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.demand.grades import CATEGORY, OWN_HISTORY
+from pricing.demand.grades import CATEGORY
 from pricing.demand.levels import Priors
 from pricing.demand.model import DemandModel
 from pricing.registry.version import LoadedVersion, Origin, load, pack
@@ -30,6 +32,12 @@ from tests.kit.demand_fakes import make_model, make_weights
 @cache
 def shared_panel() -> Panel:
     return make_panel()
+
+
+@cache
+def product_names() -> list[str]:
+    """The products of the shared version."""
+    return [str(product) for product in shared_panel().product_ids]
 
 
 @cache
@@ -101,19 +109,16 @@ def make_version(
     *,
     panel: Panel | None = None,
     seed: int = 1,
-    config: Config | None = None,
     units: int = 8,
-    grade: int = OWN_HISTORY,
     holds_only: bool = False,
     data: Mapping[str, object] | None = None,
 ) -> LoadedVersion:
     panel = panel or make_panel()
-    demand = make_demand(panel, seed=seed, units=units)
     return pack(
         folder,
-        demand=replace(demand, grade=np.full_like(demand.grade, grade)),
+        demand=make_demand(panel, seed=seed, units=units),
         facts=ProductFacts.from_panel(panel),
-        config=config or load_config(),
+        config=load_config(),
         backtest=FIGURES,
         origin=Origin(kind="train", data=data or {"source": "simulated", "seed": seed}),
         holds_only=holds_only,
@@ -121,7 +126,18 @@ def make_version(
     )
 
 
-def with_feast(demand: DemandModel, *, date: str, lift: float = 0.3, sd: float = 0.06) -> DemandModel:
+def raise_prices(patch: pytest.MonkeyPatch) -> None:
+    """Has every version answer dearer than it did when it was packed."""
+    price = Pricer.price
+
+    def dearer(self: Pricer, *args: Any, **more: Any) -> Any:
+        found = price(self, *args, **more)
+        return [one.model_copy(update={"recommended_price": one.recommended_price + 1}) for one in found]
+
+    patch.setattr(Pricer, "price", dearer)
+
+
+def with_feast(demand: DemandModel, *, date: str, lift: float = 0.3) -> DemandModel:
     """The model with one event, the Feast on `date`, that lifts the demand of all categories on it and the day before.
 
     States stay as they are: they contain no day of it.
@@ -138,7 +154,7 @@ def with_feast(demand: DemandModel, *, date: str, lift: float = 0.3, sd: float =
         names=np.array(["Feast"]),
         positions=positions,
         value=value,
-        sd=np.full(value.shape, sd, np.float32),
+        sd=np.full(value.shape, 0.06, np.float32),
         seen=np.array([3], np.int32),
         dates=dates,
         by_period=spread(placed, value, positions, categories=demand.categories, periods=len(dates)),

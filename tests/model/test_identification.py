@@ -3,11 +3,10 @@
 import numpy as np
 
 from pricing.demand.batches import build_table
-from pricing.demand.estimation import estimate_round
 from pricing.demand.nuisances import read_events
 from pricing.demand.price_changes import after_price_changes, find_price_changes
 from tests.kit.demand_fakes import make_norms, make_panel, make_weights
-from tests.kit.stores import chain_sample
+from tests.kit.stores import estimate_chain
 
 
 def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing() -> None:
@@ -25,10 +24,9 @@ def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing() -> Non
 
 
 def test_all_series_of_a_parent_get_its_elasticity() -> None:
-    sample, table, forecast, norms, _ = chain_sample()
-    known = estimate_round(sample, table, forecast, norms=norms, so_far=None)
+    known, parent = estimate_chain()
 
-    found = known.posterior(category=np.arange(3) % 2, categories=2).of_products(sample.parent)
+    found = known.posterior(category=np.arange(3) % 2, categories=2).of_products(parent)
 
     for values in (found.elasticity, found.sd):
         assert values.shape == (6,)

@@ -17,17 +17,20 @@ INFRASTRUCTURE = "deploy"
 EVERYTHING = (*PACKAGES, INFRASTRUCTURE, "tests", "benchmarks")
 # Each may import itself and those before it.
 INWARD = (
-    *(
-        "errors",
-        "arrays",
-        "fileio",
-        "paths",
-        "config_models",
-        "config",
-        "quoting",
-        "objects",
-    ),
-    *("data", "demand", "decision", "decision_log", "registry", "runtime"),
+    "errors",
+    "arrays",
+    "fileio",
+    "paths",
+    "config_models",
+    "config",
+    "quoting",
+    "objects",
+    "data",
+    "demand",
+    "decision",
+    "decision_log",
+    "registry",
+    "runtime",
 )
 # Tests that are of a benchmark's program or of what only benchmarks have, and may import it.
 OF_BENCHMARKS = {
@@ -41,8 +44,12 @@ DOORS = {
     "tensorflow": ("pricing.demand.network",),
     "lightgbm": ("pricing.demand.trees",),
     "mlflow": (
-        *("pricing.registry.mlflow_registry", "pricing.registry.pyfunc", "pricing.runtime.", "pipelines."),
-        *("monitoring.tracking", "deploy.mlflow_server"),  # the latter runs in MLflow's image
+        "pricing.registry.mlflow_registry",
+        "pricing.registry.pyfunc",
+        "pricing.runtime.",
+        "pipelines.",
+        "monitoring.tracking",
+        "deploy.mlflow_server",  # the latter runs in MLflow's image
     ),
     "evidently": ("monitoring.evidently_reports",),
     "optuna": ("pipelines.tune",),
@@ -59,8 +66,20 @@ DOORS = {
     "cdk_nag": (),
 }
 SERVING_NEVER = {
-    *("keras", "tensorflow", "pandas", "scipy", "sklearn", "shap", "matplotlib", "optuna", "evidently", "lightgbm"),
-    *("pyarrow", "mlflow", "sqlalchemy", "duckdb"),
+    "keras",
+    "tensorflow",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "shap",
+    "matplotlib",
+    "optuna",
+    "evidently",
+    "lightgbm",
+    "pyarrow",
+    "mlflow",
+    "sqlalchemy",
+    "duckdb",
 }
 OPTIONAL = {"anyio", "dotenv", "uvloop", "watchfiles"}  # which granian and Flask take where they are installed
 

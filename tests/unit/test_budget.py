@@ -85,20 +85,6 @@ def counted() -> dict[str, int]:
     return {name: tokens(read(name)) for name in tracked(r"\.py$")}
 
 
-@pytest.mark.parametrize(
-    ("code", "count"),
-    [
-        ("price = 1\n", 3),
-        ("price = 1  # why\n\n\n", 3),
-        ('"""A module."""\n\n\ndef rule():\n    """A rule."""\n    return 1\n', 7),
-        ('text = (\n    "one"\n    "two"\n)\n', 6),
-        ('text = f"{price:.2f} of {limit}"\n', 3),
-    ],
-)
-def test_layout_costs_nothing(code: str, count: int) -> None:
-    assert tokens(code) == count
-
-
 @pytest.mark.parametrize("part", TOKENS)
 def test_no_part_grows(part: str, counted: dict[str, int]) -> None:
     assert sum(counted[name] for name in below(part, list(counted))) <= TOKENS[part]

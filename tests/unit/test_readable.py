@@ -4,8 +4,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation", "deploy", "benchmarks")
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -32,23 +30,6 @@ def _by_place(index: ast.expr) -> bool:
 
 def _is_place(index: ast.expr | None) -> bool:
     return isinstance(index, ast.Constant) and isinstance(index.value, int) and index.value in PLACES
-
-
-@pytest.mark.parametrize(
-    ("code", "count"),
-    [
-        ("price(*(day, cost))", 1),
-        ("price(*given)", 0),
-        ("[found for row in rows if (found := row.price)]", 1),
-        ("if (found := row.price): pass", 0),
-        ("known[3]", 1),
-        ("known[2], known[-1], known['price']", 0),
-        ("known[4:10]", 1),
-        ("known[1:], known[:8], known[first:10], count[429], Literal[3]", 0),
-    ],
-)
-def test_what_a_reader_would_have_to_solve_is_found(code: str, count: int) -> None:
-    assert len(list(faults(code))) == count
 
 
 def test_no_code_has_to_be_solved() -> None:

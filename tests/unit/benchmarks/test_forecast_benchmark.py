@@ -1,7 +1,6 @@
 """The benchmark of forecasts of real sales: what it reads, who is held against whom, and what nobody is told."""
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,40 +11,20 @@ from hypothesis import strategies as st
 from benchmarks.forecast import ATOMS, atoms, judge, ranked_probability
 from benchmarks.forecasters import SEARCH, _History
 from tests.kit.demand_fakes import make_panel
+from tests.kit.evaluation import fold_frame
+from tests.kit.panels import put
 
 
-def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:
+def judged() -> pd.DataFrame:
     """Evaluation rows of a backtest with made-up forecasts."""
-    rng = np.random.default_rng(seed)
-    parts = []
-    for number in range(folds):
-        cutoff = np.datetime64("2024-03-01") + 7 * number
-        rows = pd.MultiIndex.from_product([[f"P{i}" for i in range(products)], cutoff + np.arange(1, 8)]).to_frame(
-            False
-        )
-        actual = rng.poisson(5, len(rows)).astype(float)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "product_id": rows[0],
-                    "date": rows[1].astype("datetime64[s]"),
-                    "cutoff": cutoff.astype("datetime64[s]"),
-                    "volume_class": "mid",
-                    "actual": actual,
-                    "censored": False,
-                    "unit": 1.0,
-                    "counted": True,
-                    "forecast": 5.0,
-                    "q50": 5.0,
-                    "crps": 1.5,
-                    "pit_low": 0.3,
-                    "pit_high": 0.4,
-                    "naive": actual + 1.0,
-                    "flat": actual + 2.0,
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+    rng = np.random.default_rng(0)
+    told = {"q50": 5.0, "crps": 1.5, "pit_low": 0.3, "pit_high": 0.4}
+    folds = [
+        fold_frame(np.full((6, 7), 5.0), rng.poisson(5, (6, 7)), cutoff=f"2024-03-{day:02}", **told)
+        for day in (1, 8, 15)
+    ]
+    frame = pd.concat(folds, ignore_index=True)
+    return frame.assign(naive=frame["actual"] + 1.0, flat=frame["actual"] + 2.0)
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=7, max_size=7), st.floats(0, 2e4))
@@ -78,9 +57,7 @@ def test_all_are_scored_on_what_did_not_sell_out_and_the_difference_is_from_ligh
 
 def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff() -> None:
     panel, end = make_panel(periods=120), 80
-    units = panel.units_sold.copy()
-    units[:, end + 1 :] = 1e6
-    other = replace(panel, units_sold=units, present=panel.present & (np.arange(120) <= end))
+    other = put(panel, np.s_[:, end + 1 :], units_sold=1e6, present=False)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)

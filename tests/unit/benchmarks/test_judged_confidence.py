@@ -8,9 +8,9 @@ from benchmarks.confidence import BINS, calibration_error, fitted
 CENTRE = (np.arange(BINS) + 0.5) / BINS
 
 
-def histograms(true: np.ndarray, *, decisions: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+def histograms(true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(bin,) decisions at each confidence, and how many of them were right where `true` is the chance of it."""
-    each = np.full(BINS, decisions)
+    each = np.full(BINS, 1000)
     return each, np.round(each * true).astype(int)
 
 

@@ -12,26 +12,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from werkzeug.test import TestResponse
 
 from console import price_files, words
 from console.confirm import SHOWN
-from console.worklist import PAGE, STATES, Pick, Worklist, read_table
+from console.worklist import PAGE, STATES, Pick, read_table
 from pricing.config import load_config
 from pricing.data.panel import save_panel
 from pricing.decision.decide import Policy
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.reasons import BIT
-from pricing.decision.switches import Review, Switch, Switches, Unfreeze
+from pricing.decision.switches import Review, Switches, Unfreeze
 from pricing.errors import ConfigError, SourceError
 from pricing.objects import FolderStore
 from pricing.registry.control import Heard
 from tests.kit.console import Console, Visitor, open_console, price_table, put_table, shop_home
-from tests.kit.control import put_control, read_control, table
+from tests.kit.control import NIGHT, SAID, approve, freeze, override, put_control, read_control, table
 from tests.kit.price_api import price_api, status
-from tests.kit.versions import shared_panel
+from tests.kit.versions import product_names, shared_panel
 
-NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
-SAID: dict[str, Any] = {"reason": "why", "by": "ann", "at": NIGHT}
 HOSTILE = [
     '<script>alert("1")</script>',
     "'; DROP TABLE prices; --",
@@ -40,7 +39,7 @@ HOSTILE = [
     "a/b?c=d&e#f",
     "Ünïcode 🧀",
 ]
-PRODUCTS = [str(product) for product in shared_panel().product_ids]
+PRODUCTS = product_names()
 
 
 @pytest.fixture
@@ -49,8 +48,10 @@ def console(tmp_path: Path) -> Iterator[Console]:
         yield found
 
 
-def worklist_of(frame: pd.DataFrame) -> Worklist:
-    return read_table(frame.to_parquet(index=False), key="1", made=NIGHT)
+@pytest.fixture
+def ann(console: Console) -> Visitor:
+    """Who may decide."""
+    return console.visitor("ann")
 
 
 def policy(beyond: float | None) -> Policy:
@@ -110,8 +111,7 @@ def test_a_form_that_is_too_large_is_refused_unread_before_anybody_is_known(cons
     assert answer.status_code == 413
 
 
-def test_the_session_is_signed_hidden_from_scripts_and_ends_with_its_key(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_the_session_is_signed_hidden_from_scripts_and_ends_with_its_key(console: Console, ann: Visitor) -> None:
     by_http, by_https = (
         console.anybody().client.get("/login", headers={"X-Forwarded-Proto": scheme}).headers["Set-Cookie"]
         for scheme in ("http", "https")
@@ -218,7 +218,8 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
     change |= {"cheap": 0.1, "held": 0.0, "freed": 0.1, "older": 0.0, "newer": 0.3, "doubtful": 0.0, "seen": 0.0}
     frame = price_table(list(change), change=list(change.values()))
     frame.loc[frame["product_id"].isin(["doubtful", "seen"]), "reasons"] = "low_confidence"
-    worklist, said, price = worklist_of(frame), Heard(), dict(zip(change, frame["proposed_price"], strict=True))
+    worklist, said = read_table(frame.to_parquet(index=False), key="1", made=NIGHT), Heard()
+    price = dict(zip(change, frame["proposed_price"], strict=True))
     before, cost = (dict(zip(change, frame[name], strict=True)) for name in ("current_price", "unit_cost"))
     old = {
         "seen": before["seen"],
@@ -226,15 +227,14 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
         "older": 0.9 * before["older"],
         "newer": 1.2 * before["newer"],
     }
-    said.take(Review(verdict="approve", prices={"approved": price["approved"], **old}, **SAID))
+    said.take(approve({"approved": price["approved"], **old}))
     no = {"rejected": price["rejected"], "outdated": 0.9 * price["outdated"]}
     said.take(Review(verdict="reject", prices=no, **SAID))
     for name in ("frozen", "freed"):
-        said.take(Switch(action="freeze", scope="product", name=name, **SAID))
+        said.take(freeze("product", name))
     said.take(Unfreeze(scope="product", name="freed", **SAID))
-    end = NIGHT + dt.timedelta(days=1)
     for name, amount in (("given", 99.0), ("cheap", 0.01)):
-        said.take(Switch(action="override", scope="product", name=name, price=amount, until=end, **SAID))
+        said.take(override(amount, name, at=NIGHT))
 
     table = worklist.standing(said, said.switches(at=NIGHT), policy=policy(0.05))
 
@@ -259,7 +259,7 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
     assert "automatic" not in {STATES[state] for state in free.state}
 
 
-def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: Console) -> None:
+def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: Console, ann: Visitor) -> None:
     before = console.shop.table
     put_table(console.home, pd.DataFrame({"product_id": ["tea"]}))
 
@@ -267,7 +267,7 @@ def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: 
 
     assert console.shop.table is before
     assert "proposed_price" in console.shop.trouble["prices"]
-    assert "lacks" in console.visitor("ann").see("/")
+    assert "lacks" in ann.see("/")
 
 
 def test_every_page_has_words_for_each_reason_and_guardrail() -> None:
@@ -281,8 +281,7 @@ def test_every_page_has_words_for_each_reason_and_guardrail() -> None:
 
 
 @pytest.mark.parametrize("action", ["reject", "freeze", "change"])
-def test_all_but_an_approval_needs_a_reason(console: Console, action: str) -> None:
-    ann = console.visitor("ann")
+def test_all_but_an_approval_needs_a_reason(console: Console, ann: Visitor, action: str) -> None:
     page = ann.see("/")
 
     assert ann.send("/decide", page, action=action, product=PRODUCTS[0], price="5").status_code == 400
@@ -294,8 +293,9 @@ def test_all_but_an_approval_needs_a_reason(console: Console, action: str) -> No
     assert entry[2]["reason"] == "so"
 
 
-def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_cent(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_cent(
+    console: Console, ann: Visitor
+) -> None:
     page = ann.see("/")
     until = (dt.date.today() + dt.timedelta(days=3)).isoformat()
     wrong = {"price": "5", "product": PRODUCTS[:2]}, {"price": "dear"}, {"until": "2020-01-01", "price": "5"}, {}
@@ -322,8 +322,10 @@ def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_ce
     assert ends == {("override", console.shop.config.end_of(dt.date.fromisoformat(until)))}
 
 
-def test_of_two_persons_at_once_the_second_sees_what_the_first_did_and_overrules_nothing(console: Console) -> None:
-    ann, bob = console.visitor("ann"), console.visitor("bob")
+def test_of_two_persons_at_once_the_second_sees_what_the_first_did_and_overrules_nothing(
+    console: Console, ann: Visitor
+) -> None:
+    bob = console.visitor("bob")
     hers, his = ann.see("/"), bob.see("/")
     proposed = price_table(PRODUCTS).set_index("product_id")["proposed_price"]
 
@@ -343,8 +345,7 @@ def test_of_two_persons_at_once_the_second_sees_what_the_first_did_and_overrules
     assert read_control(console.home).switches.approved == {PRODUCTS[0]: proposed[PRODUCTS[0]]}
 
 
-def test_what_was_seen_in_an_older_table_is_not_decided_on_the_newer_one(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_what_was_seen_in_an_older_table_is_not_decided_on_the_newer_one(console: Console, ann: Visitor) -> None:
     page = ann.see("/")
     put_table(console.home, price_table(PRODUCTS, change=0.2))
     console.shop.look()
@@ -374,11 +375,13 @@ def test_hostile_names_are_text_in_pages_and_in_files(tmp_path: Path) -> None:
 # Further pages
 
 
-def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(console: Console, tmp_path: Path) -> None:
-    page = console.visitor("ann").see(f"/products/{PRODUCTS[0]}")
+def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(
+    console: Console, ann: Visitor, tmp_path: Path
+) -> None:
+    page = ann.see(f"/products/{PRODUCTS[0]}")
     save_panel(shared_panel(), console.home / "panel")
     console.shop.look()
-    whole = console.visitor("ann").see(f"/products/{PRODUCTS[0]}")
+    whole = ann.see(f"/products/{PRODUCTS[0]}")
     with open_console(shop_home(tmp_path / "other", price_table(["stranger"]))) as other:
         stranger = other.visitor("ann").see("/products/stranger")
         other.visitor("ann").see("/products/nobody", status=404)
@@ -390,10 +393,9 @@ def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(cons
     assert whole.count('<svg class="chart"') == 5
 
 
-def test_nothing_is_expected_of_a_price_that_a_person_set(console: Console) -> None:
-    ann = console.visitor("ann")
+def test_nothing_is_expected_of_a_price_that_a_person_set(ann: Visitor) -> None:
     before = ann.see(f"/products/{PRODUCTS[0]}")
-    ann.send("/decide", ann.see("/"), action="freeze", product=PRODUCTS[0], reason="an offer")
+    ann.decide(action="freeze", product=PRODUCTS[0], reason="an offer")
 
     page, shown = ann.see(f"/products/{PRODUCTS[0]}"), ann.see(f"/?show=by+hand&q={PRODUCTS[0]}")
 
@@ -403,9 +405,7 @@ def test_nothing_is_expected_of_a_price_that_a_person_set(console: Console) -> N
     assert ann.send("/decide", shown, action="approve", product=PRODUCTS[0]).status_code == 400
 
 
-def test_what_if_changes_nothing_and_tells_what_the_guardrails_cost(console: Console) -> None:
-    ann = console.visitor("ann")
-
+def test_what_if_changes_nothing_and_tells_what_the_guardrails_cost(console: Console, ann: Visitor) -> None:
     page = ann.see("/what-if?change=-10")
     one = ann.see(f"/what-if?product={PRODUCTS[0]}&try=revenue")
 
@@ -416,14 +416,14 @@ def test_what_if_changes_nothing_and_tells_what_the_guardrails_cost(console: Con
     assert decided(console.home) == []
 
 
-def test_the_portfolio_counts_what_moves_and_shows_what_monitoring_asks_for(console: Console) -> None:
+def test_the_portfolio_counts_what_moves_and_shows_what_monitoring_asks_for(console: Console, ann: Visitor) -> None:
     place = console.home / "monitoring" / "latest" / "outcome.json"
     place.parent.mkdir(parents=True)
     task = {"what": "Train a new model", "why": "errors grew", "commands": []}
     place.write_text(json.dumps({"todo": [task], "windows": ["error 0.3"], "metrics": {}}))
     console.shop.look()
 
-    page = console.visitor("ann").see("/portfolio")
+    page = ann.see("/portfolio")
 
     assert f"<b>{len(PRODUCTS)}</b> go up" in page
     assert "Train a new model" in page
@@ -459,26 +459,30 @@ def written(console: Console, visitor: Visitor) -> price_files.PriceFile:
     return console_files(console).newest()[0]
 
 
-def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Console) -> None:
-    ann = console.visitor("ann")
-    file = written(console, ann)
-    frame = pd.read_csv(io.StringIO(ann.see(f"/price-file/{file.name}.csv")), dtype=str, keep_default_na=False)
+def downloaded(visitor: Visitor, file: price_files.PriceFile) -> pd.DataFrame:
+    content = io.StringIO(visitor.see(f"/price-file/{file.name}.csv"))
+    return pd.read_csv(content, dtype=str, keep_default_na=False)
 
-    def read(changed: pd.DataFrame) -> Any:
-        content = io.BytesIO(changed.to_csv(index=False).encode())
-        return ann.send("/price-file/read", ann.see("/price-file"), file=(content, "prices.csv"), sure="yes")
+
+def upload(visitor: Visitor, frame: pd.DataFrame, **fields: str) -> TestResponse:
+    content = io.BytesIO(frame.to_csv(index=False).encode())
+    return visitor.send("/price-file/read", visitor.see("/price-file"), file=(content, "prices.csv"), **fields)
+
+
+def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Console, ann: Visitor) -> None:
+    file = written(console, ann)
+    frame = downloaded(ann, file)
 
     dearer, foreign = frame.assign(new="99", decision="approve"), frame.assign(file="0" * 16)
-    assert [read(one).status_code for one in (dearer, foreign, frame.assign(decision="maybe"), frame[["id"]])] == [
-        422
-    ] * 4
+    for changed in (dearer, foreign, frame.assign(decision="maybe"), frame[["id"]]):
+        assert upload(ann, changed, sure="yes").status_code == 422
     assert decided(console.home) == []
     bob = console.visitor("bob")
-    bob.send("/decide", bob.see("/"), action="freeze", product=frame["product_id"][2], reason="mine")
-    assert read(frame.assign(decision="approve")).status_code == 409
+    bob.decide(action="freeze", product=frame["product_id"][2], reason="mine")
+    assert upload(ann, frame.assign(decision="approve"), sure="yes").status_code == 409
     frame.loc[0, ["decision", "note"]] = ["approve", "fine"]
     frame.loc[1, "decision"] = "Reject"
-    assert read(frame).status_code == 302
+    assert upload(ann, frame, sure="yes").status_code == 302
     said = {body["verdict"]: (body["reason"], list(body["prices"])) for _, _, body in decided(console.home)[1:]}
     assert said == {
         "approve": ("fine", [frame["product_id"][0]]),
@@ -497,7 +501,7 @@ def test_approved_prices_are_sent_and_again_where_that_may_help(
         open_console(shop_home(tmp_path, more=f"console:\n  push_url: {till.url}\n")) as console,
     ):
         ann = console.visitor("ann")
-        ann.send("/decide", ann.see("/"), one=f"approve:{PRODUCTS[0]}")
+        ann.decide(one=f"approve:{PRODUCTS[0]}")
         file = written(console, ann)
         ann.send(f"/price-file/{file.name}/send", ann.see("/price-file"))
         assert console_files(console).find(file.name).state == state
@@ -516,9 +520,9 @@ def test_a_name_that_is_no_file_of_ours_finds_nothing(tmp_path: Path) -> None:
 def test_prices_that_are_no_longer_approved_are_not_sent(tmp_path: Path) -> None:
     with open_console(shop_home(tmp_path, more="console:\n  push_url: http://127.0.0.1:9/\n")) as console:
         ann = console.visitor("ann")
-        ann.send("/decide", ann.see("/"), one=f"approve:{PRODUCTS[0]}")
+        ann.decide(one=f"approve:{PRODUCTS[0]}")
         file = written(console, ann)
-        ann.send("/decide", ann.see("/"), action="freeze", product=PRODUCTS[0], reason="wait")
+        ann.decide(action="freeze", product=PRODUCTS[0], reason="wait")
 
         assert ann.send(f"/price-file/{file.name}/send", ann.see("/price-file")).status_code == 409
 
@@ -534,29 +538,28 @@ def test_what_waits_for_nobody_is_frozen_and_not_rejected(tmp_path: Path, beyond
         assert ann.send("/decide", page, action="freeze", **given).status_code == 302
 
 
-def test_a_file_has_what_serving_charges_what_was_approved_before_and_what_a_person_gave(console: Console) -> None:
-    ann, (product, given) = console.visitor("ann"), PRODUCTS[:2]
-    ann.send("/decide", ann.see("/"), one=f"approve:{product}")
-    ann.send("/decide", ann.see("/"), action="change", product=given, price="99", reason="deal", sure="yes")
+def test_a_file_has_what_serving_charges_what_was_approved_before_and_what_a_person_gave(
+    console: Console, ann: Visitor
+) -> None:
+    product, given = PRODUCTS[:2]
+    ann.decide(one=f"approve:{product}")
+    ann.decide(action="change", product=given, price="99", reason="deal", sure="yes")
     (approved,) = read_control(console.home).switches.approved.values()
     put_table(console.home, price_table(PRODUCTS, change=0.3))
     console.shop.look()
 
     file = written(console, ann)
-    frame = pd.read_csv(io.StringIO(ann.see(f"/price-file/{file.name}.csv")), dtype=str, keep_default_na=False)
+    frame = downloaded(ann, file)
     frame.loc[frame["product_id"] == product, "decision"] = "approve"
-    sent = {"file": (io.BytesIO(frame.to_csv(index=False).encode()), "prices.csv")}
 
     rows = {row["product_id"]: (row["new"], row["status"]) for row in file.rows}
     assert (rows.pop(product), rows.pop(given)) == ((approved, "approved"), (99.0, "approved"))
     assert {status for _, status in rows.values()} == {"proposed"}
-    assert ann.send("/price-file/read", ann.see("/price-file"), **sent).status_code == 409  # it is no proposal
+    assert upload(ann, frame).status_code == 409  # it is no proposal
 
 
-def test_what_is_frozen_for_all_is_not_freed_product_by_product(console: Console) -> None:
-    table(console.home).append(Switch(action="freeze", scope="all", **SAID))
-    ann = console.visitor("ann")
-
+def test_what_is_frozen_for_all_is_not_freed_product_by_product(console: Console, ann: Visitor) -> None:
+    table(console.home).append(freeze())
     answer = ann.send("/decide", ann.see("/?show=all"), action="unfreeze", product=PRODUCTS[0], reason="go")
 
     assert answer.status_code == 400
@@ -591,14 +594,12 @@ def test_a_typed_price_that_moves_far_or_lies_below_cost_is_asked_about_before_i
     with open_console(shop_home(tmp_path, table, beyond=beyond)) as console:
         ann = console.visitor("ann")
 
-        answer = ann.send("/decide", ann.see("/"), action="change", reason="so", product=PRODUCTS[0], price=str(price))
+        answer = ann.decide(action="change", reason="so", product=PRODUCTS[0], price=str(price))
 
         assert (answer.status_code, len(decided(tmp_path))) == ((200, 0) if asked else (302, 1))
 
 
-def test_a_list_is_asked_about_once_with_the_count_and_the_worst(console: Console) -> None:
-    ann = console.visitor("ann")
-
+def test_a_list_is_asked_about_once_with_the_count_and_the_worst(console: Console, ann: Visitor) -> None:
     answer = ann.send("/decide", ann.see("/?show=all"), action="change", reason="so", scope="all", percent="-45")
 
     assert f"{len(PRODUCTS)} of {len(PRODUCTS)} prices" in answer.text
@@ -607,13 +608,11 @@ def test_a_list_is_asked_about_once_with_the_count_and_the_worst(console: Consol
     assert len(decided(console.home)) == len(PRODUCTS)
 
 
-def test_a_file_that_is_read_back_is_asked_about_and_needs_no_other_upload(console: Console) -> None:
-    ann = console.visitor("ann")
-    frame = pd.read_csv(io.BytesIO(written(console, ann).as_csv()), dtype=str, keep_default_na=False)
+def test_a_file_that_is_read_back_is_asked_about_and_needs_no_other_upload(console: Console, ann: Visitor) -> None:
+    frame = downloaded(ann, written(console, ann))
     frame.loc[:1, ["decision", "note"]] = ["approve", 'said "yes",\nü']
 
-    content = io.BytesIO(frame.to_csv(index=False).encode())
-    answer = ann.send("/price-file/read", ann.see("/price-file"), file=(content, "prices.csv"))
+    answer = upload(ann, frame)
 
     assert ("2 of 2 prices" in answer.text, decided(console.home)) == (True, [])
     assert ann.send("/price-file/read", answer.text, **hidden(answer.text)).status_code == 302
@@ -632,7 +631,7 @@ def test_a_number_of_products_is_that_of_the_list_that_it_leads_to(tmp_path: Pat
     frame = price_table(products, change=change, reasons=reasons, category=np.resize(["tea", "milk"], 240))
     with open_console(shop_home(tmp_path, frame, beyond=beyond)) as console:
         ann = console.visitor("ann")
-        ann.send("/decide", ann.see("/"), action="freeze", product=products[:5], reason="so")
+        ann.decide(action="freeze", product=products[:5], reason="so")
         pages = "".join(map(ann.see, ("/", "/?category=tea", "/portfolio")))
         tile, row = r'<a href="([^"]*)"[^>]*><b>([\d,]+)</b>', r'<a href="([^"]*reason=[^"]*)">.*?class="n">([\d,]+)'
 
@@ -644,9 +643,8 @@ def test_a_number_of_products_is_that_of_the_list_that_it_leads_to(tmp_path: Pat
         assert len(links) > 10
 
 
-def test_a_file_has_as_many_rows_as_its_page_counts(console: Console) -> None:
-    ann = console.visitor("ann")
-    ann.send("/decide", ann.see("/"), action="approve", product=PRODUCTS[:3])
+def test_a_file_has_as_many_rows_as_its_page_counts(console: Console, ann: Visitor) -> None:
+    ann.decide(action="approve", product=PRODUCTS[:3])
     put_table(console.home, price_table(PRODUCTS, change=0.3))  # newer proposals wait, and the older ones are charged
     console.shop.look()
 

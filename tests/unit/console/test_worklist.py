@@ -1,6 +1,5 @@
 """The console shows what the service charges: one rule on approvals, freezes and prices that people give."""
 
-import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -11,44 +10,31 @@ from hypothesis import strategies as st
 from console.worklist import STATES, Worklist, read_table
 from pipelines.steps.decisions import as_frame
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
 from pricing.registry.control import Heard
-from tests.kit.decision import TODAY, ConstantElasticity, ask, config, facts
+from tests.kit.control import NIGHT, freeze, override
+from tests.kit.decision import TODAY, ask, facts, pricer
 
-NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
-SAID: dict[str, Any] = {"reason": "why", "by": "ann", "at": NIGHT}
 PRODUCTS = ("apple", "bread", "cocoa")
 CENTS = st.integers(300, 3000).map(lambda cents: cents / 100)
 MONEY = st.one_of(CENTS, st.floats(1.0, 40.0))
 
 
-def pricer(jump: float | None = None, *, known: dict[str, Any], **decision: Any) -> Pricer:
-    columns = {name: np.broadcast_to(np.asarray(value), 3).copy() for name, value in known.items()}
-    demand = ConstantElasticity(elasticities=(2.0, 2.3, 2.7, 3.0))
-    return Pricer(demand, facts(**columns), config(**decision), version="7", largest_jump=jump)
+def alike(known: dict[str, Any]) -> ProductFacts:
+    """Facts of three products that are the same of all."""
+    return facts(**{name: np.broadcast_to(np.asarray(value), 3).copy() for name, value in known.items()})
 
 
-def both(by: Pricer, switches: Switches, *, known: dict[str, Any]) -> tuple[list[Any], Worklist]:
+def both(by: Pricer, switches: Switches, known: ProductFacts) -> tuple[list[Any], Worklist]:
     """What the service answers for every product, and the console's table of the proposals before anybody's word."""
-    columns = {name: np.broadcast_to(np.asarray(value), 3).copy() for name, value in known.items()}
     requests = [ask(product) for product in PRODUCTS]
     proposals = by.price_detailed(requests, today=TODAY)
     proposed = [one._replace(decision=one.proposed, proposed=None) if one.proposed else one for one in proposals]
     frame = as_frame(zip(requests, proposed, strict=True)).assign(name="", step="")
     table = read_table(frame.to_parquet(index=False), key="1", made=NIGHT)
-    standing = table.standing(Heard(), switches, policy=by.policy, facts=facts(**columns))
+    standing = table.standing(Heard(), switches, policy=by.policy, facts=known)
     return by.price_detailed(requests, today=TODAY, switches=switches), standing
-
-
-def override(product: str, price: float, *, below_cost: bool = False) -> Switch:
-    until = NIGHT + dt.timedelta(days=1)
-    return Switch(
-        action="override", scope="product", name=product, price=price, until=until, below_cost=below_cost, **SAID
-    )
-
-
-def freeze(scope: Any, name: str = "") -> Switch:
-    return Switch(action="freeze", scope=scope, name=name, **SAID)
 
 
 COLUMNS = st.fixed_dictionaries(
@@ -67,8 +53,8 @@ SWITCHES = st.sampled_from(
         [],
         [freeze("all")],
         [freeze("category", "fruit"), freeze("product", "cocoa")],
-        [override("apple", 4.996), override("bread", 0.5, below_cost=True)],
-        [freeze("all"), override("cocoa", 50.0)],
+        [override(4.996, "apple"), override(0.5, "bread", below_cost=True)],
+        [freeze("all"), override(50.0, "cocoa")],
     ]
 )
 
@@ -101,9 +87,10 @@ def test_the_console_shows_what_the_service_charges(
     endings: bool,
 ) -> None:
     guardrails = {"max_move": 0.1, "endings": [0.0] if endings else []}
-    by = pricer(jump, known=columns, approve_beyond=beyond, price_step=step, guardrails=guardrails)
+    known = alike(columns)
+    by = pricer(known, jump=jump, approve_beyond=beyond, price_step=step, guardrails=guardrails)
 
-    answers, table = both(by, Switches(said, approved), known=columns)
+    answers, table = both(by, Switches(said, approved), known)
 
     assert table.number["charged"].tolist() == [one.decision.recommended_price for one in answers]
     waits = ["awaiting_approval" in one.decision.reasons for one in answers]
@@ -116,12 +103,12 @@ def test_the_console_shows_what_the_service_charges(
     ("proposed", "waits"), [(420.0, False), (420.0000004, False), (420.01, True), (380.0, False), (379.99, True)]
 )
 def test_a_move_waits_from_the_first_cent_beyond_the_limit(proposed: float, waits: bool) -> None:
-    known = {"price": 400.0, "list_price": 400.0, "unit_cost": 100.0}
-    by = pricer(known=known, approve_beyond=0.05)
+    known = alike({"price": 400.0, "list_price": 400.0, "unit_cost": 100.0})
+    by = pricer(known, approve_beyond=0.05)
     requests = [ask(product) for product in PRODUCTS]
     answers = [
         one._replace(decision=one.decision.model_copy(update={"recommended_price": proposed}))
-        for one in pricer(known=known).price_detailed(requests, today=TODAY)
+        for one in pricer(known).price_detailed(requests, today=TODAY)
     ]
 
     served = by._approved(requests, list(answers), NO_SWITCHES, TODAY)
@@ -152,9 +139,9 @@ def test_a_move_waits_from_the_first_cent_beyond_the_limit(proposed: float, wait
 def test_a_frozen_price_stays_inside_the_hard_guardrails_in_the_console_too(
     known: dict[str, Any], jump: float | None, charged: float
 ) -> None:
-    columns = {"price": 100.0, "list_price": 100.0, "unit_cost": 40.0, **known}
+    columns = alike({"price": 100.0, "list_price": 100.0, "unit_cost": 40.0, **known})
 
-    answers, table = both(pricer(jump, known=columns), Switches([freeze("all")]), known=columns)
+    answers, table = both(pricer(columns, jump=jump), Switches([freeze()]), columns)
 
     assert table.number["charged"] == pytest.approx([charged] * 3)
     assert [one.decision.recommended_price for one in answers] == table.number["charged"].tolist()

@@ -25,8 +25,11 @@ def day(number: int) -> np.datetime64:
     return np.datetime64("2024-03-01") + number
 
 
-def history(*, days: int = LIVE, price: float = 4.0) -> Panel:
-    return build_panel(rows(list(range(days)), price=price), CONFIG)
+def history() -> Panel:
+    return build_panel(rows(list(range(LIVE)), price=4.0), CONFIG)
+
+
+ANCHORS = Anchors.from_panel(history())
 
 
 def charged(prices: dict[str, dict[int, float]]) -> pd.DataFrame:
@@ -107,13 +110,12 @@ def test_newer_rows_with_their_past_are_anchored_as_in_the_whole_history(
 def test_anchors_carried_on_night_after_night_are_those_of_the_whole_history(
     live: dict[int, float], cutoff: int
 ) -> None:
-    anchors = Anchors.from_panel(history())
     frame = charged({"A": dict.fromkeys(range(LIVE), 4.0) | live, "B": live})
-    whole = build_panel(frame, CONFIG, anchors=anchors)
+    whole = build_panel(frame, CONFIG, anchors=ANCHORS)
 
-    nightly = anchors.extended(whole.through(day(cutoff))).extended(whole)
+    nightly = ANCHORS.extended(whole.through(day(cutoff))).extended(whole)
 
-    assert nightly.digest() == anchors.extended(whole).digest()
+    assert nightly.digest() == ANCHORS.extended(whole).digest()
 
 
 def _prices(anchors: Anchors, product: str) -> dict[str, list[float]]:
@@ -126,14 +128,14 @@ def test_an_anchor_remembers_the_cost_that_it_was_set_at_unless_it_was_assumed()
     known = replace(panel, unit_cost=np.full_like(panel.unit_cost, 2.5), cost_assumed=np.zeros(1, np.bool_))
 
     assert Anchors.from_panel(known).columns(known.product_ids)["unit_cost"].tolist() == [2.5]
-    assert np.isnan(Anchors.from_panel(history()).columns(known.product_ids)["unit_cost"]).all()
+    assert np.isnan(ANCHORS.columns(known.product_ids)["unit_cost"]).all()
 
 
 def test_a_cost_that_came_late_is_the_anchors_and_not_the_one_assumed_before() -> None:
     late = rows([8, 9, 10], product="B", price=10.0, unit_cost=[np.nan, np.nan, 3.0])
-    panel = build_panel(pd.concat([charged({"A": {0: 4.0}}), late]), CONFIG, anchors=Anchors.from_panel(history()))
+    panel = build_panel(pd.concat([charged({"A": {0: 4.0}}), late]), CONFIG, anchors=ANCHORS)
 
-    anchors = Anchors.from_panel(history()).extended(panel)
+    anchors = ANCHORS.extended(panel)
 
     assert panel.unit_cost[1, 8:].tolist() == [5.0, 5.0, 3.0]
     assert anchors.columns(np.array(["B"]))["unit_cost"].tolist() == [3.0]
@@ -150,26 +152,23 @@ def test_a_cost_that_came_late_is_the_anchors_and_not_the_one_assumed_before() -
 def test_a_product_unknown_so_far_is_anchored_where_a_person_priced_it(
     charged_for: dict[int, float], expected: dict[str, list[float]]
 ) -> None:
-    anchors = Anchors.from_panel(history())
-    panel = build_panel(charged({"A": {0: 4.0}, "B": charged_for}), CONFIG, anchors=anchors)
+    panel = build_panel(charged({"A": {0: 4.0}, "B": charged_for}), CONFIG, anchors=ANCHORS)
 
-    assert _prices(anchors.extended(panel), "B") == expected
+    assert _prices(ANCHORS.extended(panel), "B") == expected
     assert (panel.list_price[1, 8:] == expected["list_price"][0]).all()
 
 
 def test_what_is_given_in_the_rows_wins() -> None:
     frame = rows([0, 7, 8], price=[4.0, 6.0, 9.0], list_price=[np.nan, 8.0, np.nan], unit_cost=[np.nan, np.nan, 1.0])
 
-    panel = build_panel(frame, CONFIG, anchors=Anchors.from_panel(history()))
+    panel = build_panel(frame, CONFIG, anchors=ANCHORS)
 
     assert panel.list_price[0, [0, 6, 7, 8]].tolist() == [4.0, 4.0, 8.0, 4.0]
     assert panel.unit_cost[0, [6, 7, 8]].tolist() == [2.0, 4.0, 1.0]
 
 
 def test_a_moved_anchor_holds_from_its_day_on_and_counts_as_seen() -> None:
-    anchors = Anchors.from_panel(history())
-
-    moved = anchors.moved(np.array(["A"]), np.array([5.0]), date=day(8))
+    moved = ANCHORS.moved(np.array(["A"]), np.array([5.0]), date=day(8))
 
     panel = build_panel(rows(list(range(10)), price=4.0), CONFIG, anchors=moved)
     assert panel.list_price[0].tolist() == [4.0] * 8 + [5.0] * 2

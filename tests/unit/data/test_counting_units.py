@@ -21,15 +21,15 @@ SCALES = (1e-3, 1 / 3, 64.0)
 ONE = np.full(400, "a")
 
 
-def counts(products: int, periods: int, *, mean: float = 4.0, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    means = mean * np.exp(rng.standard_normal((products, 1)))
+def counts(products: int, periods: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    means = 4.0 * np.exp(rng.standard_normal((products, 1)))
     return rng.negative_binomial(3.0, 3.0 / (3.0 + means), (products, periods)).astype(float)
 
 
-def weights(products: int, periods: int, *, seed: int = 0) -> np.ndarray:
+def weights(products: int, periods: int) -> np.ndarray:
     """Grams in kilograms: a number of purchases of about 0.3 kg each."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     number = rng.poisson(4.0, (products, periods))
     return np.round(np.where(number > 0, rng.gamma(np.maximum(number, 1) * 5.0, 0.06), 0.0), 3)
 

@@ -9,17 +9,17 @@ import pytest
 from pricing.config import load_config
 from pricing.config_models import DataConfig
 from pricing.data.events import named_events, read_plan
-from pricing.data.panel import Event, Period
+from pricing.data.panel import Event
 from pricing.errors import PlanError
 
 DATA = load_config().data
 
 
-def events(first: str, last: str, *, period: Period = "day", **settings: Any) -> list[Event]:
+def events(first: str, last: str, **settings: Any) -> list[Event]:
     """Events of a history; those of the time after it are left out."""
     config = DataConfig.model_validate({**DATA.model_dump(), **settings})
     days = np.datetime64(first), np.datetime64(last)
-    return [event for event in named_events(config, *days, period=period) if days[0] <= event.first <= days[1]]
+    return [event for event in named_events(config, *days, period="day") if days[0] <= event.first <= days[1]]
 
 
 def days(found: list[Event], name: str) -> list[str]:

@@ -34,16 +34,15 @@ def test_changing_rows_after_the_cutoff_changes_no_feature(cutoff: int, seed: in
         np.testing.assert_array_equal(getattr(ours, name)[:, :cutoff], getattr(theirs, name)[:, :cutoff])
 
 
+def plain(panel: Panel, **columns: np.ndarray) -> Panel:
+    """The panel with a row for every day, nothing promoted, and other columns."""
+    return replace(panel, present=np.ones_like(panel.present), is_promo=np.zeros_like(panel.is_promo), **columns)
+
+
 def test_the_level_is_stated_at_usual_price() -> None:
     panel = make_panel(products=1, periods=200)
     units = np.full_like(panel.units_sold, 8.0)
-    half = replace(
-        panel,
-        units_sold=units,
-        price=np.full_like(panel.price, 5.0),
-        is_promo=np.zeros_like(panel.is_promo),
-        present=np.ones_like(panel.present),
-    )
+    half = plain(panel, units_sold=units, price=np.full_like(panel.price, 5.0))
     norms = Norms(*(np.asarray([value], np.float32) for value in (10.0, 1.0, 2.0, -2.0, 0.0, 0.0)))
 
     past, _ = past_features(half, norms=norms)
@@ -69,13 +68,11 @@ def test_few_units_at_a_high_price_do_not_lift_the_level() -> None:
     rng = np.random.default_rng(3)
     panel = make_panel(products=200, periods=200)
     log_price = rng.choice([0.0, 0.5], panel.price.shape)  # at the higher one an elasticity of -6 leaves 5 % of demand
-    seen = replace(
+    seen = plain(
         panel,
         units_sold=rng.poisson(4.0 * np.exp(-6.0 * log_price)).astype(np.float32),
         price=(10.0 * np.exp(log_price)).astype(np.float32),
-        is_promo=np.zeros_like(panel.is_promo),
         stock=np.full_like(panel.stock, np.nan),
-        present=np.ones_like(panel.present),
     )
     norms = Norms(*(np.full(200, value, np.float32) for value in (10.0, 1.0, 4.0, -6.0, 0.0, 0.0)))
 
@@ -105,14 +102,7 @@ def shelves(mean: float, shelf: float, *, size: float = 1e6, products: int = 30,
     panel = make_panel(products=products, periods=periods)
     demand = rng.negative_binomial(size, size / (size + mean), panel.present.shape).astype(np.float32)
     stock = np.full_like(panel.stock, shelf)
-    return replace(
-        panel,
-        present=np.ones_like(panel.present),
-        units_sold=np.minimum(demand, stock),
-        stock=stock,
-        price=np.full_like(panel.price, 10.0),
-        is_promo=np.zeros_like(panel.is_promo),
-    )
+    return plain(panel, units_sold=np.minimum(demand, stock), stock=stock, price=np.full_like(panel.price, 10.0))
 
 
 @pytest.mark.parametrize("size", [1e6, 4.0])

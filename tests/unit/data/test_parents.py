@@ -55,12 +55,12 @@ def chain_model(panel: Panel) -> DemandModel:
     )
 
 
-def with_series(panel: Panel, name: str, *, parent: str | None, category: str = "b") -> Panel:
+def with_series(panel: Panel, name: str, *, parent: str | None) -> Panel:
     """The panel with one more series, a copy of P1."""
     more = panel.select(np.array([0, 1, 2, 3, 4, 1]))
     ids = np.array([*panel.product_ids, name])
     parents = None if parent is None else np.array([*ids[:5], parent])
-    return replace(more, product_ids=ids, parent_ids=parents, categories=np.array([*panel.categories, category]))
+    return replace(more, product_ids=ids, parent_ids=parents, categories=np.array([*panel.categories, "b"]))
 
 
 def test_a_new_store_of_a_known_product_takes_the_products_elasticity() -> None:

@@ -100,8 +100,8 @@ def scale(
     return change
 
 
-def put(column: str, value: float, *, number: int = FAULT) -> Change:
-    return lambda frame: frame.assign(**{column: frame[column].mask(since(frame, number), value)})
+def put(column: str, value: float) -> Change:
+    return lambda frame: frame.assign(**{column: frame[column].mask(since(frame), value)})
 
 
 def frozen(column: str) -> Change:

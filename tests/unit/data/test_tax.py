@@ -1,6 +1,5 @@
 """Prices include tax and costs do not: whatever covers a cost, or earns over it, is reckoned on the net price."""
 
-import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,12 @@ from pricing.data.panel import Panel
 from pricing.decision.allowed_prices import AllowedPrices
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.switches import Switch, Switches
-from tests.kit.decision import TODAY, ConstantElasticity, ask, config, facts, pricing_context
+from pricing.decision.switches import Switches
+from tests.kit.control import override
+from tests.kit.decision import FOUR, TODAY, ask, config, facts, pricer, pricing_context
 
 DAYS = pd.date_range("2026-03-02", periods=28)
 STRATEGIES = ("margin", "revenue", "clearance", "match")
-NODES = (2.0, 2.3, 2.7, 3.0)
 
 
 def sales(**columns: Any) -> pd.DataFrame:
@@ -34,10 +33,10 @@ def panel(**columns: Any) -> Panel:
     return build_panel(sales(**columns), load_config().data)
 
 
-def pricer(*, tax_rate: float = 0.0, scale: float = 1.0, demand: bool = True, **decision: Any) -> Pricer:
+def taxing(tax_rate: float = 0.0, scale: float = 1.0, *, demand: bool = True, **decision: Any) -> Pricer:
     """Prices of three products that cost 6, list price 10 × `scale`."""
     known = facts(tax_rate=np.full(3, tax_rate), price=np.full(3, 10.0 * scale), list_price=np.full(3, 10.0 * scale))
-    return Pricer(ConstantElasticity(elasticities=NODES) if demand else None, known, config(**decision), version="7")
+    return pricer(known, demand=FOUR if demand else None, **decision)
 
 
 @given(price=st.floats(0.01, 1e6), cost=st.floats(0.01, 1e6), margin=st.floats(0, 0.9), tax_rate=st.floats(0, 1))
@@ -57,8 +56,8 @@ def test_prices_with_tax_are_those_without_times_the_tax(
     strategy: str, guardrails: dict[str, Any], *, demand: bool
 ) -> None:
     settings_ = {"guardrails": guardrails, "target_margin": {"fruit": 0.5}, "price_step": 0.0001}
-    net = pricer(demand=demand, **settings_)
-    taxed = pricer(tax_rate=0.2, scale=1.2, demand=demand, **settings_)
+    net = taxing(demand=demand, **settings_)
+    taxed = taxing(0.2, 1.2, demand=demand, **settings_)
 
     (plain,) = net.price([ask(strategy=strategy, comp_price=11.0)], today=TODAY)
     (gross,) = taxed.price([ask(strategy=strategy, comp_price=13.2)], today=TODAY)
@@ -97,7 +96,7 @@ def test_a_product_that_was_given_no_tax_rate_sells_above_cost_and_the_highest_o
     rate: float, other: str, strategy: str, comp_price: float | None, *, demand: bool
 ) -> None:
     known = ProductFacts.from_panel(build_panel(some_untaxed(rate=rate, other=other), load_config().data))
-    by = Pricer(ConstantElasticity(elasticities=NODES) if demand else None, known, config(), version="7")
+    by = pricer(known, demand=FOUR if demand else None)
     highest = float(np.float32(rate if other == "food" else max(rate, 0.02)))
 
     (answer,) = by.price_detailed([ask(product_id="tea", strategy=strategy, comp_price=comp_price)], today=TODAY)
@@ -143,7 +142,7 @@ def test_a_request_with_a_percentage_for_a_tax_rate_is_refused(rate: float) -> N
 
 def test_a_products_own_tax_gives_way_to_the_requests_and_an_unknown_one_has_the_highest_of_its_category() -> None:
     known = facts(tax_rate=np.array([0.2, 0.07, 0.19]), categories=np.array(["fruit", "pantry", "pantry"]))
-    by = Pricer(ConstantElasticity(elasticities=NODES), known, config(), version="7")
+    by = pricer(known)
     new = {"product_id": "new", "category": "pantry", "list_price": 10.0, "unit_cost": 6.0}
 
     own, given_, assumed = by.price_detailed([ask(), ask(tax_rate=0.05), ask(**new)], today=TODAY)
@@ -153,21 +152,16 @@ def test_a_products_own_tax_gives_way_to_the_requests_and_an_unknown_one_has_the
 
 
 def test_what_a_simulation_earns_is_net() -> None:
-    (outcome,) = pricer(tax_rate=0.2, scale=1.2).simulate(ask(), today=TODAY, prices=[12.0]).outcomes
+    (outcome,) = taxing(0.2, 1.2).simulate(ask(), today=TODAY, prices=[12.0]).outcomes
 
     assert outcome.revenue.mean == pytest.approx(outcome.units.mean * 10.0)
     assert outcome.margin.mean == pytest.approx(outcome.units.mean * 4.0)
 
 
 def test_a_price_that_a_person_gave_below_cost_and_tax_is_raised_to_them() -> None:
-    by = pricer(tax_rate=0.2, scale=1.2)
-    now = dt.datetime(2025, 3, 2, 12, tzinfo=dt.UTC)
-    until = now + dt.timedelta(days=9)
-    switch = Switch(
-        scope="product", name="apple", action="override", price=6.5, by="ann", reason="sale", at=now, until=until
-    )
+    by = taxing(0.2, 1.2)
 
-    (answer,) = by.price_detailed([ask()], today=TODAY, switches=Switches((switch,)))
+    (answer,) = by.price_detailed([ask()], today=TODAY, switches=Switches((override(6.5, "apple"),)))
 
     assert answer.decision.recommended_price == pytest.approx(7.2)
     assert ("overridden" in answer.decision.reasons, answer.decision.binds) == (True, ["cost"])

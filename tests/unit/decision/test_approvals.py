@@ -12,28 +12,25 @@ from pipelines.steps.decisions import as_frame, decide
 from pricing.config import load_config
 from pricing.decision.explanation import explain
 from pricing.decision.pricer import Pricer
-from pricing.decision.request import DetailedDecision, PriceRequest
-from pricing.decision.switches import NO_SWITCHES, Control, Review, Switch, Switches, parse_control
+from pricing.decision.request import DetailedDecision
+from pricing.decision.switches import NO_SWITCHES, Control, Review, Switches, parse_control
 from pricing.errors import ConflictError
-from tests.kit.control import table
-from tests.kit.versions import loaded_version, shared_panel
+from tests.kit.control import NIGHT, SAID, approve, freeze, override, table
+from tests.kit.decision import ask
+from tests.kit.versions import loaded_version, product_names
 
-NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
 TODAY = dt.date(2023, 8, 1)
-PRODUCTS = [str(product) for product in shared_panel().product_ids]
-SAID: dict[str, Any] = {"reason": "agreed", "by": "ann", "at": NIGHT}
+PRODUCTS = product_names()
 
 
-def pricer(beyond: float | None) -> Pricer:
+def pricer(beyond: float | None, **facts: Any) -> Pricer:
+    """Prices by the shared version, some columns of its facts replaced."""
     decision = load_config().decision.model_copy(update={"approve_beyond": beyond})
-    return loaded_version().pricer(version="7", config=load_config().model_copy(update={"decision": decision}))
+    version = replace(loaded_version(), facts=replace(loaded_version().facts, **facts))
+    return version.pricer(version="7", config=load_config().model_copy(update={"decision": decision}))
 
 
-def request(product: str, **more: Any) -> PriceRequest:
-    return PriceRequest(product_id=product, **{"current_stock": 150, "day_of_week": "Friday", **more})
-
-
-REQUESTS = [request(product) for product in PRODUCTS]
+REQUESTS = [ask(product, current_stock=150) for product in PRODUCTS]
 PLAIN = pricer(None).price_detailed(REQUESTS, today=TODAY)
 
 
@@ -44,12 +41,8 @@ def moved() -> tuple[int, DetailedDecision]:
     return place, PLAIN[place]
 
 
-def priced(switches: Switches, *, beyond: float | None = 0.02, requests: Any = REQUESTS) -> list[DetailedDecision]:
-    return pricer(beyond).price_detailed(requests, today=TODAY, switches=switches)
-
-
-def approve(prices: dict[str, float], **more: Any) -> Review:
-    return Review(verdict="approve", prices=prices, **SAID | more)
+def priced(switches: Switches, *, beyond: float | None = 0.02) -> list[DetailedDecision]:
+    return pricer(beyond).price_detailed(REQUESTS, today=TODAY, switches=switches)
 
 
 @pytest.mark.parametrize("beyond", [0.0, 0.02, 0.06])
@@ -70,13 +63,9 @@ def test_nobody_sees_a_move_of_more_than_that_before_a_person_approved_it(beyond
 
 def test_a_cost_that_is_only_assumed_moves_no_price_that_nobody_approved() -> None:
     facts = loaded_version().facts
-    dear = replace(facts, cost_assumed=np.ones_like(facts.cost_assumed), unit_cost=facts.list_price * 1.2)
-    decision = load_config().decision.model_copy(update={"approve_beyond": 0.0})
-    config = load_config().model_copy(update={"decision": decision})
+    by = pricer(0.0, cost_assumed=np.ones_like(facts.cost_assumed), unit_cost=facts.list_price * 1.2)
 
-    answers = (
-        replace(loaded_version(), facts=dear).pricer(version="7", config=config).price_detailed(REQUESTS, today=TODAY)
-    )
+    answers = by.price_detailed(REQUESTS, today=TODAY)
 
     waiting = [answer for answer in answers if answer.proposed is not None]
     assert waiting
@@ -108,11 +97,9 @@ def test_an_approved_price_below_cost_is_raised_to_it() -> None:
 def test_a_freeze_and_an_override_count_above_an_approval() -> None:
     place, _ = moved()
     product = PRODUCTS[place]
-    given: Any = {"scope": "product", "name": product, **SAID}
-    override = Switch(action="override", price=3.21, until=NIGHT + dt.timedelta(days=9), below_cost=True, **given)
 
-    by_override = priced(Switches((override,), {product: 2.5}))[place].decision
-    frozen = priced(Switches((Switch(action="freeze", **given),), {product: 2.5}))[place].decision
+    by_override = priced(Switches((override(3.21, product, below_cost=True),), {product: 2.5}))[place].decision
+    frozen = priced(Switches((freeze("product", product),), {product: 2.5}))[place].decision
 
     assert (by_override.recommended_price, "overridden" in by_override.reasons) == (3.21, True)
     assert "frozen" in frozen.reasons
@@ -145,14 +132,14 @@ def test_a_table_has_what_may_be_charged_beside_the_proposal_and_its_figures() -
 
 def test_the_mirror_has_the_newest_approval_of_each_product_and_a_rejection_ends_none(tmp_path: Path) -> None:
     record = table(tmp_path)
-    record.append(approve({"tea": 4.0, "milk": 1.0}))
+    record.append(approve({"tea": 4.0, "milk": 1.0}, by="ann"))
     record.append(approve({"tea": 4.5}, by="bob"), Review(verdict="reject", prices={"milk": 1.2}, **SAID))
 
     control = record.mirror(now=NIGHT)
 
     assert control.switches.approved == {"tea": 4.5, "milk": 1.0}
     assert parse_control(control.to_json()).switches.at(NIGHT).approved == {"tea": 4.5, "milk": 1.0}
-    assert [(entry.who, entry.kind) for entry in record.entries(after=1)] == [("bob", "verdict"), ("ann", "verdict")]
+    assert [(entry.who, entry.kind) for entry in record.entries(after=1)] == [("bob", "verdict"), ("ops", "verdict")]
 
 
 def test_approved_prices_that_cannot_be_read_are_named() -> None:
@@ -168,8 +155,7 @@ def test_what_somebody_else_said_meanwhile_is_not_overruled(tmp_path: Path) -> N
     with pytest.raises(ConflictError) as refused:
         record.append(approve({"tea": 5.0, "bread": 2.0}, by="bob"), seen=0)
     record.append(approve({"bread": 2.0}, by="bob"), seen=0)
-    freeze = Switch(action="freeze", scope="product", name="tea", **SAID)
-    record.append(freeze, seen=2)
+    record.append(freeze("product", "tea"), seen=2)
     with pytest.raises(ConflictError):
         record.append(approve({"tea": 5.0}), seen=2)
 

@@ -4,6 +4,7 @@ import datetime as dt
 import math
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.errors import ConfigError
-from tests.kit.decision import TODAY, ConstantElasticity, config, facts
+from tests.kit import decision as kit
+from tests.kit.decision import TODAY, ConstantElasticity, facts
 from tests.kit.panels import panel
 from tests.kit.serving import sent
 
@@ -48,8 +50,7 @@ def one_arm(arm: Arm, *, product: str = "apple", **changes: Any) -> Experiments:
     return Experiments((Experiment(**values, arms=(arm,), products={product: arm.name}),))
 
 
-def pricer(demand: ConstantElasticity | None = None, **decision: Any) -> Pricer:
-    return Pricer(demand or ConstantElasticity(), facts(), config(**decision), version="1")
+pricer = partial(kit.pricer, demand=ConstantElasticity())
 
 
 def request(product: str = "apple", date: dt.date = MONDAY, **changes: Any) -> PriceRequest:
@@ -203,7 +204,7 @@ def test_the_chosen_price_is_multiplied_by_the_draw_and_the_answer_says_so() -> 
 )
 def test_guardrails_hold_for_a_drawn_price(price, cost, elasticity, week, move, endings, product) -> None:
     limits = {"max_move": move, "endings": endings, "band": [0.7, 1.35]}
-    of = pricer(ConstantElasticity(elasticities=(elasticity,)), guardrails=limits)
+    of = pricer(demand=ConstantElasticity(elasticities=(elasticity,)), guardrails=limits)
     asked = request(product, DAYS[7 * week], current_price=price, unit_cost=cost)
     low, high = of.simulate(asked, today=TODAY).price_limits
 
@@ -218,7 +219,7 @@ def test_guardrails_hold_for_a_drawn_price(price, cost, elasticity, week, move, 
 def test_no_rounding_takes_a_price_further_than_the_size(cents: int, week: int, endings: list[float]) -> None:
     price = cents / 100
     known = facts(price=np.full(3, price), list_price=np.full(3, price), unit_cost=np.full(3, price / 2))
-    flat = Pricer(None, known, config(guardrails={"endings": endings}), version="none")
+    flat = pricer(known, demand=None, guardrails={"endings": endings})
     asked = request(date=DAYS[7 * week])
     plain = flat.price_detailed([asked], today=TODAY)[0].decision.recommended_price
 
@@ -236,7 +237,7 @@ def test_an_advertised_offer_and_a_price_moved_by_others_are_not_drawn() -> None
 
 
 def test_draws_do_not_add_up_where_a_shop_sends_back_what_it_was_told() -> None:
-    flat, price, charged = Pricer(None, facts(), config(), version="none"), 10.0, []
+    flat, price, charged = pricer(demand=None), 10.0, []
 
     for day in DAYS:
         for _ in range(2):
@@ -257,16 +258,16 @@ def panel_of(
 TRUTH, WEEKS = -2.5, 8
 
 
-def confounded(*, seed: int, products: int = 60) -> tuple[Panel, Draws]:
+def confounded(*, seed: int) -> tuple[Panel, Draws]:
     """Daily sales in which prices follow a hidden demand, upwards, and draws move them besides."""
     rng = np.random.default_rng(seed)
-    names = np.array([f"P{number:02d}" for number in range(products)])
+    names = np.array([f"P{number:02d}" for number in range(60)])
     one = drawn(prices=dict.fromkeys(names.tolist(), 10.0), weeks=WEEKS)
     days = [MONDAY + dt.timedelta(days=day) for day in range(7 * WEEKS)]
-    hidden = np.repeat(rng.normal(0, 0.2, (products, WEEKS)), 7, axis=1) - np.linspace(0, 0.5, 7 * WEEKS)
+    hidden = np.repeat(rng.normal(0, 0.2, (60, WEEKS)), 7, axis=1) - np.linspace(0, 0.5, 7 * WEEKS)
     draw = np.array([[one.deviation(name, day) for day in days] for name in names.tolist()])
     log_price = np.log(10.0) + 0.3 * hidden + draw
-    units = rng.poisson(np.exp(rng.normal(2.0, 0.5, (products, 1)) + hidden + TRUTH * (log_price - np.log(10.0))))
+    units = rng.poisson(np.exp(rng.normal(2.0, 0.5, (60, 1)) + hidden + TRUTH * (log_price - np.log(10.0))))
     sales = panel_of(names, np.array(days, dtype="datetime64[D]"), units=units, price=np.exp(log_price))
     return sales, draws_of(draw)
 

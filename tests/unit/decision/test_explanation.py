@@ -2,11 +2,9 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,14 @@ from pricing.decision.experiments import Arm, Experiment, Experiments
 from pricing.decision.explanation import Explanation, explain, main_step
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switch, Switches
+from pricing.decision.switches import Switches
 from pricing.errors import RequestError
 from pricing.registry.knowledge import MEANINGS
+from tests.kit import decision as kit
+from tests.kit.control import freeze, override
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
-from tests.kit.serving import REQUEST, ServingApp, open_app
-from tests.kit.versions import loaded_version, shared_version, with_feast
+from tests.kit.serving import REQUEST, ServingApp
+from tests.kit.versions import loaded_version, with_feast
 
 SHOP_DAY = dt.date(2023, 8, 1)
 FEAST = dt.date(2023, 8, 4)
@@ -46,18 +46,11 @@ def effects(explanation: Explanation) -> dict[str, float]:
     return {driver.name: driver.effect for driver in explanation.drivers}
 
 
-def explained(demand: Any = None, *, known: dict[str, Any] | None = None, **changes: Any) -> Explanation:
+def explained(**changes: Any) -> Explanation:
     """Of apple: charged 10, cost 6, ample stock; the price under which 2.5 of elasticity earns most is 10."""
     options = {name: changes.pop(name) for name in ("experiments", "switches") if name in changes}
-    made = config(guardrails=changes.pop("guardrails", {}))
-    apples = Pricer(demand or ConstantElasticity(), facts(**(known or {})), made, version="1")
+    apples = kit.pricer(demand=ConstantElasticity(), guardrails=changes.pop("guardrails", {}))
     return explain(PriceRequest.model_validate({**AMPLE, **changes}), apples, today=TODAY, **options)
-
-
-def switch(action: Any, **more: Any) -> Switches:
-    at = dt.datetime(2023, 8, 1, tzinfo=dt.UTC)
-    until = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
-    return Switches([Switch(action=action, scope="all", reason="r", by="b", at=at, until=until, **more)])
 
 
 PRICES = st.decimals("0.5", "30", places=2).map(float)
@@ -78,7 +71,7 @@ REQUESTS = st.fixed_dictionaries(
         "strategy": st.sampled_from(["margin", "revenue", "clearance", "match"]),
     },
 ).map(lambda asked: {"list_price": 9.5, **asked} if asked["product_id"] == "stranger" else asked)
-SWITCHES = st.sampled_from([Switches(), switch("freeze"), switch("override", price=7.77)])
+SWITCHES = st.sampled_from([Switches(), Switches([freeze()]), Switches([override(7.77, "", scope="all")])])
 
 
 def draws(size: float = 0.05, start: dt.date = dt.date(2023, 7, 31), **prices: float) -> Experiments:
@@ -154,7 +147,7 @@ def test_demand_that_nothing_tells_is_no_explanation_but_a_refusal() -> None:
 
 def test_every_term_of_demand_is_named_with_its_size() -> None:
     asked = PriceRequest(**{**REQUEST, "date": str(FEAST), "list_price": 10.0, "comp_price": 8.0})
-    cut = switch("override", price=0.5, below_cost=True)
+    cut = Switches([override(0.5, "", scope="all", below_cost=True)])
 
     explanation = explain(asked, pricer(), today=SHOP_DAY, quantity="demand", switches=cut)
     found, digit = effects(explanation), 10.0**-explanation.digits
@@ -166,16 +159,10 @@ def test_every_term_of_demand_is_named_with_its_size() -> None:
     assert found["competitor"] == pytest.approx(0.5 * math.log(0.8) * one, abs=2 * digit)
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[ServingApp]:
-    with open_app(tmp_path, version=shared_version()) as one:
-        yield one
-
-
 def test_explain_over_http_names_guardrails_elasticity_and_grade_in_rounded_money(shop: ServingApp) -> None:
     asked = {**REQUEST, "unit_cost": 6.4321}
 
-    answer = shop.client.post("/explain", json={"request": asked}).get_json()
+    answer = shop.explain(asked)
 
     money = [answer["value"], answer["baseline_value"], answer["decision"]["expected_margin"]]
     assert all(one == round(one, 2) for one in [*money, *(driver["effect"] for driver in answer["drivers"])])

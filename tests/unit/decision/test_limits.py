@@ -17,6 +17,18 @@ from pricing.demand.grades import PRIOR_ONLY, TESTED
 from tests.kit.decision import config, demand, pricing_context, without_guardrail
 
 money = st.floats(0.02, 1e6)
+GIVING_WAY = st.fixed_dictionaries(
+    {},
+    optional={
+        "min_margin": st.sampled_from([0.1, 0.4]),
+        "min_advertised": st.sampled_from([0.8, 1.1]),
+        "min_days": st.just(7),
+        "max_move": st.sampled_from([0.001, 0.05, 0.2]),
+        "seen": st.sampled_from([0.0, 0.1]),
+        "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001], [0.3, 0.4]]),
+        "endings": st.sampled_from([[0.99], [0.49, 0.99]]),
+    },
+)
 
 
 def interval(guardrails: dict[str, Any], **context: Any) -> tuple[float, float, tuple[str, ...]]:
@@ -94,17 +106,7 @@ def test_a_price_at_the_end_of_the_largest_jump_says_so() -> None:
 
 
 @given(
-    guardrails=st.fixed_dictionaries(
-        {},
-        optional={
-            "min_margin": st.sampled_from([0.1, 0.4]),
-            "min_days": st.just(7),
-            "max_move": st.sampled_from([0.001, 0.05]),
-            "seen": st.sampled_from([0.0, 0.1]),
-            "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001]]),
-            "endings": st.sampled_from([[0.99], [0.49, 0.99]]),
-        },
-    ),
+    guardrails=GIVING_WAY,
     columns=st.fixed_dictionaries(
         {name: st.floats(0.05, 500) for name in ("list_price", "current_price", "anchor_price", "comp_price")}
         | {"seen_low": st.floats(0.05, 500), "seen_high": st.floats(0.05, 500), "last_price": st.floats(0.5, 50)},
@@ -187,18 +189,6 @@ def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
         assert found.high[0] <= high * (1 + 1e-9) + 1e-9
 
 
-GIVING_WAY = st.fixed_dictionaries(
-    {},
-    optional={
-        "min_margin": st.sampled_from([0.1, 0.4]),
-        "min_advertised": st.sampled_from([0.8, 1.1]),
-        "min_days": st.just(7),
-        "max_move": st.sampled_from([0.001, 0.05, 0.2]),
-        "seen": st.sampled_from([0.0, 0.1]),
-        "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001], [0.3, 0.4]]),
-        "endings": st.sampled_from([[0.99], [0.49, 0.99]]),
-    },
-)
 PRICES = st.lists(st.integers(200, 3000).map(lambda cents: cents / 100), min_size=6, max_size=6).map(np.array)
 SIX = st.fixed_dictionaries(dict.fromkeys(("current_price", "comp_price", "seen_high", "unit_cost"), PRICES))
 

@@ -16,21 +16,11 @@ from pricing.decision.request import PriceRequest, request_fields
 from pricing.decision.stock import Sales
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.errors import RequestError, UnknownProductError
-from tests.kit.decision import TODAY, ConstantElasticity, answer, ask, config, facts
+from tests.kit.decision import FOUR, NODES, TODAY, ConstantElasticity, answer, ask, config, facts, pricer
 
 KINDS = ("margin", "revenue", "clearance", "match")
 TEMPTING = {"current_stock": 5.0, "comp_price": 3.0}  # all else being equal, to another price
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-NODES = (2.0, 2.3, 2.7, 3.0)
-
-
-def pricer(demand: Any = "known", known: Any = "known", **decision: Any) -> Pricer:
-    return Pricer(
-        ConstantElasticity(elasticities=NODES) if demand == "known" else demand,
-        facts() if known == "known" else known,
-        config(**decision),
-        version="7",
-    )
 
 
 def test_the_five_contract_fields_are_enough() -> None:
@@ -92,11 +82,11 @@ def test_product_then_category_then_rule_each_labelled() -> None:
         *(({"current_price": 10.5, **TEMPTING, "strategy": kind}, 10.5, "list_price_assumed") for kind in KINDS),
     ],
 )
-@pytest.mark.parametrize("demand", ["known", None], ids=["by the model", "by the rules of a version"])
+@pytest.mark.parametrize("demand", [FOUR, None], ids=["by the model", "by the rules of a version"])
 def test_any_price_or_cost_prices_a_product_that_nobody_knows_inside_the_guardrails(
     demand: Any, fields: dict[str, Any], price: float, reason: str
 ) -> None:
-    decision = answer(ask("saw", **fields), pricer(demand))
+    decision = answer(ask("saw", **fields), pricer(demand=demand))
 
     assert (decision.recommended_price, decision.source) == (price, "rule")
     assert reason in decision.reasons + decision.binds
@@ -159,7 +149,7 @@ def test_a_price_that_history_does_not_show_may_have_changed_today(days_later: i
 def test_the_logged_size_gives_the_variance_of_all_nodes_together() -> None:
     demand = ConstantElasticity(elasticities=(1.5, 2.5, 4.0), weight=(0.2, 0.5, 0.3), size=5.0)
 
-    (details,) = pricer(demand).price_detailed([ask()], today=TODAY)
+    (details,) = pricer(demand=demand).price_detailed([ask()], today=TODAY)
 
     rng = np.random.default_rng(0)
     node = rng.choice(3, p=[0.2, 0.5, 0.3], size=400_000)
@@ -222,7 +212,7 @@ def test_a_price_comes_wherever_any_price_or_cost_is_known_finite_and_never_belo
 
 FULL = pricer()
 RULES = pricer(demand=None)
-NOTHING = pricer(demand=None, known=None)
+NOTHING = Pricer(None, None, config(), version="7")
 
 
 def test_a_simulation_compares_prices_and_strategies_over_the_same_days() -> None:

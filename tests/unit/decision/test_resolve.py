@@ -23,7 +23,7 @@ from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.resolve import Resolver
 from pricing.decision_log.write import LogEntry
 from pricing.errors import SourceError
-from tests.kit.decision import TODAY, ConstantElasticity, answer, ask, config, facts
+from tests.kit.decision import TODAY, answer, ask, config, facts, pricer
 from tests.kit.versions import loaded_version
 
 FRIDAY = dt.date(2025, 3, 7)
@@ -31,16 +31,12 @@ NOW = dt.datetime(2025, 3, 2, tzinfo=dt.UTC)
 HORIZON = load_config().demand.horizon
 
 
-def knowing(known: ProductFacts, **decision: Any) -> Pricer:
-    return Pricer(ConstantElasticity(elasticities=(2.0, 2.3, 2.7, 3.0)), known, config(**decision), version="7")
-
-
 def seeing(*, seen: str = "2025-02-28", **decision: Any) -> Pricer:
     """It knows a price of a competitor of apple, none of the others."""
     known = facts(
         comp_price=np.array([8.0, np.nan, np.nan]), comp_price_date=np.array([seen, "NaT", "NaT"], "datetime64[D]")
     )
-    return knowing(known, **{"guardrails": {"comp_band": [0.95, 1.0]}} | decision)
+    return pricer(known, **{"guardrails": {"comp_band": [0.95, 1.0]}} | decision)
 
 
 def used(decision: Decision) -> tuple[float | None, float | None, bool, bool]:
@@ -127,7 +123,7 @@ def test_a_request_that_is_silent_takes_the_planned_promotion(
     product: str, said: dict[str, Any], day: int, planned: bool
 ) -> None:
     date = dt.date(2025, 3, day)
-    by = knowing(facts().planned(PROMOTION), guardrails={"min_advertised": 1.2})
+    by = pricer(facts().planned(PROMOTION), guardrails={"min_advertised": 1.2})
 
     decision = answer(ask(product, date=date, day_of_week=f"{date:%A}", **said), by)
 
@@ -136,8 +132,8 @@ def test_a_request_that_is_silent_takes_the_planned_promotion(
     assert (decision.recommended_price >= 12.0) == advertised, "the minimum advertised price tells whether it counts"
 
 
-def deliveries(*days: str, product: str = "apple") -> Plan:
-    return Plan(np.array([product] * len(days)), *[np.array(days, "M8[D]")] * 2)
+def deliveries(*days: str) -> Plan:
+    return Plan(np.array(["apple"] * len(days)), *[np.array(days, "M8[D]")] * 2)
 
 
 PLAN = deliveries("2025-03-20", "2025-03-07", "2025-03-12", "2025-03-07")
@@ -162,7 +158,7 @@ def test_a_request_looks_ahead_to_the_delivery_named_or_planned_or_that_history_
     product: str, day: int, fields: dict[str, Any], periods: int
 ) -> None:
     date, known = dt.date(2025, 3, day), facts().planned(deliveries=PLAN)
-    resolver = Resolver(None, known, config(), knowing(known).policy)
+    resolver = Resolver(None, known, config(), pricer(known).policy)
 
     found = resolver.resolve([ask(product, date=date, day_of_week=f"{date:%A}", **fields)], today=TODAY)
 
@@ -184,7 +180,7 @@ def test_a_silent_request_is_priced_as_one_that_names_the_first_planned_day(
     named = {"next_delivery": FRIDAY + dt.timedelta(days=min(coming)) if coming else None}
     asked = [ask(current_stock=stock, strategy=strategy, date=FRIDAY, **more) for more in ({}, named)]
 
-    silent, written = knowing(facts().planned(deliveries=plan)).price(asked, today=TODAY)
+    silent, written = pricer(facts().planned(deliveries=plan)).price(asked, today=TODAY)
 
     ignored = {"decision_id", "reasons"}
     assert silent.model_dump(exclude=ignored) == written.model_dump(exclude=ignored)
@@ -205,7 +201,7 @@ def test_a_plan_of_deliveries_comes_along_without_what_is_over_and_one_that_is_g
         read_plan(data, "deliveries")
 
 
-BY_RULE, BY_MODEL = Pricer(None, facts(), config(), version="none"), knowing(facts())
+BY_RULE, BY_MODEL = pricer(demand=None), pricer()
 
 
 @cache

@@ -1,6 +1,5 @@
 """A shop that counts its stock now and then, with deliveries in between that nobody records."""
 
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,6 +11,7 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
+from tests.kit.panels import put
 
 PRODUCTS, DAYS, LEARNT = 8, 420, 300
 START = np.datetime64("2025-01-06")
@@ -98,11 +98,9 @@ def test_a_stock_counted_every_day_is_what_the_day_left(day: int) -> None:
 
 def test_a_product_too_new_to_show_a_rhythm_has_no_stock_where_the_others_are_counted_now_and_then() -> None:
     panel = shop(counts=7, deliveries=28)[0]
-    stock = panel.stock.copy()
-    stock[0, :-5] = np.nan
-    stock[0, -5] = 50.0
+    new = put(put(panel, np.s_[0, :-5], stock=np.nan), (0, -5), stock=50.0)
 
-    assert np.isnan(ProductFacts.from_panel(replace(panel, stock=stock)).stock[0])
+    assert np.isnan(ProductFacts.from_panel(new).stock[0])
 
 
 def test_a_day_that_sold_more_than_its_stock_has_an_unknown_one_and_is_not_censored() -> None:

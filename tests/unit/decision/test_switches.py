@@ -13,22 +13,19 @@ from pricing.decision.experiments import Arm, Experiment, Experiments
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
-from tests.kit.versions import loaded_version, shared_panel
+from tests.kit import control as kit
+from tests.kit.control import NIGHT, freeze
+from tests.kit.decision import ask
+from tests.kit.versions import loaded_version, product_names, shared_panel
 
-NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
 MORNING = NIGHT + dt.timedelta(hours=5)
 TODAY = dt.date(2023, 8, 1)
 CATEGORY = str(shared_panel().categories[0])
-PRODUCTS = [str(product) for product in shared_panel().product_ids]
-
-
-def freeze(scope: Any = "all", name: str = "", **more: Any) -> Switch:
-    return Switch(action="freeze", scope=scope, name=name, reason="wrong costs", by="ops", at=NIGHT, **more)
+PRODUCTS = product_names()
 
 
 def override(price: float, scope: Any = "product", name: str = PRODUCTS[0], **more: Any) -> Switch:
-    given = {"reason": "deal", "by": "ops", "at": NIGHT, "until": MORNING, **more}
-    return Switch(action="override", scope=scope, name=name, price=price, **given)
+    return kit.override(price, name, scope=scope, at=NIGHT, until=MORNING, **more)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +34,7 @@ def pricer() -> Pricer:
 
 
 def request(product: str = PRODUCTS[0], **more: Any) -> PriceRequest:
-    return PriceRequest(product_id=product, **{"current_stock": 150, "day_of_week": "Friday", **more})
+    return ask(product, **{"current_stock": 150} | more)
 
 
 def priced(pricer: Pricer, switches: Switches, *requests: PriceRequest, **more: Any) -> list[Decision]:
@@ -194,3 +191,13 @@ def test_a_category_is_that_of_the_history_else_that_of_the_request(pricer: Pric
     ]  # fmt: skip
 
     assert [source == "override" for source in sources] == [True, True, False, True]
+
+
+def test_a_cost_that_is_only_assumed_raises_no_price_that_a_person_gave() -> None:
+    by_rule = Pricer(None, None, load_config(), version="none")  # knows no cost
+    asked = request(current_price=4.0, list_price=20.0)
+
+    (answer,) = priced(by_rule, Switches([override(4.5)]), asked)
+
+    assert answer.recommended_price == 4.5
+    assert {"cost_assumed", "below_cost", "overridden"} <= set(answer.reasons)

@@ -26,6 +26,10 @@ def found(log: Path, **options: Any) -> tuple[list[int], int]:
         return [number for (number,) in con.execute("SELECT sequence FROM decisions ORDER BY ALL").fetchall()], damaged
 
 
+def archived(log: Path, before: dt.date = SATURDAY) -> int:
+    return archive(str(log), before=before)
+
+
 def files(log: Path) -> list[str]:
     return sorted(path.relative_to(log).as_posix() for path in log.rglob("*") if path.is_file())
 
@@ -59,7 +63,12 @@ def test_a_log_that_was_never_written_is_empty(tmp_path: Path) -> None:
 
 
 HOSTILE = [
-    *("{", "[1]", "null", "\x00\ufffd", DEEP, line()[:-30]),
+    "{",
+    "[1]",
+    "null",
+    "\x00\ufffd",
+    DEEP,
+    line()[:-30],
     *(line(**{name: None}) for name in ("sequence", "at", "date", "product_id", "tax_rate", "request", "candidates")),
     *(line(**{name: "dear"}) for name in ("current_price", "tax_rate", "sequence", "request__current_stock")),
     *(line(**{name: "dear"}) for name in ("decision__recommended_price", "candidates__price", "experiment")),
@@ -68,9 +77,16 @@ HOSTILE = [
     *(line(at=at) for at in ("2026-03-06", "9999-12-31T00:00:00.000+00:00", "2026-03-06T12:00:00.000", "epoch", 9**9)),
     *(line(date=day) for day in ("2026-02-30", "1000-01-01", "infinity")),
     *(line(candidates__units=units) for units in ([1.0], [1.0, "x"], [1.0, [2.0]], [1.0, math.nan])),
-    *(line(schema=2), line(sequence=2**63), line(sequence=1.5), line(candidates__size=[1.0]), line(decision={})),
-    *(line(experiment={"name": "spring"}), line(experiment={"name": "spring", "arm": "draw", "deviation": "up"})),
-    *(line()[:-1] + f', "more": {DEEP}}}', line().replace('"tax_rate"', '"tax_rat"'), line(product_id="\ud800")),
+    line(schema=2),
+    line(sequence=2**63),
+    line(sequence=1.5),
+    line(candidates__size=[1.0]),
+    line(decision={}),
+    line(experiment={"name": "spring"}),
+    line(experiment={"name": "spring", "arm": "draw", "deviation": "up"}),
+    line()[:-1] + f', "more": {DEEP}}}',
+    line().replace('"tax_rate"', '"tax_rat"'),
+    line(product_id="\ud800"),
 ]
 
 
@@ -81,7 +97,7 @@ def test_a_line_of_odd_types_costs_itself_and_is_named_once_a_reading(
     write_lines(tmp_path, line(2), hostile)
 
     before = found(tmp_path)
-    archive(str(tmp_path), before=SATURDAY)
+    archived(tmp_path)
     after = found(tmp_path)
 
     assert before == after == ([2], 1)
@@ -103,7 +119,7 @@ def test_no_line_that_counts_stops_the_reader_of_draws(tmp_path: Path, odd: str)
 
 def test_a_decision_in_lines_and_archive_counts_once(tmp_path: Path) -> None:
     write_lines(tmp_path, line(1), line(2))
-    archive(str(tmp_path), before=SATURDAY)
+    archived(tmp_path)
     write_lines(tmp_path, line(2), line(3), line(3), day=SATURDAY, name="again")
 
     assert found(tmp_path) == ([1, 2, 3], 0)
@@ -112,10 +128,10 @@ def test_a_decision_in_lines_and_archive_counts_once(tmp_path: Path) -> None:
 def test_past_days_become_files_and_late_lines_one_more(tmp_path: Path) -> None:
     for number, day in enumerate((FRIDAY, SATURDAY, SUNDAY), start=1):
         write_lines(tmp_path, line(number), day=day)
-    archive(str(tmp_path), before=SUNDAY)
+    archived(tmp_path, SUNDAY)
     write_lines(tmp_path, line(9), "{", name="late")
 
-    moved = [archive(str(tmp_path), before=SUNDAY) for _ in range(2)]
+    moved = [archived(tmp_path, SUNDAY) for _ in range(2)]
 
     assert moved == [2, 0]
     folders = [name.rpartition("/")[0] for name in files(tmp_path)]
@@ -126,11 +142,11 @@ def test_past_days_become_files_and_late_lines_one_more(tmp_path: Path) -> None:
 
 def test_an_archive_that_was_cut_off_before_it_deleted_the_lines_is_repeated(tmp_path: Path) -> None:
     write_lines(tmp_path, line(1), "{")
-    archive(str(tmp_path), before=SATURDAY)
+    archived(tmp_path)
     write_lines(tmp_path, line(1), "{")
     twice = found(tmp_path)
 
-    archive(str(tmp_path), before=SATURDAY)
+    archived(tmp_path)
 
     assert twice == found(tmp_path) == ([1], 1)
     assert len(files(tmp_path)) == 1
@@ -142,9 +158,9 @@ def test_lines_that_a_store_did_not_delete_cost_no_other_line(tmp_path: Path, mo
     with monkeypatch.context() as stubborn:
         delete = FolderStore.delete
         stubborn.setattr(FolderStore, "delete", lambda store, keys: delete(store, list(keys)[1:]))
-        archive(str(tmp_path), before=SATURDAY)
+        archived(tmp_path)
 
-    archive(str(tmp_path), before=SATURDAY)
+    archived(tmp_path)
 
     assert found(tmp_path) == ([1, 2], 0)
 
@@ -152,7 +168,7 @@ def test_lines_that_a_store_did_not_delete_cost_no_other_line(tmp_path: Path, mo
 def test_since_leaves_out_earlier_decisions_but_a_few_in_the_archive(tmp_path: Path) -> None:
     for number, day in enumerate((FRIDAY, SATURDAY, SUNDAY), start=1):
         write_lines(tmp_path, line(number, at=f"{day}T12:00:00.000+00:00"), day=day)
-    archive(str(tmp_path), before=SUNDAY)
+    archived(tmp_path, SUNDAY)
 
     assert [len(found(tmp_path, since=SUNDAY, few=few)[0]) for few in (0, 1, 2, 3, 9)] == [1, 1, 2, 3, 3]
 

@@ -36,6 +36,10 @@ def entry(number: int = 1, *, at: dt.datetime = NOON, product_id: str = "Tee ☕
     return LogEntry(request, answer, at)
 
 
+def writer(folder: Path) -> LogWriter:
+    return LogWriter(folder / "segments", url=str(folder / "log"))
+
+
 def ids(url: Path) -> list[str]:
     return [record["decision"]["decision_id"] for record in sent(str(url))]
 
@@ -66,7 +70,7 @@ def test_every_decision_makes_one_line_of_strict_json(
 
 
 def test_a_stop_sends_every_decision_under_the_day_and_the_worker(tmp_path: Path) -> None:
-    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
+    log = writer(tmp_path)
 
     log.append([entry(number) for number in range(3)])
     log.append([entry(3)])
@@ -85,7 +89,7 @@ def test_a_store_that_is_away_for_a_while_loses_nothing_and_stops_no_price(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "log").write_text("in the way")
-    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
+    log = writer(tmp_path)
 
     log.append([entry(1)])
     wait_for(lambda: log.status().waiting == 1)
@@ -103,13 +107,13 @@ def test_the_segment_of_a_killed_worker_is_sent_and_that_of_a_living_one_is_left
     other = tmp_path / "segments" / "2026-03-06_other-000001.jsonl"
     other.parent.mkdir()
     other.write_bytes(entry(1).encode("other", 1))
-    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
+    log = writer(tmp_path)
     log.append([entry(2)])
     log.close()
     of_living = ids(tmp_path / "log")
     os.utime(other, (0, 0))
 
-    LogWriter(tmp_path / "segments", url=str(tmp_path / "log")).close()
+    writer(tmp_path).close()
 
     assert of_living == ["d-2"]
     assert sorted(ids(tmp_path / "log")) == ["d-1", "d-2"]
@@ -125,7 +129,7 @@ def test_a_full_disk_stops_no_price_and_leaves_no_half_a_line(tmp_path: Path, mo
         return whole(descriptor, block[:100])  # and some disks take a part at a time
 
     monkeypatch.setattr(os, "write", part)
-    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
+    log = writer(tmp_path)
     log.append([entry(1), entry(2)])
     wait_for(lambda: log.status().failure is not None)
     failed = log.status()
@@ -153,7 +157,7 @@ def test_while_the_disk_takes_nothing_the_oldest_lines_are_dropped_and_counted(
 
     monkeypatch.setattr(write, "_KEPT", 3)
     monkeypatch.setattr(os, "write", fails)
-    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
+    log = writer(tmp_path)
 
     log.append([entry(number) for number in range(10)])
     full = log.status()

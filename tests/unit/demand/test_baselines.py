@@ -9,6 +9,7 @@ import pytest
 from pricing.demand import evaluation
 from pricing.demand.baselines import FLAT_PERIODS, against_baseline, flat_median, seasonal_naive
 from tests.kit.demand_fakes import make_panel
+from tests.kit.evaluation import fold_frame
 
 
 def slow_naive(units: np.ndarray, present: np.ndarray, *, season: int, at: int) -> float:
@@ -54,27 +55,9 @@ def test_the_flat_baseline_is_the_median_of_the_last_28_periods_that_did_not_sel
 
 def fold(cutoff: str, *, flat: float, direct: float = np.nan, products: int = 4, steps: int = 14) -> pd.DataFrame:
     """Ten units sold of each product on each day; baselines that are off by so many."""
-    rows = pd.MultiIndex.from_product([[f"p{i}" for i in range(products)], np.arange(1, steps + 1)])
-    step = rows.get_level_values(1).to_numpy()
-    return pd.DataFrame(
-        {
-            "product_id": rows.get_level_values(0),
-            "volume_class": "mid",
-            "cutoff": np.datetime64(cutoff),
-            "date": np.datetime64(cutoff) + step.astype("timedelta64[D]"),
-            "step": step,
-            "actual": 10.0,
-            "censored": False,
-            "forecast": 9.0,
-            "q50": 9.0,
-            "crps": 0.7,
-            "naive": 15.0,
-            "flat": 10.0 - flat,
-            "direct": 10.0 + direct,
-            "pit_low": 0.4,
-            "pit_high": 0.5,
-        }
-    )
+    ten = np.full((products, steps), 10.0)
+    told = {"q50": 9.0, "crps": 0.7, "naive": 15.0, "flat": 10.0 - flat, "direct": 10.0 + direct}
+    return fold_frame(0.9 * ten, ten, cutoff=cutoff, pit_low=0.4, pit_high=0.5, **told)
 
 
 @pytest.mark.parametrize(

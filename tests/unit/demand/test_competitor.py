@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from pricing.arrays import flatten, restore
@@ -14,10 +13,6 @@ from pricing.demand.model import DemandModel, add_products
 from pricing.registry.knowledge import shown_competitor
 from tests.kit.competitor import OWN, PRODUCTS, drawn_panel, estimate, sales
 from tests.kit.versions import make_demand, shared_panel
-
-
-def estimate_from(frame: pd.DataFrame) -> CompetitorEffects:
-    return estimate(build_panel(frame, load_config().data))
 
 
 @pytest.mark.parametrize("cross", [0.8, 0.0])
@@ -80,7 +75,7 @@ def test_days_that_sold_out_or_were_advertised_do_not_count(column: str) -> None
     units = np.where(odd, np.floor(frame["units_sold"] / 4), frame["units_sold"])
     given = np.where(odd, units, 1000.0) if column == "stock" else odd.astype(int)
 
-    found = estimate_from(frame.assign(units_sold=units, **{column: given}))
+    found = estimate(build_panel(frame.assign(units_sold=units, **{column: given}), load_config().data))
 
     assert found.mean[1:].mean() == pytest.approx(0.8, abs=0.12)
 

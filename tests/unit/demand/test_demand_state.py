@@ -19,6 +19,7 @@ from simulation.config import MarketConfig
 from simulation.market import simulate
 from tests.kit import versions
 from tests.kit.demand_fakes import make_model, make_norms, make_panel, make_weights
+from tests.kit.panels import put
 
 MODEL = make_model(make_panel())
 
@@ -30,12 +31,6 @@ def leaves(state: State) -> list[np.ndarray]:
 def assert_same(left: State, right: State) -> None:
     for a, b in zip(leaves(left), leaves(right), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5)
-
-
-def changed(panel: Panel, name: str, where: tuple[int, int], value: float) -> Panel:
-    copy = getattr(panel, name).copy()
-    copy[where] = value
-    return replace(panel, **{name: copy})
 
 
 def test_encoding_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +46,7 @@ def test_encoding_a_few_products_at_a_time_changes_nothing(monkeypatch: pytest.M
 @pytest.mark.parametrize(("name", "value"), [("units_sold", 40.0), ("price", 5.0), ("stock", 3.0)])
 def test_a_late_correction_is_encoded_as_if_it_had_always_been_there(name: str, value: float) -> None:
     panel = make_panel()
-    corrected = changed(panel, name, (0, 75), value)
+    corrected = put(panel, (0, 75), **{name: value})
 
     carried = make_model(span(panel, 0, 80)).refresh(span(corrected, 70, 90))
 
@@ -82,17 +77,9 @@ def test_a_panel_that_leaves_a_gap_ends_too_early_or_is_no_history_to_rebuild_fr
         make_model(span(panel, 0, 60)).refresh(span(panel, begin, end), rebuild=rebuild)
 
 
-def without(panel: Panel, product: int, period: int) -> Panel:
-    present = panel.present.copy()
-    present[product, period] = False
-    units = panel.units_sold.copy()
-    units[product, period] = np.nan
-    return replace(panel, present=present, units_sold=units)
-
-
 def test_a_row_deleted_before_the_checkpoint_is_found_however_many_others_there_are() -> None:
     panel = make_panel()
-    rewritten = changed(without(panel, 0, 5), "units_sold", (4, 6), 99.0)
+    rewritten = put(put(panel, (0, 5), present=False, units_sold=np.nan), (4, 6), units_sold=99.0)
 
     with pytest.raises(HistoryError, match=r"2 product\(s\), first 'P0'"):
         make_model(span(panel, 0, 80)).refresh(rewritten)
@@ -101,12 +88,10 @@ def test_a_row_deleted_before_the_checkpoint_is_found_however_many_others_there_
 def test_a_single_correction_from_before_the_checkpoint_is_refused_and_named() -> None:
     panel = make_panel()
     model = make_model(span(panel, 0, 80))
-    present = panel.present.copy()
-    present[:, :80] = False
-    present[3, 30] = True
+    late = put(put(panel, np.s_[:, :80], present=False), (3, 30), present=True)
 
     with pytest.raises(HistoryError, match=r"1 row\(s\) lie before .*, first 'P3' on 2024-01-31"):
-        model.refresh(span(replace(panel, present=present), 30, 90))
+        model.refresh(span(late, 30, 90))
 
 
 def test_a_refresh_changes_neither_the_model_nor_the_panel() -> None:

@@ -1,11 +1,12 @@
 """What price changes of a small panel say: events, draws, changes by the platform, bias; and the grade earned."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from pricing.data.ewma import Norms
 from pricing.data.panel import Panel, Period
 from pricing.demand.batches import FeatureTable, build_table
 from pricing.demand.estimation import LEAST_BIAS, Estimates, estimate_round, with_draws
@@ -25,7 +26,6 @@ from pricing.demand.grades import (
 from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import (
     SCORED_PERIODS,
-    EstimationSample,
     after_cuts,
     around_price_changes,
     find_price_changes,
@@ -55,8 +55,8 @@ def table_of(price: np.ndarray, units: np.ndarray | None = None) -> tuple[Panel,
     return panel, build_table(panel, norms=norms, category=np.zeros(products, int))
 
 
-def steps_at(*days: int, length: int = 60) -> np.ndarray:
-    price = np.full(length, 10.0)
+def steps_at(*days: int) -> np.ndarray:
+    price = np.full(60, 10.0)
     for day in days:
         price[day:] *= 0.9
     return price[None]
@@ -115,10 +115,11 @@ def test_a_price_test_is_no_ordinary_move() -> None:
     np.testing.assert_allclose(sample.draw, np.log(1.05))
 
 
-def moving(
-    truth: float, *, seed: int, trend: float = 0.0, offset: float = -2.0
-) -> tuple[EstimationSample, FeatureTable, EventForecast, Norms]:
-    """Weekly random prices; demand answers by `truth`, and `trend` times the move is a demand that only coincides."""
+def moving(truth: float, *, seed: int, trend: float = 0.0, offset: float = -2.0) -> Callable[..., Estimates]:
+    """A round of estimation on weekly random prices.
+
+    Demand answers by `truth`, and `trend` times the move is a demand that only coincides.
+    """
     rng = np.random.default_rng(seed)
     weeks = DAYS // 7 + 1
     log_price = np.repeat(rng.normal(0, 0.08, (PRODUCTS, weeks)), 7, axis=1)[:, :DAYS]
@@ -131,14 +132,15 @@ def moving(
     events = sample.everything
     norms = replace(make_norms(panel), elasticity=np.full(PRODUCTS, offset, np.float32))
     expected = 30.0 * np.exp(offset * table.log_price[events.product, events.at])
-    return replace(sample, residual=residual), table, EventForecast(expected, np.full(len(events), 1e4)), norms
+    forecast = EventForecast(expected, np.full(len(events), 1e4))
+    return partial(estimate_round, replace(sample, residual=residual), table, forecast, norms=norms)
 
 
 def test_random_prices_pass_every_test_and_are_found() -> None:
-    sample, table, forecast, norms = moving(-2.8, seed=1, offset=-2.7)
+    estimated = moving(-2.8, seed=1, offset=-2.7)
 
-    known = estimate_round(sample, table, forecast, norms=norms, so_far=None)
-    again = estimate_round(sample, table, forecast, norms=norms, so_far=known)
+    known = estimated(so_far=None)
+    again = estimated(so_far=known)
 
     assert known.level == pytest.approx(-2.8, abs=0.1)
     assert known.step == pytest.approx(known.level + 2.7)
@@ -149,9 +151,7 @@ def test_random_prices_pass_every_test_and_are_found() -> None:
 
 
 def test_a_demand_that_moves_with_prices_before_and_after_widens_all() -> None:
-    sample, table, forecast, norms = moving(-2.0, seed=1, trend=0.9)
-
-    known = estimate_round(sample, table, forecast, norms=norms, so_far=None)
+    known = moving(-2.0, seed=1, trend=0.9)(so_far=None)
     found = known.posterior(category=np.zeros(PRODUCTS, int), categories=1)
     blind = replace(known, bias=0.0).posterior(category=np.zeros(PRODUCTS, int), categories=1)
 

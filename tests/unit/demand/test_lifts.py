@@ -28,14 +28,14 @@ def event(name: str, first: int, last: int | None = None, **more: object) -> Eve
     return Event(name, START + first, START + (first if last is None else last), **around)  # type: ignore[arg-type]
 
 
-def make_lifts(panel_dates: np.ndarray = DATES, *, events: tuple[Event, ...], products: int = 5) -> EventLifts:
+def make_lifts(panel_dates: np.ndarray = DATES, *, events: tuple[Event, ...]) -> EventLifts:
     """Lifts of two categories, all different, for windows of two days before and one after."""
     positions = np.array([-2, -1, 0, 1])
     value = np.random.default_rng(5).normal(0, 0.4, (3, len(NAMES), 4)).astype(np.float32)
     categories = np.array(["a", "b"])
     placed = list(place(events, NAMES, panel_dates, period="day"))
     return EventLifts(
-        category=np.arange(products) % 2,
+        category=np.arange(5) % 2,
         categories=categories,
         names=np.array(NAMES),
         positions=positions,
@@ -115,11 +115,11 @@ PANEL = make_panel()
 EVENTS = (event("Feast", 30), event("Feast", 95), event("Fair", 85, 86), event("School", 80, 120, overlay=True))
 
 
-def lifted(model: DemandModel, *, panel: object = PANEL, tail: int = 20) -> DemandModel:
+def lifted(model: DemandModel, *, panel: object = PANEL) -> DemandModel:
     """The model with lifts, its states encoded by them."""
     lifts = make_lifts(PANEL.dates[0] + np.arange(90 + 99), events=EVENTS)
     norms = replace(model.norms, lifts=lifts)
-    return replace(model, norms=norms, encoded=encode_panel(model.weights, panel, norms=norms, tail=tail))  # type: ignore[arg-type]
+    return replace(model, norms=norms, encoded=encode_panel(model.weights, panel, norms=norms, tail=20))  # type: ignore[arg-type]
 
 
 PLAIN = make_model(PANEL)

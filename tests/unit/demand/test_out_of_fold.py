@@ -32,29 +32,10 @@ from pricing.demand.out_of_fold import (
     with_quantiles,
 )
 from pricing.demand.trees import recent_units
+from tests.kit.evaluation import fold_frame
 
+FIRST = np.datetime64("2024-01-01")
 EQUAL = prior_weights(200, context=120)
-
-
-def frame(mean: np.ndarray, actual: np.ndarray, *, number: int, days: int = 1, **columns: object) -> pd.DataFrame:
-    """One fold's evaluation frame of (product, step) forecasts, so many days a step."""
-    products, steps = mean.shape
-    cutoff, step = np.datetime64("2024-01-01") + days * steps * number, np.arange(1, steps + 1)
-    plain = {
-        "product_id": np.repeat([f"p{i}" for i in range(products)], steps),
-        "cutoff": cutoff,
-        "date": np.tile(cutoff + days * step, products),
-        "step": np.tile(step, products),
-        "volume_class": "mid",
-        "actual": actual.ravel().astype(float),
-        "censored": False,
-        "shelf": np.inf,
-        "forecast": mean.ravel(),
-        "size": 8.0,
-        "unit": 1.0,
-        "counted": True,
-    }
-    return pd.DataFrame({**plain, **columns})
 
 
 def off(number: int, *, error: tuple[float, float], products: int = 200, kilograms: bool = False) -> pd.DataFrame:
@@ -66,7 +47,7 @@ def off(number: int, *, error: tuple[float, float], products: int = 200, kilogra
     mean = np.broadcast_to(rng.uniform(4, 20, (products, 1)), shift.shape)
     actual = rng.negative_binomial(8.0, 8.0 / (8.0 + mean * np.exp(shift)))
     more = 0.4 if kilograms else 0.0
-    return frame(mean + more, actual + more, number=number, counted=not kilograms)
+    return fold_frame(mean + more, actual + more, cutoff=FIRST + 28 * number, shelf=np.inf, counted=not kilograms)
 
 
 def test_a_folds_intervals_rest_on_earlier_folds_only() -> None:
@@ -120,7 +101,8 @@ def fold(number: int, *, right: str, products: int = 60, classes: tuple[str, ...
     mean = rng.uniform(3, 20, (products, 14))
     means = {name: mean.ravel() * factor for name, factor in zip(FORECASTERS, (0.5, 0.4, 0.6), strict=True)}
     columns = {**means, right: mean.ravel(), "size": 5.0, "volume_class": np.resize(classes, mean.size)}
-    return frame(mean, rng.negative_binomial(5.0, 5.0 / (5.0 + mean)), number=number, **columns)
+    sold = rng.negative_binomial(5.0, 5.0 / (5.0 + mean))
+    return fold_frame(mean, sold, cutoff=FIRST + 14 * number, shelf=np.inf, **columns)
 
 
 @pytest.mark.parametrize("right", FORECASTERS)

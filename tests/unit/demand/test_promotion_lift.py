@@ -17,11 +17,11 @@ USUAL = 10.0
 CUT = 8.0  # deep enough for a full draw
 
 
-def promoted_panel(*, weeks: int = 6, periods: int = 400, products: int = 24, seed: int = 3) -> Panel:
+def promoted_panel(*, weeks: int = 6, periods: int = 400) -> Panel:
     """Every product is promoted on a third of all spells of `weeks` weeks, at CUT, and sells as TRUE says."""
-    rng = np.random.default_rng(seed)
-    plain = make_panel(events=(), products=products, periods=periods, lift={}, seed=seed)
-    spells = rng.random((products, periods // (7 * weeks) + 1)) < 1 / 3
+    rng = np.random.default_rng(3)
+    plain = make_panel(events=(), products=24, periods=periods, lift={}, seed=3)
+    spells = rng.random((24, periods // (7 * weeks) + 1)) < 1 / 3
     promo = np.repeat(spells, 7 * weeks, axis=1)[:, :periods].astype(np.float32)
     promo[:, :28] = 0.0
     draw = np.array([TRUE[category] for category in plain.categories])[:, None] * promo

@@ -15,11 +15,6 @@ from tests.kit.etl_runs import etl_run
 DATA_PAGE = Path(__file__).parents[3] / "docs" / "shop" / "data.md"
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-
-
 def lines(folder: Path, text: str, **more: Any) -> dict[str, Any]:
     (folder / "lines.csv").write_bytes(text.encode())
     columns = {"time": "Datum", "product_id": "Artikel", "quantity": "Menge", "unit_price": "Preis"}

@@ -26,11 +26,6 @@ from tests.kit.shop import Shop
 SQL = Path(__file__).parents[3] / "etl" / "sql"
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-
-
 def made() -> pd.DataFrame:
     return read_etl_rows().sort_values(["product_id", "date"], ignore_index=True)
 

@@ -21,11 +21,6 @@ COLUMNS = {"time": "sold_at", "product_id": "article", "quantity": "bottles", "a
 NAMED = {**COLUMNS, "discount": "off"}
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-
-
 def read(
     shop: Till, folder: Path, *, columns: dict[str, str] = COLUMNS, lines: pd.DataFrame | None = None, **more: Any
 ) -> tuple[pd.DataFrame, Report]:

@@ -19,10 +19,10 @@ STALE = PolicyOutcome("refresh", "the states are 29 days old", "stale")
 IDLE = ActionResult("nothing was started")
 
 
-def alert(seen, outcome, *, off=0.0, findings=(), result=IDLE, todo=()):
+def alert(seen, outcome, *, off=0.0, findings=(), result=IDLE):
     newest = replace(seen.verdicts[-1], off=off)
     changed = replace(seen, verdicts=[*seen.verdicts[:-1], newest], findings=list(findings))
-    return compose(outcome, result, evaluation=changed, todo=todo)
+    return compose(outcome, result, evaluation=changed, todo=())
 
 
 @pytest.mark.parametrize(

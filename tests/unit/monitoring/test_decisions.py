@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from monitoring.decisions import join
-from pricing.data.panel import Panel
 from pricing.demand import evaluation
 from pricing.demand.out_of_fold import Width, with_quantiles
 from tests.kit import monitoring_world
 from tests.kit.monitoring_world import World, build, entries, redecided, write_log
+from tests.kit.panels import put
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 PANEL, TRUTH = build(World(products=6, days=60))
@@ -30,12 +30,6 @@ def one_day(panel=PANEL, **given):
 
 def by_product(found):
     return found.frame.set_index("product_id")
-
-
-def changed(panel: Panel, name: str, value: float, *, row: int, day: int = 55) -> Panel:
-    values = getattr(panel, name).copy()
-    values[row, day] = value
-    return replace(panel, **{name: values})
 
 
 def counts(found):
@@ -70,7 +64,7 @@ def test_decisions_whose_sales_are_not_in_wait_and_the_first_day_is_known():
 @pytest.mark.parametrize("step", [0.76, 0.9, 1.0, 1.29, 2.0])
 def test_the_forecast_is_read_off_at_the_price_charged_and_there_is_none_far_outside(step):
     price = float(PANEL.price[1, 55]) * step
-    panel = changed(changed(PANEL, "price", price, row=1), "stock", 1e6, row=1)
+    panel = put(PANEL, (1, 55), price=price, stock=1e6)
 
     found = joined(one_day(noise=0.0), panel)
 
@@ -104,7 +98,7 @@ def test_a_sold_out_day_is_scored_by_what_the_shelf_could_give():
     shelves = {0: (3.0, 3.0), 1: (0.0, 0.0), 2: (3.0, 5.0), 3: (np.nan, 5.0)}  # row: stock, units sold
     panel = PANEL
     for row, (stock, units) in shelves.items():
-        panel = changed(changed(panel, "stock", stock, row=row), "units_sold", units, row=row)
+        panel = put(panel, (row, 55), stock=stock, units_sold=units)
 
     found = joined([redecided(entry, candidate_sizes=[5.0] * 9) for entry in one_day(noise=0.0)], panel)
 
@@ -218,10 +212,8 @@ def test_decisions_that_meet_no_sales_are_counted_by_what_is_missing():
     made = one_day()
     strange = redecided(made[-1], product_id="NEW", decision_id="strange")
     early = redecided(made[-1], date=dt.date(2023, 12, 31), decision_id="early")
-    present = PANEL.present.copy()
-    present[3, 55] = False
 
-    found = joined([strange, early, *made], replace(PANEL, present=present))
+    found = joined([strange, early, *made], put(PANEL, (3, 55), present=False))
 
     told = {"product_unknown": 1, "before_sales": 1, "truth_missing": 1}
     assert {code: counts(found)[code] for code in told} == told

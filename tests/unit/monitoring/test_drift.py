@@ -16,10 +16,10 @@ SHOPS = World(products=PRODUCTS, days=392, change_day=364)
 LIVE = replace(SHOPS, change_day=None, live_day=252)  # long enough for requests to be judged
 
 
-def looked_at(world: World, *, products: int | None = None, **changes) -> Samples:
+def looked_at(world: World, **changes) -> Samples:
     """The samples of a world; in one that went live the first so many products are ours."""
     panel, _ = build(world)
-    joined = live_join(panel, since=world.live_day or len(panel.dates), products=products).assign(**changes)
+    joined = live_join(panel, since=world.live_day or len(panel.dates)).assign(**changes)
     return take(panel, joined, window=28, reference=364, rows=200_000, rng=np.random.default_rng(0))
 
 

@@ -8,8 +8,8 @@ from monitoring.launch import act_on, lost_jobs
 from monitoring.policy import PolicyOutcome
 from monitoring.store import MonitoringStore
 from pricing.errors import DeliveryError
+from tests.kit.monitoring_world import NOW
 
-NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 RETRAIN = PolicyOutcome("retrain", "error 0.6, backtest 0.4", "decay")
 CALM = PolicyOutcome("none", "all is well", "nothing")
 

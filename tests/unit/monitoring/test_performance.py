@@ -51,8 +51,12 @@ def frame(products=30, days=28, seed=0, bias=1.0):
     )
 
 
+def scored(rows):
+    return score(rows, name="x", rng=np.random.default_rng(0))
+
+
 def rated(wape=(0.4, 0.38, 0.42), bias=(0.0, -0.03, 0.03), earlier_weeks=0.6, rows=500, coverage=(0.8, 0.77, 0.83)):
-    score_ = score(frame(), name="2024-06-01 to 2024-06-28", rng=np.random.default_rng(0))
+    score_ = scored(frame())
     promises = {"wape": Interval(*wape), "bias": Interval(*bias), "coverage": Interval(*coverage)}
     return replace(score_, earlier_weeks=earlier_weeks, rows=rows, **promises)
 
@@ -60,7 +64,7 @@ def rated(wape=(0.4, 0.38, 0.42), bias=(0.0, -0.03, 0.03), earlier_weeks=0.6, ro
 def test_error_and_bias_are_those_of_a_slow_loop():
     rows = frame(bias=1.1)
 
-    found = score(rows, name="x", rng=np.random.default_rng(0))
+    found = scored(rows)
 
     wrong = off = sold = 0.0
     for row in rows.itertuples():
@@ -78,7 +82,7 @@ def test_coverage_is_the_share_of_outcomes_inside_where_it_is_known():
     rows.loc[:99, "inside"] = np.nan
     rows.loc[100:104, ["inside", "scored"]] = [0.0, False]
 
-    found = score(rows, name="x", rng=np.random.default_rng(0)).coverage
+    found = scored(rows).coverage
 
     assert found.value == pytest.approx(rows["inside"][105:].mean())
     assert found.low < found.value < found.high
@@ -99,7 +103,7 @@ def test_the_interval_covers_products_not_days_but_where_they_are_too_few():
     for rows in (few, ten):
         rows["forecast"] = rows["units_sold"] + rows["product_id"].map(off)
 
-    weekly, by_product = (score(rows, name="x", rng=np.random.default_rng(0)).wape for rows in (few, ten))
+    weekly, by_product = (scored(rows).wape for rows in (few, ten))
 
     assert by_product.high - by_product.low > 2 * (weekly.high - weekly.low) > 0
 
@@ -151,13 +155,13 @@ def test_shares_are_of_the_answers_that_pricing_made():
     rows.loc[product.isin(["P5", "P6", "P7", "P8"]), "comp_price_age"] = 3.0
     rows.loc[product == "P5", "comp_price_stale"] = True
 
-    found = score(rows, name="x", rng=np.random.default_rng(0))
+    found = scored(rows)
 
     assert found.rows == len(rows)  # held out or not, a forecast is right or wrong
     assert found.realised == pytest.approx((4 * rows.loc[~rows["held_out"], "units_sold"]).sum())
     shares = (found.share_rule, found.share_unidentified, found.share_comp_stale, found.confidence)
     assert shares == pytest.approx((1 / 8, 2 / 8, 1 / 4, 0.7))
-    assert np.isnan(score(frame(products=10), name="x", rng=np.random.default_rng(0)).share_comp_stale)
+    assert np.isnan(scored(frame(products=10)).share_comp_stale)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,7 @@ def test_shares_are_of_the_answers_that_pricing_made():
 def test_forecasts_without_an_interval_are_not_judged_however_many_there_are(changes):
     rows = frame().assign(**changes)
 
-    verdict = judge(score(rows, name="x", rng=np.random.default_rng(0)), band(FIGURES, CONFIG), min_rows=100)
+    verdict = judge(scored(rows), band(FIGURES, CONFIG), min_rows=100)
 
     assert (verdict.judged, verdict.breaches) == (False, {})
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from monitoring.policy import BREACHES, DAILY_BUDGET, JobHistory, Situation, decide
 from pricing.config import load_config
 from pricing.data.findings import Finding
+from tests.kit.monitoring_world import NOW
 
 RULES = load_config().monitoring
-NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CALM = Situation(
     decayed=(False, False, False),
     why="error 0.6, backtest 0.4",

@@ -11,6 +11,7 @@ from monitoring.todo import Task
 from pricing.data.findings import Finding
 from pricing.decision.experiments import Arm, Experiment
 from tests.kit.monitoring_world import World, build
+from tests.kit.panels import put
 
 PANEL, _ = build(World(products=40, days=140))
 ALL = np.ones(40, dtype=bool)
@@ -65,12 +66,9 @@ def test_the_newest_week_ends_with_the_sales_and_the_week_before_may_be_cut_off(
 def test_a_margin_that_pricing_raised_is_found_and_no_other(lifted, gain):
     held, priced = halves()
     rows = np.isin(PANEL.product_ids, {"priced": sorted(priced), "none": [], "all": PANEL.product_ids}[lifted])
-    units = PANEL.units_sold.copy()
-    units[rows, BEGIN:] *= 1.5
+    lively = put(PANEL, np.s_[rows, BEGIN:], units_sold=1.5 * PANEL.units_sold[rows, BEGIN:])
 
-    found = effect(
-        replace(PANEL, units_sold=units), joined(priced), holding(held), window=28, rng=np.random.default_rng(0)
-    ).margin
+    found = effect(lively, joined(priced), holding(held), window=28, rng=np.random.default_rng(0)).margin
 
     assert found.low > 0.1 if gain else found.low < 0 < found.high
     assert not gain or 0.3 < found.value < 0.75

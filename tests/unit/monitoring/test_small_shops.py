@@ -17,7 +17,6 @@ from monitoring.todo import tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config
 from pricing.data.panel import Panel
-from pricing.runtime.cli import CommandLine
 from tests.kit.monitoring_world import World, build, entries, joined, redecided
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -53,7 +52,7 @@ def outcome_of(evaluation):
 def shown(panel, evaluation):
     """Whatever a person reads: page, lines of the program, outcome."""
     outcome = outcome_of(evaluation)
-    todo = tasks(evaluation, outcome, IDLE, line=CommandLine())
+    todo = tasks(evaluation, outcome, IDLE, given={})
     week = newest_week(panel, evaluation.joined.frame, holdout=None, rng=np.random.default_rng(0))
     text = page(evaluation, week, outcome=outcome, done="nothing", tasks=todo)
     return "\n".join([html.unescape(text), outcome.reason, evaluation.explanation])

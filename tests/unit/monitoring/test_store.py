@@ -9,8 +9,8 @@ import pytest
 from monitoring.policy import PolicyOutcome
 from monitoring.store import OUTCOME_DAYS, MonitoringStore
 from pricing.errors import RegistryError
+from tests.kit.monitoring_world import NOW
 
-NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 MAY = {"first": dt.date(2024, 5, 1), "last": dt.date(2024, 5, 31)}
 
 
@@ -30,9 +30,9 @@ def asks(action, cause="decay"):
     return lambda past: PolicyOutcome("none" if past.running_since else action, "error grew", cause)
 
 
-def job(store, action="retrain", *, cause="decay", now=NOW, **told):
+def job(store, **told):
     """A job that was claimed, and what was noted of it."""
-    _, number = store.claim(asks(action, cause), now=now)
+    _, number = store.claim(asks("retrain"), now=NOW)
     if told:
         store.note(number, **told)
     return number

@@ -8,16 +8,16 @@ from monitoring.launch import ActionResult
 from monitoring.policy import PolicyOutcome
 from monitoring.todo import Task, tasks
 from pricing.data.findings import Finding
-from pricing.runtime.cli import CommandLine, typed
+from pricing.runtime.cli import typed
 
 RETRAIN = PolicyOutcome("retrain", "error 0.6, backtest 0.4", "decay")
 CALM = PolicyOutcome("none", "all is well", "nothing")
 IDLE = ActionResult("nothing was started")
-LINE = CommandLine({"sales": "sales.csv", "config": "my.yaml"})
+GIVEN = {"sales": "sales.csv", "config": "my.yaml"}
 
 
 def listed(seen, outcome=CALM, result=IDLE, findings=(), **changes):
-    return tasks(replace(seen, findings=list(findings), **changes), outcome, result, line=LINE)
+    return tasks(replace(seen, findings=list(findings), **changes), outcome, result, given=GIVEN)
 
 
 def test_a_job_that_nobody_started_is_first_and_its_command_is_given(seen):

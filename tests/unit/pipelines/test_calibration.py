@@ -27,8 +27,10 @@ def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
     found = weekly(frame)
 
     assert [(one["cutoff"], one["first_step"]) for one in found] == [
-        *(("2024-02-25", 1), ("2024-02-25", 8)),
-        *(("2024-03-10", 1), ("2024-03-10", 8)),
+        ("2024-02-25", 1),
+        ("2024-02-25", 8),
+        ("2024-03-10", 1),
+        ("2024-03-10", 8),
     ]
     mine = [row for row in rows if str(row["cutoff"].date()) == "2024-03-10" and 8 <= row["step"] <= 14]
     sold = sum(row["actual"] for row in mine)
@@ -61,8 +63,14 @@ NO_GAIN = {
     "crps_high": None,
 }
 FIGURES = {
-    **{"wape": 0.3, "wape_naive": 0.4, "bias": 0.01, "coverage_80": 0.8, "coverage_95": 0.95},
-    **{"wape_baseline": 0.4, "baseline": "direct", "against_baseline": NO_GAIN},
+    "wape": 0.3,
+    "wape_naive": 0.4,
+    "bias": 0.01,
+    "coverage_80": 0.8,
+    "coverage_95": 0.95,
+    "wape_baseline": 0.4,
+    "baseline": "direct",
+    "against_baseline": NO_GAIN,
 }
 
 

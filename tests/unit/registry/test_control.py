@@ -13,22 +13,23 @@ from pricing.decision.switches import NO_CONTROL, Control, Switch, Switches, Unf
 from pricing.errors import ConfigError, RegistryError, SourceError
 from pricing.objects import FolderStore
 from pricing.registry.control import ControlRecord, known_control
+from tests.kit import control as kit
 
 NOW = dt.datetime(2026, 3, 2, 8, tzinfo=dt.UTC)
 KEY = "shop/control.json"
 
 
 def freeze(name: str = "tea", **more: Any) -> Switch:
-    return Switch(action="freeze", scope="product", name=name, reason="wrong costs", by="ann", at=NOW, **more)
+    return kit.freeze("product", name, by="ann", **more)
 
 
 def unfreeze(name: str = "tea") -> Unfreeze:
     return Unfreeze(scope="product", name=name, reason="mended", by="bob", at=NOW)
 
 
-def experiment(name: str, *products: str, weeks: int | None = None) -> Experiment:
+def experiment(name: str, *products: str) -> Experiment:
     arms = (Arm("keep", share=0.1),)
-    return Experiment(name, dt.date(2026, 3, 2), weeks, arms, dict.fromkeys(products, "keep"))
+    return Experiment(name, dt.date(2026, 3, 2), None, arms, dict.fromkeys(products, "keep"))
 
 
 def plan(record: ControlRecord, one: Experiment) -> Experiment:

@@ -11,7 +11,6 @@ import pytest
 
 from pipelines.publish import follow
 from pricing.decision.experiments import Arm, Experiment, Experiments
-from pricing.decision.pricer import Pricer
 from pricing.decision.switches import NO_CONTROL, Control
 from pricing.errors import SourceError, VersionError
 from pricing.objects import FolderStore
@@ -29,6 +28,7 @@ from pricing.registry.published_store import (
 )
 from pricing.registry.version import load
 from tests.kit.promotions import PackedRegistry, asked
+from tests.kit.versions import raise_prices
 
 NOW = dt.datetime(2026, 3, 2, 8, tzinfo=dt.UTC)
 
@@ -153,14 +153,10 @@ def test_a_version_that_is_not_the_one_that_was_registered_or_prices_otherwise_i
                 (found / "config.json").write_text("{}")
             return found
 
-    def dearer(self: Pricer, *args: Any, **more: Any) -> Any:
-        found = price(self, *args, **more)
-        return [one.model_copy(update={"recommended_price": one.recommended_price + 1}) for one in found]
-
-    first, price = shop.publish(), Pricer.price
+    first = shop.publish()
     shop.promote("4")
     if fault == "dearer":
-        monkeypatch.setattr(Pricer, "price", dearer)
+        raise_prices(monkeypatch)
 
     with pytest.raises(VersionError):
         shop.publish(registry=Swapped(pointed=shop.registry.pointed))

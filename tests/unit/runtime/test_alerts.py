@@ -4,7 +4,6 @@ import datetime as dt
 import os
 import sys
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import click
@@ -13,14 +12,14 @@ import pytest
 from pipelines.steps import commands
 from pipelines.steps.commands import JobError, run_job
 from pricing import config
+from pricing.config import load_config
+from pricing.config_models import MonitoringConfig
 from pricing.data.findings import Finding
 from pricing.errors import EXIT_REFUSED, DeliveryError, HistoryError, LockError, PricingError
-from pricing.runtime import alerts
 from pricing.runtime.alerts import (
+    CHANNELS,
     UNTOLD,
     Alert,
-    Notifier,
-    alert_notifiers,
     deliver,
     report_failure,
     report_findings,
@@ -30,20 +29,22 @@ from pricing.runtime.cli import Job, job
 from pricing.runtime.invocation import Invocation, notice
 
 ALERT = Alert("decay", "warning", "error grew", dt.date(2024, 6, 1), "0.6", "retrained", "nothing")
+POST = CHANNELS["webhook"]
 DOUBT = Finding("price_unit", "warning", sentence="price of 3 products is 100 times their own past since 2024-05-30")
 
 
-class Mailbox(Notifier):
+class Mailbox:
     """A channel that keeps what it takes."""
 
-    def __init__(self, channel: Any = "webhook", *, refuses: bool = False) -> None:
-        super().__init__(channel)
-        self.refuses, self.alerts = refuses, list[Alert]()
+    def __init__(self) -> None:
+        self.alerts = list[Alert]()
 
-    def send(self, alert: Alert) -> None:
-        if self.refuses:
-            raise DeliveryError("no post")
+    def __call__(self, alert: Alert, _config: MonitoringConfig) -> None:
         self.alerts.append(alert)
+
+
+def refuse(_alert: Alert, _config: MonitoringConfig) -> None:
+    raise DeliveryError("no post")
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
     monkeypatch.setenv("PRICING_CONFIG", str(settings))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.shop:5000/")
     mailbox = Mailbox()
-    monkeypatch.setattr(alerts, "alert_notifiers", lambda _config: [mailbox])
+    monkeypatch.setitem(CHANNELS, "webhook", mailbox)
     return mailbox
 
 
@@ -79,10 +80,13 @@ def invocation(name: str = "etl", *found: Finding) -> Invocation:
     return Invocation(name, os.environ["PRICING_CONFIG"], findings=list(found))
 
 
-def test_an_alert_goes_out_each_time_and_by_each_channel_whatever_becomes_of_it_on_others() -> None:
-    away, box = Mailbox(refuses=True), Mailbox()
+def test_an_alert_goes_out_each_time_and_by_each_channel_whatever_becomes_of_it_on_others(
+    box: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHANNELS, "sns", refuse)
+    settings = load_config().monitoring.model_copy(update={"alerts": ["sns", "log", "webhook"]})
 
-    failures = [deliver(ALERT, [away, Notifier("log"), box]) for _ in range(2)]
+    failures = [deliver(ALERT, settings) for _ in range(2)]
 
     assert failures == [["no post"]] * 2
     assert box.alerts == [ALERT] * 2
@@ -197,7 +201,7 @@ def test_doors_that_fail_are_said_and_change_no_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.yaml").write_text("monitoring: {alerts: [webhook], endpoints: {webhook_url: 'no address'}}")
-    monkeypatch.setattr(alerts, "alert_notifiers", alert_notifiers)
+    monkeypatch.setitem(CHANNELS, "webhook", POST)
 
     assert a_job(HistoryError("no"), DOUBT)(["--config", str(tmp_path / "mine.yaml")]) == 2
 

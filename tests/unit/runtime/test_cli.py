@@ -11,7 +11,7 @@ import click
 import pytest
 
 from pricing.errors import HistoryError
-from pricing.runtime.cli import CommandLine, Job, flag, job, typed
+from pricing.runtime.cli import Job, command_line, flag, job, typed
 
 ROOT = Path(__file__).parents[3]
 PRINTS = """
@@ -123,12 +123,14 @@ def test_sigterm_gives_143_and_the_old_handler_comes_back() -> None:
 
 
 def test_the_command_of_a_job_keeps_what_this_run_was_given_but_for_passwords() -> None:
-    line = CommandLine({"sales": "my sales.csv", "config": "my.yaml"})
-    secret = CommandLine({"sales": "postgresql://ann:hush@db/shop"})
+    given = {"sales": "my sales.csv", "config": "my.yaml"}
+    secret = {"sales": "postgresql://ann:hush@db/shop"}
 
-    assert line.job("retrain", reason="x") == typed("retrain --sales 'my sales.csv' --config my.yaml --reason x")
-    assert line.job("promote") == typed("promote --config my.yaml")
-    assert secret.job("retrain") == typed("retrain --sales 'postgresql://***@db/shop'")
+    assert command_line("retrain", given, reason="x") == typed(
+        "retrain --sales 'my sales.csv' --config my.yaml --reason x"
+    )
+    assert command_line("promote", given) == typed("promote --config my.yaml")
+    assert command_line("retrain", secret) == typed("retrain --sales 'postgresql://***@db/shop'")
 
 
 @pytest.mark.parametrize(("given", "found"), [({}, "true 1"), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, "false 1")])

@@ -19,12 +19,6 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
-    with open_app(tmp_path_factory.mktemp("shop"), version=shared_version()) as shop:
-        yield shop
-
-
-@pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
     with open_app(tmp_path_factory.mktemp("locked"), version=shared_version(), environment=KEYS) as shop:
         yield shop

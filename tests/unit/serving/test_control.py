@@ -1,33 +1,20 @@
 """A person's switches: what the service answers under them."""
 
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pricing.decision.switches import Control, Switch, Switches
+from tests.kit import control as kit
+from tests.kit.control import freeze
 from tests.kit.serving import NOW, REQUEST, ServingApp, open_app
-from tests.kit.versions import shared_version
 
 NEAR = {"current_price": 1.2, "list_price": 1.1, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
 HOUR = dt.timedelta(hours=1)
 
 
-def freeze(scope: Any = "all", name: str = "", **more: Any) -> Switch:
-    return Switch(action="freeze", scope=scope, name=name, reason="wrong costs", by="ops", at=NOW, **more)
-
-
 def override(price: float, name: str = "P00001", **more: Any) -> Switch:
-    given = {"reason": "deal", "by": "ops", "at": NOW, "until": NOW + HOUR, **more}
-    return Switch(action="override", scope="product", name=name, price=price, **given)
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[ServingApp]:
-    with open_app(tmp_path, version=shared_version()) as one:
-        yield one
+    return kit.override(price, name, at=NOW, **more)
 
 
 def switch(shop: ServingApp, *switches: Switch) -> None:
@@ -35,13 +22,13 @@ def switch(shop: ServingApp, *switches: Switch) -> None:
 
 
 def test_every_route_answers_the_price_that_a_person_froze_or_gave(shop: ServingApp) -> None:
-    free = shop.price(**NEAR).get_json()
+    free = shop.answer(**NEAR)
     switch(shop, freeze(), override(1.77, "P00002"))
 
-    frozen, given = shop.price(**NEAR).get_json(), shop.price(**NEAR, product_id="P00002").get_json()
+    frozen, given = shop.answer(**NEAR), shop.answer(**NEAR, product_id="P00002")
     asked = [{**REQUEST, **NEAR, "product_id": f"P0000{n}"} for n in (1, 2)]
     batch = shop.batch(*asked)
-    explained = [shop.client.post("/explain", json={"request": one}).get_json() for one in asked]
+    explained = [shop.explain(one) for one in asked]
     tried = shop.client.post("/simulate", json={"request": asked[1], "prices": [1.2]}).get_json()
 
     assert free["recommended_price"] != 1.2
@@ -53,29 +40,29 @@ def test_every_route_answers_the_price_that_a_person_froze_or_gave(shop: Serving
         ("switch", 0.0), ("switch", 0.57),
     ]  # fmt: skip
     assert tried["switch"] == "override"
-    assert shop.client.get("/model").get_json()["switches"] == {"freezes": 1, "overrides": 1, "everything": "freeze"}
-    assert 'pricing_switches{action="freeze"} 1.0' in shop.client.get("/metrics").text
+    assert shop.get("/model")["switches"] == {"freezes": 1, "overrides": 1, "everything": "freeze"}
+    assert 'pricing_switches{action="freeze"} 1.0' in shop.metrics()
 
 
 def test_switches_count_without_any_model(tmp_path: Path) -> None:
     with open_app(tmp_path) as shop:
         switch(shop, freeze("category", "drinks"), override(1.77, "tea"))
-        answers = [shop.price(**NEAR, product_id=one, category="drinks").get_json() for one in ("cola", "tea")]
+        answers = [shop.answer(**NEAR, product_id=one, category="drinks") for one in ("cola", "tea")]
 
     assert [one["recommended_price"] for one in answers] == [1.2, 1.77]
 
 
 def test_an_override_prices_until_its_end_and_no_longer(shop: ServingApp) -> None:
-    free = shop.price(**NEAR).get_json()["recommended_price"]
+    free = shop.answer(**NEAR)["recommended_price"]
 
     for until, expected in ((NOW + HOUR, 1.77), (NOW, free)):
         switch(shop, override(1.77, until=until))
-        assert shop.price(**NEAR).get_json()["recommended_price"] == expected
+        assert shop.answer(**NEAR)["recommended_price"] == expected
 
 
 def test_a_frozen_product_is_counted_as_frozen(shop: ServingApp) -> None:
     switch(shop, freeze())
     shop.price(**NEAR)
 
-    lines = shop.client.get("/metrics").text.splitlines()
+    lines = shop.metrics().splitlines()
     assert any("pricing_decisions_total" in line and 'source="frozen"' in line for line in lines)

@@ -47,7 +47,7 @@ def logged(shop: ServingApp) -> list[Any]:
 
 
 def versions(shop: ServingApp) -> list[str]:
-    return [shop.price(product_id=one).get_json()["model_version"] for one in PRODUCTS]
+    return [shop.answer(product_id=one)["model_version"] for one in PRODUCTS]
 
 
 def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(
@@ -63,7 +63,7 @@ def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(
     challenger(shop)
 
     answers = versions(shop)
-    page = shop.client.get("/metrics").text
+    page = shop.metrics()
 
     assert answers == ["7"] * 12
     assert logged(shop) == [None] * 12
@@ -72,16 +72,16 @@ def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(
 
 
 def test_a_draw_moves_prices_at_once_and_its_end_ends_it(shop: ServingApp) -> None:
-    before = shop.price(**ASKED).get_json()
+    before = shop.answer(**ASKED)
     plan(shop, Arm("draw", 0.5, size=0.05), "P00001", "P00002")  # of P00001 this week 0.05 down
 
-    during = shop.price(**ASKED).get_json()
+    during = shop.answer(**ASKED)
     batch = shop.batch(item(), item("P00003"))
-    explained = shop.client.post("/explain", json={"request": item()}).get_json()
+    explained = shop.explain(item())
     simulated = shop.client.post("/simulate", json={"request": item()}).get_json()
-    page = shop.client.get("/metrics").text
+    page = shop.metrics()
     shop.control(Control())
-    after = shop.price(**ASKED).get_json()
+    after = shop.answer(**ASKED)
 
     assert during["recommended_price"] == pytest.approx(before["recommended_price"] / 1.05, abs=0.011)
     assert during["recommended_price"] < before["recommended_price"] == after["recommended_price"]
@@ -103,22 +103,21 @@ def test_a_challengers_products_are_answered_by_that_version_alone_and_in_a_batc
     alone = versions(shop)
     items = [{**REQUEST, "product_id": one} for one in PRODUCTS] + [{**REQUEST, "strategy": "greed"}]
     decisions = shop.batch(*items)
-    asked = [{"request": {**REQUEST, "product_id": one}} for one in PRODUCTS]
-    explained = [shop.client.post("/explain", json=one).get_json()["decision"] for one in asked]
+    explained = [shop.explain({**REQUEST, "product_id": one})["decision"] for one in PRODUCTS]
 
     assert before == ["7"] * 12
     assert alone == ["8"] * 5 + ["7"] * 7
     assert [one["model_version"] for one in decisions[:-1]] == [one["model_version"] for one in explained] == alone
     assert "error" in decisions[-1]
     assert [one and one["arm"] for one in logged(shop)[12:24]] == ["challenger/8"] * 5 + [None] * 7
-    assert 'pricing_challenger_workers{version="8"} 1.0' in shop.client.get("/metrics").text
+    assert 'pricing_challenger_workers{version="8"} 1.0' in shop.metrics()
 
 
 def test_the_challenger_prices_the_days_of_its_experiment_and_no_others(shop: ServingApp) -> None:
     challenger(shop)
     days = [MONDAY + dt.timedelta(days=days) for days in (-1, 0, 20, 21)]
 
-    priced = [shop.price(date=str(day), day_of_week=...).get_json()["model_version"] for day in days]
+    priced = [shop.answer(date=str(day), day_of_week=...)["model_version"] for day in days]
 
     assert priced == ["7", "8", "8", "7"]
     shop.publish(shared_version(), version="7")  # no longer with the challenger

@@ -9,23 +9,28 @@ from unittest.mock import Mock
 
 import pytest
 
-from pricing.decision.pricer import Pricer
-from pricing.decision.switches import Control, Switch, Switches
+from pricing.decision.switches import Control, Switches
 from pricing.errors import SourceError
 from pricing.registry.published_store import BAKED, control_key, pointer_key, versions_prefix
 from serving.follower import RETRY_SECONDS, Follower
 from serving.settings import Settings
-from tests.kit.serving import MODEL, NOW, publish, settings_in
-from tests.kit.versions import shared_version
+from tests.kit.control import freeze
+from tests.kit.serving import MODEL, publish, settings_in
+from tests.kit.versions import raise_prices, shared_version
 
-FREEZE = Switch(action="freeze", scope="all", reason="wrong costs", by="ops", at=NOW)
+FROZEN = Control(Switches([freeze()])).to_json()
+
+
+def offer(settings: Settings, number: str, **more: Any) -> None:
+    """Publishes version 7, or under another number a version of other weights."""
+    publish(settings.published, shared_version() if number == "7" else shared_version(2), version=number, **more)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A version 7 is published."""
     found = settings_in(tmp_path)
-    publish(found.published, shared_version(), version="7")
+    offer(found, "7")
     return found
 
 
@@ -63,6 +68,10 @@ def control(settings: Settings, content: bytes) -> None:
     published(settings, control_key(MODEL)).write_bytes(content)
 
 
+def freeze_all(settings: Settings) -> None:
+    control(settings, FROZEN)
+
+
 def frozen(follower: Follower) -> bool:
     return [one.action for one in follower.current.control.switches] == ["freeze"]
 
@@ -78,7 +87,7 @@ def test_what_is_published_is_served_and_a_new_version_replaces_it_at_the_next_l
     (versions(settings) / ".8-0123456789abcdef.aa.partial").mkdir()
     follower.look()
     unchanged = follower.current
-    publish(settings.published, shared_version(2), version="8", challenger=("7", shared_version()))
+    offer(settings, "8", challenger=("7", shared_version()))
 
     follower.look()
 
@@ -90,7 +99,7 @@ def test_what_is_published_is_served_and_a_new_version_replaces_it_at_the_next_l
 
 
 def test_a_challenger_that_cannot_be_fetched_costs_the_champion_nothing(settings: Settings) -> None:
-    publish(settings.published, shared_version(2), version="8", challenger=("9", shared_version(3)))
+    offer(settings, "8", challenger=("9", shared_version(3)))
     shutil.rmtree(next(published(settings, versions_prefix(MODEL)).glob("9-*")))
 
     follower = started(settings)
@@ -100,7 +109,7 @@ def test_a_challenger_that_cannot_be_fetched_costs_the_champion_nothing(settings
 
 
 def test_a_restart_while_the_store_is_away_serves_the_last_good_version_at_once(settings: Settings) -> None:
-    control(settings, Control(Switches([FREEZE])).to_json())
+    freeze_all(settings)
     started(settings)
     away = take_away(settings)
 
@@ -110,7 +119,7 @@ def test_a_restart_while_the_store_is_away_serves_the_last_good_version_at_once(
     later = served(restarted)
     Path(settings.published).unlink()
     away.rename(settings.published)
-    publish(settings.published, shared_version(2), version="8")
+    offer(settings, "8")
     restarted.look()
 
     assert at_once == (("7", "starting"), True)
@@ -137,7 +146,7 @@ def test_a_damaged_or_deleted_pointer_changes_nothing_and_is_healed_by_the_next(
 
 @pytest.mark.parametrize("fault", ["damaged", "another version", "documents"])
 def test_what_is_wrong_on_its_disk_is_fetched_anew_at_the_next_start(settings: Settings, fault: str) -> None:
-    control(settings, Control(Switches([FREEZE])).to_json())
+    freeze_all(settings)
     started(settings)
     keys = (pointer_key(MODEL), control_key(MODEL)) if fault == "documents" else ()
     for key in keys:
@@ -164,11 +173,11 @@ def test_what_is_wrong_on_its_disk_is_fetched_anew_at_the_next_start(settings: S
 def test_a_published_version_that_is_damaged_is_refused_by_name_and_the_last_good_goes_on(settings: Settings) -> None:
     clock = Mock(return_value=1000.0)
     follower = started(settings, clock=clock)
-    publish(settings.published, shared_version(2), version="8")
+    offer(settings, "8")
     bad = next(published(settings, versions_prefix(MODEL)).glob("8-*"))
     shutil.copytree(bad, bad.with_name("whole"))
     damage(bad)
-    control(settings, Control(Switches([FREEZE])).to_json())
+    freeze_all(settings)
     follower.look()
     during, refused = served(follower), list(follower.following.refused)
     frozen_meanwhile = frozen(follower)
@@ -189,15 +198,10 @@ def test_a_published_version_that_is_damaged_is_refused_by_name_and_the_last_goo
 def test_whatever_a_version_makes_of_the_code_that_reads_it_or_answers_otherwise_the_last_good_goes_on(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
 ) -> None:
-    follower, price = started(settings), Pricer.price
-
-    def dearer(self: Pricer, *args: Any, **more: Any) -> Any:
-        found = price(self, *args, **more)
-        return [one.model_copy(update={"recommended_price": one.recommended_price + 1}) for one in found]
-
-    publish(settings.published, shared_version(2), version="8")
+    follower = started(settings)
+    offer(settings, "8")
     if fault is None:
-        monkeypatch.setattr(Pricer, "price", dearer)
+        raise_prices(monkeypatch)
     else:
         monkeypatch.setattr("serving.follower.load", Mock(side_effect=fault))
     follower.look()
@@ -207,14 +211,14 @@ def test_whatever_a_version_makes_of_the_code_that_reads_it_or_answers_otherwise
 
 
 def test_a_lower_sequence_is_refused_even_after_a_restart(settings: Settings) -> None:
-    publish(settings.published, shared_version(2), version="8", sequence=9)
+    offer(settings, "8", sequence=9)
     started(settings)
-    publish(settings.published, shared_version(), version="7", sequence=8)
+    offer(settings, "7", sequence=8)
 
     follower = started(settings)
 
     assert served(follower) == ("8", "refused")
-    publish(settings.published, shared_version(), version="7", sequence=10)
+    offer(settings, "7", sequence=10)
     follower.look()
     assert served(follower) == ("7", "following")
 
@@ -231,11 +235,11 @@ def test_the_baked_version_answers_where_no_pointer_can_be_read(tmp_path: Path) 
     follower = started(settings)
     baked = served(follower)
     published(settings).unlink()
-    publish(settings.published, shared_version(2), version="3", sequence=1)  # the same one, and a freeze
-    control(settings, Control(Switches([FREEZE])).to_json())
+    offer(settings, "3", sequence=1)  # the same one, and a freeze
+    freeze_all(settings)
     follower.look()
     same = served(follower), frozen(follower)
-    publish(settings.published, shared_version(), version="7", sequence=2)
+    offer(settings, "7", sequence=2)
     follower.look()
 
     assert baked == ("3", "refused")
@@ -257,7 +261,7 @@ def test_no_version_answers_in_a_new_task_until_it_knows_what_persons_have_set(s
 
     follower = started(settings)
     before = served(follower)
-    control(settings, Control(Switches([FREEZE])).to_json())
+    freeze_all(settings)
     follower.look()
 
     assert before == ("none", "refused")
@@ -269,7 +273,7 @@ def test_whatever_becomes_of_the_control_what_was_known_stays_in_force(
     settings: Settings, content: bytes | None
 ) -> None:
     follower = started(settings)
-    control(settings, Control(Switches([FREEZE])).to_json())
+    freeze_all(settings)
     follower.look()
     if content is None:
         published(settings, control_key(MODEL)).unlink()
@@ -285,7 +289,7 @@ def test_whatever_becomes_of_the_control_what_was_known_stays_in_force(
 
 
 def test_a_freeze_that_can_no_longer_be_read_stays_and_another_unread_entry_disarms_none(settings: Settings) -> None:
-    follower, document = started(settings), json.loads(Control(Switches([FREEZE])).to_json())
+    follower, document = started(settings), json.loads(FROZEN)
     control(settings, json.dumps(document).encode())
     follower.look()
     document["switches"][0]["a later field"] = True

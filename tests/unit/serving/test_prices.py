@@ -1,8 +1,6 @@
 import io
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -11,23 +9,10 @@ import pytest
 
 from serving import problems
 from serving.routes import pricing
-from tests.kit.serving import REQUEST, ServingApp, open_app
-from tests.kit.versions import loaded_version, shared_version
+from tests.kit.serving import REQUEST, ServingApp
+from tests.kit.versions import loaded_version
 
 BROKEN = Mock(side_effect=ZeroDivisionError)
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[ServingApp]:
-    with open_app(tmp_path, version=shared_version()) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
-    """For tests that leave it as it is and look at nothing but the answer."""
-    with open_app(tmp_path_factory.mktemp("shared"), version=shared_version()) as one:
-        yield one
 
 
 def test_a_price_has_every_field_of_the_contract_and_is_logged_with_its_request(shop: ServingApp) -> None:
@@ -61,7 +46,7 @@ def test_no_request_moves_an_answer_far_from_the_last_price_charged(
     product = str(version.facts.product_ids[2])
     last = float(version.facts.last_price[2])
 
-    decision = shop.price(product_id=product, **fault).get_json()
+    decision = shop.answer(product_id=product, **fault)
 
     assert decision["model_version"] == ("7" if by == "the model" else "none")
     assert 0.7 * last - 0.005 <= decision["recommended_price"] <= 1.3 * last + 0.005
@@ -117,7 +102,7 @@ def test_whatever_cannot_be_understood_is_refused_by_name_all_at_once(
     assert answer.status_code == 422
     assert answer.content_type == "application/problem+json"
     assert {fault["field"] for fault in answer.get_json()["errors"]} == faults.keys()
-    many = shared_shop.price(**{f"a{one}": one for one in range(3000)}).get_json()["errors"]
+    many = shared_shop.answer(**{f"a{one}": one for one in range(3000)})["errors"]
     assert len(many) == problems.LISTED + 1
 
 
@@ -136,7 +121,7 @@ def test_whatever_cannot_be_understood_is_refused_by_name_all_at_once(
 )
 @pytest.mark.parametrize("path", ["/get_price", "/get_prices"])
 def test_no_body_brings_the_service_down(shared_shop: ServingApp, path: str, body: bytes, status: int) -> None:
-    answer = shared_shop.client.post(path, data=body, content_type="application/json")
+    answer = shared_shop.send(path, body)
 
     assert answer.status_code in ({status} if path == "/get_price" else {status, 422})
     assert strict(answer.data)["status"] == answer.status_code
@@ -155,7 +140,7 @@ TWICE = PLAIN[:-1] + ', "current_stock": 2}'
     ],
 )
 def test_a_name_given_twice_is_refused_since_either_may_be_meant(shared_shop: ServingApp, path: str, body: str) -> None:
-    answer = shared_shop.client.post(path, data=body, content_type="application/json")
+    answer = shared_shop.send(path, body)
 
     assert answer.status_code == 400
     assert answer.get_json()["errors"] == [
@@ -168,7 +153,7 @@ def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: ServingAp
     bad.append({"product_id": "p7"})
     items = [{**REQUEST, "product_id": "P00002"}, *({**REQUEST, **one} for one in bad), "no object", REQUEST]
 
-    answer = shop.client.post("/get_prices", data=json.dumps({"requests": items}), content_type="application/json")
+    answer = shop.send("/get_prices", json.dumps({"requests": items}))
 
     assert answer.status_code == 200
     decisions = answer.get_json()["decisions"]
@@ -176,7 +161,7 @@ def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: ServingAp
     faults = [decision["error"]["errors"][0]["field"] for decision in decisions[1:6]]
     assert faults == ["current_stock", "strategy", "is_promo", "comp_price", "product_id"]
     assert [record["product_id"] for record in shop.logged()] == ["P00002", "P00001"]
-    assert "pricing_bad_items_total 6.0" in shop.client.get("/metrics").text
+    assert "pricing_bad_items_total 6.0" in shop.metrics()
 
 
 def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
@@ -185,7 +170,7 @@ def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
     monkeypatch.setattr(pricing, "from_validation", lambda *_, **__: pytest.fail("an item was looked at"))
     body = f'{{"requests":[{",".join(["{}"] * 25_000)}]}}'
 
-    answer = shared_shop.client.post("/get_prices", data=body, content_type="application/json")
+    answer = shared_shop.send("/get_prices", body)
 
     assert answer.status_code == 413
 
@@ -222,11 +207,11 @@ def test_the_rules_that_answer_for_a_version_that_fails_know_its_costs(
     row = int(np.argmax(version.facts.unit_cost))
     monkeypatch.setattr(shop.service.follower.current.champion.pricer, "price_detailed", BROKEN)
 
-    decision = shop.price(product_id=str(version.facts.product_ids[row]), comp_price=...).get_json()
+    decision = shop.answer(product_id=str(version.facts.product_ids[row]), comp_price=...)
 
     assert (decision["source"], decision["model_version"]) == ("rule", "none")
     assert decision["recommended_price"] >= version.facts.unit_cost[row]
-    assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
+    assert "pricing_edge_fallbacks_total 1.0" in shop.metrics()
 
 
 def test_a_request_on_which_a_version_fails_costs_the_others_of_its_pass_nothing(
@@ -243,10 +228,10 @@ def test_a_request_on_which_a_version_fails_costs_the_others_of_its_pass_nothing
     monkeypatch.setattr(pricer, "price_detailed", fails_on_seven)
     requests = [{**REQUEST, "current_stock": stock} for stock in (5, 6, 7, 8, 9)]
 
-    answers = shop.client.post("/get_prices", json={"requests": requests}).get_json()["decisions"]
+    answers = shop.batch(*requests)
 
     assert [one["source"] for one in answers] == ["model", "model", "rule", "model", "model"]
-    assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
+    assert "pricing_edge_fallbacks_total 1.0" in shop.metrics()
 
 
 def strict(body: bytes) -> Any:

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,17 +21,10 @@ KEYS = "PRICING_API_KEYS"
 PRICE_KEY, ADMIN_KEY = "p" * 20, "a" * 20
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
-    """For tests that leave it as it is."""
-    with open_app(tmp_path_factory.mktemp("shop"), version=shared_version()) as one:
-        yield one
-
-
 def test_ready_comes_with_the_first_version_and_live_at_once(tmp_path: Path) -> None:
     with open_app(tmp_path) as bare:
         before = [bare.client.get(f"/health/{path}").status_code for path in ("live", "ready")]
-        price = bare.price(list_price=5.0).get_json()
+        price = bare.answer(list_price=5.0)
         bare.publish(shared_version(), version="7")
         ready = bare.client.get("/health/ready")
 
@@ -62,9 +54,9 @@ def test_addresses_and_paths_are_told_to_the_scope_admin_alone(tmp_path: Path) -
 
 @pytest.mark.parametrize("fault", [ZeroDivisionError(), RequestError("strategy: gone"), None])
 def test_ready_is_503_when_pricing_fails_or_gives_no_price(
-    shop: ServingApp, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+    shared_shop: ServingApp, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
 ) -> None:
-    nothing = Decision.model_validate({**shop.price().get_json(), "recommended_price": 0})
+    nothing = Decision.model_validate({**shared_shop.answer(), "recommended_price": 0})
 
     def fail(*_: object, **__: object) -> list[Decision]:
         if fault is None:
@@ -73,18 +65,18 @@ def test_ready_is_503_when_pricing_fails_or_gives_no_price(
 
     monkeypatch.setattr(Pricer, "price", fail)
 
-    answer = shop.client.get("/health/ready")
+    answer = shared_shop.client.get("/health/ready")
 
     assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
 
 
-def test_the_metrics_count_requests_decisions_and_reasons(tmp_path: Path) -> None:
-    with open_app(tmp_path, version=shared_version()) as shop:
-        shop.price()
-        shop.price(product_id="stranger", list_price=3)
-        shop.price(current_stock=-1)
-        shop.client.get("/nowhere")
-        text = shop.client.get("/metrics").text
+def test_the_metrics_count_requests_decisions_and_reasons(shop: ServingApp) -> None:
+    shop.price()
+    shop.price(product_id="stranger", list_price=3)
+    shop.price(current_stock=-1)
+    shop.client.get("/nowhere")
+
+    text = shop.metrics()
 
     assert 'pricing_requests_total{route="get_price",status="200"} 2.0' in text
     assert 'pricing_requests_total{route="get_price",status="422"} 1.0' in text
@@ -97,12 +89,15 @@ def test_the_metrics_count_requests_decisions_and_reasons(tmp_path: Path) -> Non
     assert "pricing_log_issued 2.0" in text
 
 
-def test_every_answer_is_a_problem_or_json_with_security_headers_and_a_harmless_request_id(shop: ServingApp) -> None:
+def test_every_answer_is_a_problem_or_json_with_security_headers_and_a_harmless_request_id(
+    shared_shop: ServingApp,
+) -> None:
     found = {
-        200: shop.client.get("/docs"), 422: shop.price(current_stock=-1), 405: shop.client.get("/get_price"),
-        404: shop.client.get("/nowhere", headers={"X-Request-ID": "<script>"}),
+        200: shared_shop.client.get("/docs"), 422: shared_shop.price(current_stock=-1),
+        405: shared_shop.client.get("/get_price"),
+        404: shared_shop.client.get("/nowhere", headers={"X-Request-ID": "<script>"}),
     }  # fmt: skip
-    kept = shop.client.get("/nowhere", headers={"X-Request-ID": "till-7:42"})
+    kept = shared_shop.client.get("/nowhere", headers={"X-Request-ID": "till-7:42"})
 
     for status, answer in found.items():
         assert (answer.status_code, answer.headers["X-Content-Type-Options"]) == (status, "nosniff")
@@ -123,11 +118,11 @@ def test_a_bug_shows_no_trace_to_the_caller(tmp_path: Path, monkeypatch: pytest.
     assert "ZeroDivision" not in answer.text
 
 
-def test_products_and_elasticities_show_the_same_number(shop: ServingApp) -> None:
-    listed = {one["product_id"]: one for one in shop.client.get("/products").get_json()["products"]}
+def test_products_and_elasticities_show_the_same_number(shared_shop: ServingApp) -> None:
+    listed = {one["product_id"]: one for one in shared_shop.get("/products")["products"]}
     one = listed["P00001"]
-    alone = shop.client.get("/products/P00001/elasticity").get_json()
-    some = shop.client.get("/products", query_string={"category": one["category"]}).get_json()["products"]
+    alone = shared_shop.get("/products/P00001/elasticity")
+    some = shared_shop.client.get("/products", query_string={"category": one["category"]}).get_json()["products"]
 
     assert listed.keys() == {f"P{number:05d}" for number in range(1, 13)}
     assert (one["elasticity"], one["elasticity_low"], one["elasticity_high"]) == (
@@ -136,7 +131,7 @@ def test_products_and_elasticities_show_the_same_number(shop: ServingApp) -> Non
     assert alone["low"] < alone["elasticity"] < alone["high"] < 0
     assert some == [product for product in listed.values() if product["category"] == one["category"]]
     for name in ("P00000x", "P00001x", "a%2Fb ☕"):  # the first two sort before one that is known
-        assert shop.client.get(f"/products/{name}/elasticity").status_code == 404
+        assert shared_shop.client.get(f"/products/{name}/elasticity").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -171,8 +166,8 @@ def test_the_settings_in_force_are_the_given_files_or_else_the_baked_ones(tmp_pa
     given = tmp_path / "my.yaml"
     given.write_text("decision: {guardrails: {band: [0.99, 1.01]}}\ndata: {country: DE}\n")
     with open_app(tmp_path, version=shared_version(), environment={"PRICING_CONFIG": str(given)}) as one:
-        said = one.client.get("/model").get_json()["configuration"]
-        bound = one.price(current_stock=5, list_price=1.0).get_json()["recommended_price"]
+        said = one.get("/model")["configuration"]
+        bound = one.answer(current_stock=5, list_price=1.0)["recommended_price"]
 
     assert settings_in(tmp_path).config.serving.threads == 5
     assert said["replaced"] == {"decision.guardrails.band": {"version": [0.7, 1.35], "file": [0.99, 1.01]}}
@@ -185,7 +180,7 @@ def test_a_file_that_contradicts_the_version_takes_it_out_of_service(tmp_path: P
     config = tmp_path / "my.yaml"
     config.write_text("data: {margin: {default: 0.6}}\ndecision: {guardrails: {min_margin: 0.5, band: [0.7, 1.2]}}\n")
     with open_app(tmp_path / "home", version=shared_version(), environment={"PRICING_CONFIG": str(config)}) as one:
-        said = one.client.get("/model").get_json()
+        said = one.get("/model")
 
     assert (said["model_version"], said["following"]["state"]) == ("none", "refused")
     assert "min_margin" in said["following"]["refused"]["7"]

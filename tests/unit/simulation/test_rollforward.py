@@ -111,8 +111,18 @@ def test_requests_carry_nothing_that_a_shop_does_not_know() -> None:
     known = {field.name for field in fields(Requests)}
 
     assert known == {
-        *("day", "date", "product_id", "category", "stock", "comp_price", "is_promo", "current_price"),
-        *("list_price", "unit_cost", "next_delivery", "max_move"),
+        "day",
+        "date",
+        "product_id",
+        "category",
+        "stock",
+        "comp_price",
+        "is_promo",
+        "current_price",
+        "list_price",
+        "unit_cost",
+        "next_delivery",
+        "max_move",
     }
 
 
