@@ -72,13 +72,14 @@ class Truth(Assortment):
 
         Prices, days and states are those of `elasticity_on`; 0 where products are no substitutes, and before a launch.
         """
+        share = np.zeros(len(self.anchor))
+        if self.features.nest is None:
+            return share
         quiet, held = self._held_from(day)
         own = quiet.path(**held, comp_price=self.list_price[day]).sum(axis=1)
-        beside = quiet.beside_path(**held, margin=np.ones((HELD_DAYS, len(self.anchor)))).sum(axis=1)
+        beside = quiet.beside_path(**held, margin=np.ones((HELD_DAYS, len(share)))).sum(axis=1)
         lost = own[:, 1] - own[:, 0]
-        won = np.broadcast_to(beside[:, 0] - beside[:, 1], lost.shape)
-        share: Floats = np.divide(won, lost, out=np.zeros(len(lost)), where=lost > 0)
-        return share
+        return np.divide(beside[:, 0] - beside[:, 1], lost, out=share, where=lost > 0)
 
     def _held_from(self, day: int) -> tuple["Truth", dict[str, Any]]:
         """Return the truth without advertisements, and arguments of its paths: prices 1 % above and 1 % below list."""
@@ -180,7 +181,7 @@ class Truth(Assortment):
         stockpiled = np.where(stockpiled > 0, stockpiled * served, stockpiled)
         return Shoppers(shoppers.household_stock + stockpiled, MEMORY * shoppers.memory + (1 - MEMORY) * price)
 
-    def after_day(self, shoppers: Shoppers, price: Floats, *, day: int, demand: Ints, units: Ints) -> Shoppers:
+    def after_day(self, shoppers: Shoppers, price: Floats, *, day: int, demand: Floats, units: Floats) -> Shoppers:
         """Update the shoppers' state of all products after a day on which `units` of the `demand` were sold."""
         served = np.where(demand > 0, units / np.maximum(demand, 1), 1.0)
         return self.next_shoppers(shoppers, price, list_price=self.list_price[day], served=served)
