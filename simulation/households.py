@@ -128,7 +128,9 @@ class ChoiceTruth(Truth):
         )
         return np.asarray(choice.units.sum(axis=0).reshape(price.shape))
 
-    def after_day(self, shoppers: Shoppers, price: Floats, *, day: int, demand: Floats, units: Floats) -> Shoppers:
+    def after_day(
+        self, shoppers: Shoppers, price: Floats, *, day: int, demand: Floats | Ints, units: Floats | Ints
+    ) -> Shoppers:
         """Fill the pantries with the `units` sold, which classes buy as expected, and eat from them."""
         everyone = np.arange(len(price))
         choice = self._choose(

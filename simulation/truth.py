@@ -79,7 +79,8 @@ class Truth(Assortment):
         own = quiet.path(**held, comp_price=self.list_price[day]).sum(axis=1)
         beside = quiet.beside_path(**held, margin=np.ones((HELD_DAYS, len(share)))).sum(axis=1)
         lost = own[:, 1] - own[:, 0]
-        return np.divide(beside[:, 0] - beside[:, 1], lost, out=share, where=lost > 0)
+        np.divide(beside[:, 0] - beside[:, 1], lost, where=lost > 0, out=share)
+        return share
 
     def _held_from(self, day: int) -> tuple["Truth", dict[str, Any]]:
         """Return the truth without advertisements, and arguments of its paths: prices 1 % above and 1 % below list."""
@@ -181,7 +182,9 @@ class Truth(Assortment):
         stockpiled = np.where(stockpiled > 0, stockpiled * served, stockpiled)
         return Shoppers(shoppers.household_stock + stockpiled, MEMORY * shoppers.memory + (1 - MEMORY) * price)
 
-    def after_day(self, shoppers: Shoppers, price: Floats, *, day: int, demand: Floats, units: Floats) -> Shoppers:
+    def after_day(
+        self, shoppers: Shoppers, price: Floats, *, day: int, demand: Floats | Ints, units: Floats | Ints
+    ) -> Shoppers:
         """Update the shoppers' state of all products after a day on which `units` of the `demand` were sold."""
         served = np.where(demand > 0, units / np.maximum(demand, 1), 1.0)
         return self.next_shoppers(shoppers, price, list_price=self.list_price[day], served=served)
