@@ -13,11 +13,13 @@ DEVELOPMENT_SEEDS: dict[Family, tuple[int, ...]] = {  # markets for development 
     "default": tuple(range(20)),
     "foreign": tuple(range(200, 220)),
     "merchant": tuple(range(400, 420)),
+    "choice": tuple(range(600, 620)),
 }
 HELD_OUT_SEEDS: dict[Family, tuple[int, ...]] = {  # markets for evaluation only
     "default": (*range(100, 120), *range(125, 145)),  # 120 to 124 were used for new products
     "foreign": tuple(range(300, 320)),
     "merchant": tuple(range(500, 520)),
+    "choice": tuple(range(700, 720)),
 }
 BAND = (0.70, 1.35)  # of the list price; for the incumbent and all policies
 INSIDE = 0.3  # share of a nest's shoppers who buy at first list prices; the rest take the outside option

@@ -8,7 +8,7 @@ A constant that only one part of a market uses stands beside that part.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Family = Literal["default", "foreign", "merchant"]
+Family = Literal["default", "foreign", "merchant", "choice"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Kind:
     family: Family = "default"  # whose random streams and seeds it has
 
     # Parts; the module named draws them.
-    demand: Literal["quadratic", "power"] = "quadratic"  # truth: curve of demand over price
+    demand: Literal["quadratic", "power", "households"] = "quadratic"  # truth, households: demand over price
     calendar: Literal["grocery", "merchandise"] = "grocery"  # levels: weekdays, seasons, holidays, level shifts
     costs: Literal["daily", "monthly"] = "daily"  # assortment: when unit costs change
     promotions: Literal["weeks", "leaflets", "periods"] = "weeks"  # assortment: the advertising plan
@@ -53,7 +53,8 @@ class Kind:
     stockpile_days: float = 0.0  # days of use that shoppers stockpile per log unit of cut below list; 0 for none
     gain: float = 0.0  # reference-price effect below the reference price, as a share of the elasticity
     loss: float = 0.0  # the same above it; losses weigh about twice as much (Hardie, Johnson & Fader 1993)
-    nest: float | None = None  # nest correlation within a category, 0 to 1; None if products are no substitutes
+    # Nest correlation within a category, or within each half of one, 0 to 1; None if products are no substitutes.
+    nest: float | None = None
     seasons: bool = False  # whether products have seasons, at whose ends demand falls and prices are cut in steps
     top_share: tuple[float, float] | None = None  # share of the best product in the profit at list prices, least, most
 
@@ -188,6 +189,24 @@ MERCHANT = Kind(
     rival_pull=0.7,
     rival_noise=0.03,
 )
+# The default's grocer, whose households choose among the products of a category.
+HOUSEHOLDS = Kind(
+    family="choice",
+    demand="households",
+    rival="aloof",  # the rest of the world: its prices are known to all products' shoppers
+    # With the loss below and the nests, own elasticities over 28 days have a mean of about −2.5; spreads as foreign
+    # (Bijmolt, van Heerde & Pieters 2005).
+    slope=2.1,
+    category_spread=0.25,
+    product_spread=0.30,
+    cross=(0.0, 0.7),  # cross elasticities between shops are mostly below 0.7
+    # A third of what a cut adds on its days comes from other products (van Heerde, Leeflang & Wittink 2004).
+    nest=0.25,
+    # Losses weigh about twice as much as gains (Hardie, Johnson & Fader 1993; Mazumdar, Raj & Sinha 2005).
+    gain=0.25,
+    loss=0.5,
+    oracle_limit="held prices, product by product",
+)
 KINDS: dict[str, Kind] = {
     "default": Kind(),
     "clearance": replace(FOREIGN, seasons=True, promo_rate=0.0),
@@ -208,6 +227,7 @@ KINDS: dict[str, Kind] = {
     "merchant_unmarked": replace(MERCHANT, withheld=("is_promo",)),  # advertised cuts are not marked as such
     # Unit costs unknown and margins of about 15 %, at the elasticities to which they are the answer (Lerner).
     "merchant_thin": replace(MERCHANT, slope=6.5, slope_bounds=(4.5, 10.0), withheld=("unit_cost",)),
+    "households": HOUSEHOLDS,
 }
 
 
@@ -229,4 +249,5 @@ STREAMS: dict[Family, Streams] = {
         "product cost list calendar shock rival promo season shopper crowd supply incumbent record sighting", 12021
     ),
     "merchant": _DEFAULT_STREAMS | _numbered("list unknown promo depth sighting tail incumbent", 12022),
+    "choice": {name: ((12023,), number) for name, (_, number) in _DEFAULT_STREAMS.items()},
 }

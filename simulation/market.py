@@ -85,9 +85,8 @@ class Market(World):
         )
         demand = truth.demand_units(day, expected)
         units = np.minimum(demand, shelf.stock)
-        served = np.where(demand > 0, units / np.maximum(demand, 1), 1.0)
-        shoppers = truth.next_shoppers(shoppers, price, list_price=list_price, served=served)
-        shelf.household_stock = np.where(active, shoppers.household_stock, 0.0)
+        shoppers = truth.after_day(shoppers, price, day=day, demand=demand, units=units)
+        shelf.household_stock = shoppers.household_stock
         shelf.memory = np.where(active, shoppers.memory, np.nan)
         shelf.price = np.where(active, price, shelf.price)
         learns = active & (units < shelf.stock) & supply.buying[day]
@@ -127,7 +126,7 @@ class Market(World):
             prices,
             days=self._days(day, days),
             comp_price=self.rival.assumed(product, comp_price, day=day),
-            shoppers=Shoppers(shelf.household_stock[product], np.where(active, shelf.memory, list_price)[product]),
+            shoppers=Shoppers(shelf.household_stock, np.where(active, shelf.memory, list_price)),
             others=np.where(active, shelf.price, list_price),
         )
 
@@ -137,17 +136,16 @@ class Market(World):
         Other prices are held and stock is unlimited; zeros of a broadcastable shape if products are no substitutes.
         Arguments as in `outlook`.
         """
-        truth = self.truth
-        if truth.features.nest is None:
-            return np.zeros((1, 1, 1))
-        others = np.where(truth.launch <= day, shelf.price, truth.list_price[day])
-        costs = self.unit_cost
-        return np.stack(
-            [
-                truth.other_products_profit(product[:, None], at, prices, others=others, unit_cost=costs[at])
-                for at in self._days(day, days)
-            ],
-            axis=1,
+        truth, list_price, days_ahead = self.truth, self.truth.list_price[day], self._days(day, days)
+        active = truth.launch <= day
+        others = np.where(active, shelf.price, list_price)
+        return truth.beside_path(
+            product,
+            prices,
+            days=days_ahead,
+            shoppers=Shoppers(shelf.household_stock, np.where(active, shelf.memory, list_price)),
+            others=others,
+            margin=others - self.unit_cost[days_ahead],
         )
 
     def _days(self, day: int, days: int) -> Ints:

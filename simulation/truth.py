@@ -1,6 +1,7 @@
 """True demand of a market: its parameters, drawn once, and the demand equations."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,31 +62,47 @@ class Truth(Assortment):
         products' price; household stock and reference price adjust, and nothing is advertised. Days past the end of the
         future are like the last one.
         """
-        everyone, list_price = np.arange(len(self.anchor)), self.list_price[day]
-        units = (
-            replace(self, is_promo=np.zeros_like(self.is_promo))
-            .path(
-                everyone,
-                list_price[:, None] * np.array([1 + NUDGE, 1 - NUDGE]),
-                days=np.minimum(day + np.arange(HELD_DAYS), len(self.dates) - 1),
-                comp_price=list_price,
-                shoppers=Shoppers(household_stock=np.zeros(len(everyone)), memory=list_price),
-                others=list_price,
-            )
-            .sum(axis=1)
-        )
+        quiet, held = self._held_from(day)
+        units = quiet.path(**held, comp_price=self.list_price[day]).sum(axis=1)
         elasticity: Floats = np.log(units[:, 0] / units[:, 1]) / np.log((1 + NUDGE) / (1 - NUDGE))
         return elasticity
+
+    def diversion_on(self, day: int) -> Floats:
+        """(product,) share, 0 to 1, of the units lost to a dearer price that other products of the category win.
+
+        Prices, days and states are those of `elasticity_on`; 0 where products are no substitutes, and before a launch.
+        """
+        share = np.zeros(len(self.anchor))
+        if self.features.nest is None:
+            return share
+        quiet, held = self._held_from(day)
+        own = quiet.path(**held, comp_price=self.list_price[day]).sum(axis=1)
+        beside = quiet.beside_path(**held, margin=np.ones((HELD_DAYS, len(share)))).sum(axis=1)
+        lost = own[:, 1] - own[:, 0]
+        np.divide(beside[:, 0] - beside[:, 1], lost, where=lost > 0, out=share)
+        return share
+
+    def _held_from(self, day: int) -> tuple["Truth", dict[str, Any]]:
+        """Return the truth without advertisements, and arguments of its paths: prices 1 % above and 1 % below list."""
+        everyone, list_price = np.arange(len(self.anchor)), self.list_price[day]
+        held = {
+            "product": everyone,
+            "prices": list_price[:, None] * np.array([1 + NUDGE, 1 - NUDGE]),
+            "days": np.minimum(day + np.arange(HELD_DAYS), len(self.dates) - 1),
+            "shoppers": Shoppers(household_stock=np.zeros(len(everyone)), memory=list_price),
+            "others": list_price,
+        }
+        return replace(self, is_promo=np.zeros_like(self.is_promo)), held
 
     def path(
         self, product: Ints, prices: Floats, *, days: Ints, comp_price: Floats, shoppers: Shoppers, others: Floats
     ) -> Floats:
         """(request, day, price) expected units at held prices, the shoppers' state going the way of each price.
 
-        `comp_price` and `shoppers` are (request,); `others`, (all products,), are the prices of all products. See
-        `Market.outlook`.
+        `comp_price` is (request,); `others`, (all products,), are the prices of all products, and `shoppers` the state
+        of all. See `Market.outlook`.
         """
-        state = Shoppers(shoppers.household_stock[:, None], shoppers.memory[:, None])
+        state = Shoppers(shoppers.household_stock[product, None], shoppers.memory[product, None])
         units = np.empty((len(product), len(days), prices.shape[1]))
         for place, day in enumerate(days.tolist()):
             units[:, place] = self.expected_demand(
@@ -94,6 +111,22 @@ class Truth(Assortment):
             list_price = self.list_price[day, product][:, None]
             state = self.next_shoppers(state, prices, list_price=list_price, served=1.0)
         return units
+
+    def beside_path(
+        self, product: Ints, prices: Floats, *, days: Ints, shoppers: Shoppers, others: Floats, margin: Floats
+    ) -> Floats:
+        """(request, day, price) expected profit of the category's other products, at held prices of one product.
+
+        `margin`, (day, all products), is theirs; other arguments as in `path`. Zeros of a broadcastable shape if
+        products are no substitutes.
+        """
+        if self.features.nest is None:
+            return np.zeros((1, 1, 1))
+        earned = [
+            self.other_products_profit(product[:, None], day, prices, others=others, margin=margin[place])
+            for place, day in enumerate(days.tolist())
+        ]
+        return np.stack(earned, axis=1)
 
     def expected_demand(
         self,
@@ -149,6 +182,13 @@ class Truth(Assortment):
         stockpiled = np.where(stockpiled > 0, stockpiled * served, stockpiled)
         return Shoppers(shoppers.household_stock + stockpiled, MEMORY * shoppers.memory + (1 - MEMORY) * price)
 
+    def after_day(
+        self, shoppers: Shoppers, price: Floats, *, day: int, demand: Floats | Ints, units: Floats | Ints
+    ) -> Shoppers:
+        """Update the shoppers' state of all products after a day on which `units` of the `demand` were sold."""
+        served = np.where(demand > 0, units / np.maximum(demand, 1), 1.0)
+        return self.next_shoppers(shoppers, price, list_price=self.list_price[day], served=served)
+
     def _log_units(
         self,
         level: Floats,
@@ -190,16 +230,16 @@ class Truth(Assortment):
         return usual
 
     def other_products_profit(
-        self, product: Ints, day: Ints, price: Floats, *, others: Floats, unit_cost: Floats
+        self, product: Ints, day: Ints, price: Floats, *, others: Floats, margin: Floats
     ) -> Floats:
         """Expected profit of the category's other products on a day, at prices of one product (nested logit).
 
-        Products broadcast against prices; `others` and `unit_cost` are those of all products.
+        Products broadcast against prices; `others` and `margin` are prices and margins of all products.
         """
         weight = self._attraction(day, others)
         own = self._weight(product, day, price)
         visits = self._visits(product, own + np.maximum(self._beside(product, weight), 0.0))
-        return self._beside(product, weight * (others - unit_cost)) * visits
+        return self._beside(product, weight * margin) * visits
 
     def _weight(self, product: Ints, day: Ints, price: Floats, shoppers: Shoppers | None = None) -> Floats:
         """A product's attraction in its nest: at the anchors, its share of the category's units."""
@@ -257,9 +297,6 @@ class QuadraticTruth(Truth):
         distance = np.clip(np.log(self.list_price[day] / self.anchor), -LOG_RANGE, LOG_RANGE)
         elasticity: Floats = -slope * (1 + self.curvature * distance)
         return elasticity
-
-
-TRUTHS = {"power": Truth, "quadratic": QuadraticTruth}
 
 
 def poisson_quantile(mean: Floats, uniform: NDArray[np.floating]) -> Ints:

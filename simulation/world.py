@@ -8,10 +8,13 @@ from pricing.arrays import Bools, Floats, Strings
 from simulation.assortment import draw_assortment, draw_list_prices, draw_promotions, draw_unit_costs
 from simulation.config import INSIDE, MarketConfig
 from simulation.draws import stream
+from simulation.households import ChoiceTruth
 from simulation.levels import draw_day_factors, draw_levels
 from simulation.rivals import RIVALS, Aloof, Rival
 from simulation.supply import Supply, draw_seasons, draw_supply
-from simulation.truth import TRUTHS, Truth
+from simulation.truth import QuadraticTruth, Truth
+
+TRUTHS = {"power": Truth, "quadratic": QuadraticTruth, "households": ChoiceTruth}
 
 
 @dataclass(frozen=True)
