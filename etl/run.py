@@ -218,7 +218,9 @@ def _keep(
     Raises:
         SourceError: They cannot be written; the pointer still names the former ones.
     """
-    columns = _used_columns(con, known=[] if former is None else former.columns)
+    known = [] if former is None else former.columns
+    (filled,) = con.execute(f"SELECT {', '.join(f'count({name}) > 0' for name in ROW_COLUMNS)} FROM made").fetchall()
+    columns = [name for name, full in zip(ROW_COLUMNS, filled, strict=True) if full or name in known]
     kept = [] if former is None else [name for name in former.sales if name < f"sales/{first:%Y-%m}"]
     con.execute(f"CREATE VIEW whole AS FROM made{'' if former is None else ' UNION ALL BY NAME FROM former'}")
     begin = EVER if first is None else first.replace(day=1)
@@ -254,13 +256,6 @@ def _keep(
         store.delete([name for name in store.keys("") if _OURS.fullmatch(name) and name not in named])
     except (OSError, duckdb.Error) as error:
         raise SourceError(f"{folder}: the rows cannot be kept: {first_line(error)}") from error
-
-
-def _used_columns(con: duckdb.DuckDBPyConnection, *, known: list[str]) -> list[str]:
-    """The columns that rows made now have a value in, and those known before."""
-    filled = ", ".join(f"count({name}) > 0" for name in ROW_COLUMNS)
-    (used,) = con.execute(f"SELECT {filled} FROM made").fetchall()
-    return [name for name, full in zip(ROW_COLUMNS, used, strict=True) if full or name in known]
 
 
 def _fingerprint(config: Config, settings: EtlSettings) -> str:

@@ -83,15 +83,6 @@ def distances(column: "pd.Series[Any]", blocks: Sequence[Bools], *, kind: Kind) 
     return np.array(found)
 
 
-def chance_per_window(false_alarm: float, *, window_days: int) -> float:
-    """The chance of a false alarm in one window that makes so many alarms a month.
-
-    Looks at a window that slides day by day find about as many false alarms as two independent windows would in its
-    length (measured on simulated shops).
-    """
-    return false_alarm * window_days * LOOKS_APART / MONTH_DAYS
-
-
 def _scale(values: Floats) -> float:
     return max(float(np.std(values)), 0.001)
 
@@ -146,7 +137,9 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
     """
     findings: list[Finding] = []
     columns = []
-    chance = chance_per_window(false_alarm, window_days=window * step_days) / WATCHED
+    # Looks at a window that slides day by day find about as many false alarms as two independent windows would in its
+    # length (measured on simulated shops).
+    chance = false_alarm * window * step_days * LOOKS_APART / MONTH_DAYS / WATCHED
     for watched in MONITORED_COLUMNS:
         before, now = (watched.values(frame) for frame in (samples.reference, samples.current))
         reason = _unfit(watched, before, now, nothing_new=samples.current.empty, min_rows=min_rows)
