@@ -2,7 +2,7 @@
 
 import datetime as dt
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,42 +52,41 @@ _OFFERS = {  # what is watched of prices, by whoever makes them: column, plain n
 }
 
 
-def _inputs() -> Iterator[MonitoredColumn]:
-    """Yields what shop, market and requests decide."""
-    for column, (plain, says) in _OFFERS.items():
-        exact = f"{says}; of products whose prices the shop makes"
-        yield MonitoredColumn(column, "input", plain, exact, among="shop_priced", least=_STILL)
-    for column, plain, says in (
-        ("comp_level", "the competitor's prices", f"competitor's price, {_LEVEL}"),
-        ("cost_level", "costs", f"unit cost, where given, {_LEVEL}"),
-        ("list_level", "list prices", f"list price, {_LEVEL}"),
-    ):
-        yield MonitoredColumn(column, "input", plain, says, least=_STILL)
-    yield MonitoredColumn("stock_cover", "input", "stock", f"opening stock, {_COVER}")
-    advertised = "whether the offer is advertised"
-    yield MonitoredColumn("promotion", "input", "promotions", advertised, kind="categorical")
-    yield MonitoredColumn("category", "input", "mix of categories", "which category each row is of", kind="categorical")
-    named = f"competitor's price that a request names, {_LEVEL}"
-    plain = "the competitor's prices in requests"
-    yield MonitoredColumn("request_comp", "input", plain, named, among="asked", least=_STILL)
-    held = f"stock that a request names, {_COVER}"
-    yield MonitoredColumn("request_stock", "input", "stock in requests", held, among="asked")
-
-
-def _outcomes() -> Iterator[MonitoredColumn]:
-    """Yields demand, forecast errors, and our own prices."""
-    sold = "units sold, as a multiple of the product's own mean"
-    yield MonitoredColumn("demand_level", "target", "demand", sold)
-    off = "forecast minus actual, as a multiple of the product's own mean sales"
-    yield MonitoredColumn("error", "error", "forecast errors", off)
-    for column, (plain, says) in _OFFERS.items():
-        exact = f"{says}; of products that we price"
-        yield MonitoredColumn(f"our_{column}", "price", f"our {plain}", exact, among="priced", least=_STILL)
-
-
 # Prices, costs, stock and sales are scaled per product, so that large products do not dominate the distance.
 # product_id is left out: with 50 products it always appears to drift.
-MONITORED_COLUMNS = (*_inputs(), *_outcomes())
+MONITORED_COLUMNS = (
+    *(
+        MonitoredColumn(
+            column, "input", plain, f"{says}; of products whose prices the shop makes", "shop_priced", least=_STILL
+        )
+        for column, (plain, says) in _OFFERS.items()
+    ),
+    MonitoredColumn("comp_level", "input", "the competitor's prices", f"competitor's price, {_LEVEL}", least=_STILL),
+    MonitoredColumn("cost_level", "input", "costs", f"unit cost, where given, {_LEVEL}", least=_STILL),
+    MonitoredColumn("list_level", "input", "list prices", f"list price, {_LEVEL}", least=_STILL),
+    MonitoredColumn("stock_cover", "input", "stock", f"opening stock, {_COVER}"),
+    MonitoredColumn("promotion", "input", "promotions", "whether the offer is advertised", kind="categorical"),
+    MonitoredColumn("category", "input", "mix of categories", "which category each row is of", kind="categorical"),
+    MonitoredColumn(
+        "request_comp",
+        "input",
+        "the competitor's prices in requests",
+        f"competitor's price that a request names, {_LEVEL}",
+        "asked",
+        least=_STILL,
+    ),
+    MonitoredColumn("request_stock", "input", "stock in requests", f"stock that a request names, {_COVER}", "asked"),
+    MonitoredColumn("demand_level", "target", "demand", "units sold, as a multiple of the product's own mean"),
+    MonitoredColumn(
+        "error", "error", "forecast errors", "forecast minus actual, as a multiple of the product's own mean sales"
+    ),
+    *(
+        MonitoredColumn(
+            f"our_{column}", "price", f"our {plain}", f"{says}; of products that we price", "priced", least=_STILL
+        )
+        for column, (plain, says) in _OFFERS.items()
+    ),
+)
 # Drift of these is a matter for somebody; thresholds share `false_alarm` among them. Our own prices only inform.
 WATCHED = sum(watched.role != "price" for watched in MONITORED_COLUMNS)
 # Without clipping, a few extreme ratios over near-zero sales would dominate every distance.

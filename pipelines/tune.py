@@ -58,7 +58,7 @@ LEARNING_RATES = (0.001, 0.02)
 
 
 @dataclass(frozen=True)
-class _Search:
+class Search:
     """A search on sales: trials of a study in a storage, each a child of the run of the search."""
 
     panel: Panel
@@ -75,23 +75,46 @@ class _Search:
             return
         scale = self.config.scale
         if scale.scheduler == "none":
-            self.run_trials(budget - begun)
+            self.run_trials(study, count=budget - begun)
         else:
             map_partitions(_trial, self, range(budget - begun), scale=scale)
         ended(study)
 
-    def run_trials(self, count: int) -> None:
-        """Runs trials in this process."""
-        from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
+    def run_trials(self, study: optuna.Study, *, count: int, score: Callable[..., "Backtest"] | None = None) -> None:
+        """Runs `count` trials in this process; settings that cannot be trained fail alone.
 
-        connect()
-        study = open_study(self.storage, name=self.study, tuning=self.config.tuning)
-        run_trials(study, self.panel, self.config, parent=self.parent, count=count, score=backtest)
+        A trial modifies the configuration and is scored on the panel by `score`, the walk-forward backtest.
+        """
+        score = score or _backtest()
+        client = MlflowClient()
+        experiment = client.get_run(self.parent).info.experiment_id
+        calendar = holiday_calendar(self.panel, self.config.data)
+
+        def objective(trial: optuna.Trial) -> float:
+            values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, self.config.demand)
+            demand = DemandConfig.model_validate({**self.config.demand.model_dump(), **values})
+            # By the client: a fluent nested run would end FAILED when the trial is pruned.
+            tags = {MLFLOW_PARENT_RUN_ID: self.parent, "job": "trial", "trial": str(trial.number)}
+            run_id = client.create_run(experiment, run_name=f"trial {trial.number}", tags=tags).info.run_id
+            trial.set_user_attr("run_id", run_id)
+            for name, value in (values or {"settings": DEFAULT}).items():
+                client.log_param(run_id, name, value)
+            on_fold = _fold_watch(trial, run_id, folds=demand.folds, prunes=bool(values))
+            with _ended(run_id):
+                wape = float(score(self.panel, demand, calendar=calendar, on_fold=on_fold).figures["wape"])
+                if not math.isfinite(wape):
+                    raise StudyError(f"its score is {wape}: nothing was sold on the scored days")
+            client.log_metric(run_id, "wape", wape)
+            _end(run_id, "FINISHED", words=f"WAPE {wape:.4f}")
+            return wape
+
+        study.optimize(objective, n_trials=count, catch=(PricingError,))
 
 
-def _trial(search: _Search, _number: int) -> None:
-    """Runs one; where its worker dies another one is tried in its place."""
-    search.run_trials(1)
+def _trial(search: Search, _number: int) -> None:
+    """Runs one on a worker; where that dies another one is tried in its place."""
+    connect()
+    search.run_trials(open_study(search.storage, name=search.study, tuning=search.config.tuning), count=1)
 
 
 class StudyError(PricingError):
@@ -122,7 +145,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
             study.enqueue_trial({}, user_attrs={DEFAULT: True})
         if "://" in settings.scale.scheduler and STORAGE_VARIABLE not in os.environ:
             raise StudyError(f"workers elsewhere need a database of trials: set {STORAGE_VARIABLE}")
-        search = _Search(without_newest_fold(panel, settings.demand), settings, name, storage, run.info.run_id)
+        search = Search(without_newest_fold(panel, settings.demand), settings, name, storage, run.info.run_id)
         with only_one(f"tune-{name}", home=pricing_home(), model=settings.registry.model_name):
             search.run(study, budget=trials or settings.tuning.trials)
             winner, verdict = _winner(study, panel, settings)
@@ -189,45 +212,6 @@ def ended(study: optuna.Study) -> int:
         if "run_id" in trial.user_attrs:
             _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off")
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)))
-
-
-def run_trials(
-    study: optuna.Study,
-    panel: Panel,
-    config: Config,
-    *,
-    parent: str,
-    count: int,
-    score: Callable[..., "Backtest"],
-) -> None:
-    """Runs `count` trials; settings that cannot be trained fail alone.
-
-    A trial modifies `config` and is scored on the panel by `score`, the walk-forward backtest; `parent` is the run of
-    the search.
-    """
-    client = MlflowClient()
-    experiment = client.get_run(parent).info.experiment_id
-    calendar = holiday_calendar(panel, config.data)
-
-    def objective(trial: optuna.Trial) -> float:
-        values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.demand)
-        demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
-        # By the client: a fluent nested run would end FAILED when the trial is pruned.
-        tags = {MLFLOW_PARENT_RUN_ID: parent, "job": "trial", "trial": str(trial.number)}
-        run_id = client.create_run(experiment, run_name=f"trial {trial.number}", tags=tags).info.run_id
-        trial.set_user_attr("run_id", run_id)
-        for name, value in (values or {"settings": DEFAULT}).items():
-            client.log_param(run_id, name, value)
-        on_fold = _fold_watch(trial, run_id, folds=demand.folds, prunes=bool(values))
-        with _ended(run_id):
-            wape = float(score(panel, demand, calendar=calendar, on_fold=on_fold).figures["wape"])
-            if not math.isfinite(wape):
-                raise StudyError(f"its score is {wape}: nothing was sold on the scored days")
-        client.log_metric(run_id, "wape", wape)
-        _end(run_id, "FINISHED", words=f"WAPE {wape:.4f}")
-        return wape
-
-    study.optimize(objective, n_trials=count, catch=(PricingError,))
 
 
 def _fold_watch(
@@ -312,7 +296,11 @@ def _winner(study: optuna.Study, panel: Panel, config: Config) -> tuple[DemandCo
 
 
 def _newest_wape(demand: DemandConfig, panel: Panel, config: Config) -> float:
+    newest = demand.model_copy(update={"folds": 1})
+    return float(_backtest()(panel, newest, calendar=holiday_calendar(panel, config.data)).figures["wape"])
+
+
+def _backtest() -> Callable[..., "Backtest"]:
     from pricing.demand.backtest import backtest  # noqa: PLC0415 - imports TensorFlow
 
-    newest = demand.model_copy(update={"folds": 1})
-    return float(backtest(panel, newest, calendar=holiday_calendar(panel, config.data)).figures["wape"])
+    return backtest

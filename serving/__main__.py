@@ -11,7 +11,6 @@ import socket
 import sys
 from typing import Any
 
-import click
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer
@@ -68,12 +67,10 @@ class _Server(MPServer):
 
 
 @job("serve")
-@click.option("--host", help="address to bind (HOST; 127.0.0.1 by default)")
-@click.option("--port", help="port to bind (PORT; 8080 by default)")
-def main(*, config: str | None, host: str | None, port: str | None) -> int:
-    """Serves prices over HTTP until a signal arrives."""
-    options = {"HOST": host, "PORT": port, "PRICING_CONFIG": config}
-    os.environ.update({name: value for name, value in options.items() if value})  # the worker reads them there
+def main(*, config: str | None) -> int:
+    """Serves prices over HTTP, on HOST and PORT (127.0.0.1:8080), until a signal arrives."""
+    if config:
+        os.environ["PRICING_CONFIG"] = config  # where the worker reads it
     # One BLAS thread: the matrices are small, and there are threads that answer already.
     os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     level = os.environ.get("PRICING_LOG_LEVEL", "INFO").upper()

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from pipelines import tune
-from pipelines.tune import DEFAULT, StudyError, ended, open_study, run_trials, without_newest_fold
+from pipelines.tune import DEFAULT, Search, StudyError, ended, open_study, without_newest_fold
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
@@ -59,7 +59,8 @@ def _score(*wapes: list[float]) -> Any:
 
 
 def _run(study: optuna.Study, config: Config, score: Any, *, parent: str, count: int) -> None:
-    run_trials(study, shared_panel(), config, parent=parent, count=count, score=score)
+    search = Search(shared_panel(), config, study.study_name, "", parent)
+    search.run_trials(study, count=count, score=score)
 
 
 def _children(here: JobFolder, parent: str) -> list[Run]:
