@@ -84,8 +84,8 @@ class ChoiceTruth(Truth):
         self, product: Ints, prices: Floats, *, days: Ints, comp_price: Floats, shoppers: Shoppers, others: Floats
     ) -> Floats:
         """(request, day, price) expected units at held prices; see `Truth.path`. `comp_price` is not read."""
-        margin = np.zeros((len(days), len(others)))
-        return self._held(product, prices, days=days, shoppers=shoppers, others=others, margin=margin)[0]
+        nothing = np.zeros((len(days), 1))
+        return self._held(product, prices, days=days, shoppers=shoppers, others=others, margin=nothing)[0]
 
     def beside_path(
         self, product: Ints, prices: Floats, *, days: Ints, shoppers: Shoppers, others: Floats, margin: Floats
@@ -117,15 +117,8 @@ class ChoiceTruth(Truth):
         others = price if others is None else others
         if shoppers is None:
             shoppers = Shoppers(np.zeros(len(others)), np.full(len(others), np.nan))
-        choice = self._choose(
-            product,
-            int(np.asarray(day)),
-            price.reshape(len(product), -1),
-            own=_of(shoppers, product),
-            shoppers=shoppers,
-            others=others,
-            margin=np.zeros(len(others)),
-        )
+        rows, own = price.reshape(len(product), -1), _of(shoppers, product)
+        choice = self._choose(product, int(np.asarray(day)), rows, own=own, shoppers=shoppers, others=others)
         return np.asarray(choice.units.sum(axis=0).reshape(price.shape))
 
     def after_day(
@@ -133,15 +126,8 @@ class ChoiceTruth(Truth):
     ) -> Shoppers:
         """Fill the pantries with the `units` sold, which classes buy as expected, and eat from them."""
         everyone = np.arange(len(price))
-        choice = self._choose(
-            everyone,
-            day,
-            price[:, None],
-            own=_of(shoppers, everyone),
-            shoppers=shoppers,
-            others=price,
-            margin=np.zeros(len(price)),
-        )
+        own = _of(shoppers, everyone)
+        choice = self._choose(everyone, day, price[:, None], own=own, shoppers=shoppers, others=price)
         expected = choice.units[..., 0]
         bought = expected * units / np.maximum(expected.sum(axis=0), NEVER)
         bought = self._in_category(self._by_half(bought))
@@ -175,11 +161,12 @@ class ChoiceTruth(Truth):
         own: Shoppers,
         shoppers: Shoppers,
         others: Floats,
-        margin: Floats,
+        margin: Floats | float = 0.0,
     ) -> Choice:
         """Choices at (request, price) `prices` of one product at a time, all others at `others`.
 
-        `own` is the state of a request's category and of the product's reference price, (…, request, price).
+        `own` is the state of a request's category and of the product's reference price, (…, request, price); `margin`,
+        (all products,), is what a unit of each earns.
         """
         half = self.half[product]
         each = self._weight(np.arange(len(others)), day, others, shoppers)  # (class, product)
@@ -198,8 +185,9 @@ class ChoiceTruth(Truth):
         visits = bought / np.maximum(total, NEVER)
         inside = visits * nest / together  # units of a product of its half per unit of attraction
 
-        earning = self._by_half(margin * each)
-        earning_here = (earning[:, half] - (margin * each)[:, product])[..., None]
+        earning_each = margin * each
+        earning = self._by_half(earning_each)
+        earning_here = (earning[:, half] - earning_each[:, product])[..., None]
         earned = earning * nests / np.maximum(halves, NEVER)
         earning_elsewhere = (self._over_halves(earned)[:, self.category[product]] - earned[:, half])[..., None]
         beside = (earning_here * inside + earning_elsewhere * visits).sum(axis=0)

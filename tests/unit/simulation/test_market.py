@@ -54,6 +54,7 @@ def test_the_same_options_give_the_same_history_whatever_the_future(kind: str) -
         ("merchant", 51_385, 1_164_532.27, -2.237831),
         ("merchant_steep", 71_274, 816_087.67, -7.051948),
         ("merchant_thin", 69_457, 840_388.51, -6.222244),
+        ("households", 121_488, 691_673.05, -2.654148),
     ],
 )
 def test_no_market_changes_from_one_version_to_the_next(
