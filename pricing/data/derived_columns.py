@@ -11,9 +11,11 @@ from pricing.data.events import read_plan
 from pricing.data.grid import Grid
 from pricing.data.latest import carry, latest_period
 from pricing.data.net_price import cost_at_margin, highest_rates
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Panel, Period
 
 LIST_PRICE_QUANTILE = 0.9  # of the prices of the trailing window, where no list price is given
+USUAL_CUT = 0.08  # below list: a smaller cut is seldom advertised
+RETURNS = 28  # days after which a lower price is no temporary one
 ROUNDING = 1e-5  # relative, of amounts in single precision
 
 
@@ -145,12 +147,25 @@ def promotions(grid: Grid, price: Floats, list_price: Floats, config: DataConfig
 
     if config.promo_cut is None:
         grid.note(missing, "is_promo is not given on {} rows: a cut there is a price, not a promotion.")
+        cut = missing & (price <= list_price * (1 - USUAL_CUT))
+        if not np.isfinite(given).any() and _mostly_returns(cut, config.period):
+            advice = f"{USUAL_CUT:.0%} below list on {{}} rows, mostly for a while: if advertised, set data.promo_cut"
+            grid.note(cut, f"prices lie {advice}: {USUAL_CUT}.")
         return np.nan_to_num(given)
 
     cut_by = f"{config.promo_cut:.0%}"
     grid.note(missing, f"is_promo is derived on {{}} rows: a price at least {cut_by} below list is a promotion.")
     cut = price <= list_price * (1 - config.promo_cut) * (1 + ROUNDING)
     return np.where(missing, cut, np.nan_to_num(given)).astype(np.float32)
+
+
+def _mostly_returns(cut: Bools, period: Period) -> bool:
+    """True where most spells of (product, period) cuts ended within RETURNS days."""
+    edges = np.diff(np.pad(cut, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    first = np.nonzero(edges > 0)[1]
+    after = np.nonzero(edges < 0)[1]
+    lasted = (after - first)[after < cut.shape[1]]  # but for those that go on
+    return bool(len(lasted)) and float(np.mean(lasted * STEP_DAYS[period] <= RETURNS)) > 0.5
 
 
 def holidays(grid: Grid, config: DataConfig) -> tuple[Floats, bool]:
