@@ -20,10 +20,10 @@ from pipelines.steps.production import InForce, in_force
 from pipelines.steps.sales import PLANS, read_checked
 from pricing import __version__
 from pricing.config import Config, load_config
-from pricing.data.anchors import Anchors
 from pricing.data.events import read_plan
 from pricing.data.findings import Finding, QualityError, quality_file
 from pricing.data.load import LoadedSales
+from pricing.data.own_prices import NO_MOVES, own_prices
 from pricing.data.panel import Panel, save_panel
 from pricing.data.quality import contract_findings
 from pricing.demand.grades import GRADES, gather_evidence, grade_products, why_held
@@ -68,9 +68,9 @@ def main(
         except LockError:
             raise  # the run that holds the lock writes the page
         except PricingError as error:
-            page(findings=_findings(error), panel=None, anchors=None, error=str(error))
+            page(findings=_findings(error), panel=None, known=InForce(), error=str(error))
             raise
-        page(findings=loaded.findings, panel=loaded.panel, anchors=known.anchors, error="")
+        page(findings=loaded.findings, panel=loaded.panel, known=known, error="")
         lines = [*report(loaded.panel), *(f"finding: {finding}" for finding in loaded.findings)]
         mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
         print("\n".join(lines))
@@ -148,12 +148,11 @@ def read_file(panel: Path) -> Path:
 
 
 def write_page(
-    place: Path, *, sales: str, findings: Sequence[Finding], panel: Panel | None, anchors: Anchors | None, error: str
+    place: Path, *, sales: str, findings: Sequence[Finding], panel: Panel | None, known: InForce, error: str
 ) -> None:
     """Writes the page beside the panel's folder `place`, logs it to the active run, and prints where it lies.
 
-    Where the job stopped, `error` says why, and there may be no panel; since the anchors in force prices may be the
-    platform's own.
+    Where the job stopped, `error` says why, and there may be no panel; `known` is what is in force.
 
     Raises:
         SourceError: It cannot be written.
@@ -176,7 +175,7 @@ def write_page(
         notes=notes,
         sales=sales,
         read=read,
-        taught=None if panel is None else _taught(panel, anchors),
+        taught=None if panel is None else _taught(panel, known),
         made=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
         version=__version__,
     )
@@ -195,9 +194,14 @@ def _headline(tasks: int, notes: int, *, stopped: bool) -> str:
     return f"Sales are in, {tasks} to look at" if tasks else f"Sales are in, nothing to do, {notes} noted"
 
 
-def _taught(panel: Panel, anchors: Anchors | None) -> dict[str, Any]:
-    """Returns the best that training can learn from each product, those that sell most first; products by grade."""
-    own = None if anchors is None else np.broadcast_to(panel.dates >= anchors.since, panel.present.shape)
+def _taught(panel: Panel, known: InForce) -> dict[str, Any]:
+    """Returns the best that training can learn from each product, those that sell most first; products by grade.
+
+    Since the last training every price counts as the platform's own: the decision log, which tells, is not read here.
+    """
+    own = None
+    if known.anchors is not None:
+        own, _ = own_prices(panel, since=known.anchors.since, moves=NO_MOVES, stored=known.own_prices)
     evidence = gather_evidence(panel, own=own)
     grade = grade_products(evidence, panel)
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0).sum(axis=1, dtype=np.float64)

@@ -24,10 +24,11 @@ from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.etl_output import Partitions, read_partitions, sample_of
 from pricing.data.events import read_plan
+from pricing.data.own_prices import Moves, OwnSpans, own_prices
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision_log.read import read_drawn
+from pricing.decision_log.read import read_drawn, read_moves
 from pricing.demand.baselines import sales_rows
 from pricing.errors import HistoryError
 from pricing.paths import log_url, tracking_uri
@@ -92,6 +93,8 @@ def main(
             anchors=version_anchors(known.anchors, panel),
             data=describe_data(panel, sales=sales, fingerprint=fingerprint),
             tested=_tested(panel, say=say),
+            moves=read_moves(log_url(), until=panel.dates[-1]),
+            marked=known.own_prices,
             run=run,
             say=say,
             spread_over=None if partitions is None else (partitions, sales, quarantine),
@@ -130,21 +133,25 @@ def _learn(
     panel: Panel,
     config: Config,
     *,
-    anchors: Anchors,
     spread_over: tuple[Partitions, str, Path | None] | None,
+    anchors: Anchors,
+    moves: Moves,
+    marked: OwnSpans,
     **others: Any,
 ) -> tuple[str, str]:
     """Trains and registers, of partitioned sales all after the sample; returns the version's number and its scores."""
+    others |= {"anchors": anchors, "moves": moves, "marked": marked}
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         folder = Path(scratch) / "version"
         if spread_over is None:
-            version, scores = _trained(folder, panel, config, anchors=anchors, **others)
+            version, scores = _trained(folder, panel, config, **others)
             return _register(version, config=config), scores
 
         partitions, sales, quarantine = spread_over
         settings = config.model_dump(mode="json", exclude={"scale", "monitoring", "console", "tuning"})
         drawn = read_drawn(log_url())
-        prefix = prefix_of(config, partitions, settings, anchors.digest(), [*map(repr, panel.events)], drawn)
+        known = (anchors.digest(), [*map(repr, panel.events)], drawn, vars(moves), vars(marked))
+        prefix = prefix_of(config, partitions, settings, *known)
         work = Work(
             sales=sales,
             config=config,
@@ -153,11 +160,13 @@ def _learn(
             anchors=anchors,
             events=panel.events,
             drawn=drawn,
+            moves=moves,
+            marked=marked,
         )
         sample = kept_sample(work, folder=Path(scratch) / "sample")
         scores = "as of the run that was cut off"
         if sample is None:
-            sample, scores = _trained(Path(scratch) / "sample", panel, config, anchors=anchors, **others)
+            sample, scores = _trained(Path(scratch) / "sample", panel, config, **others)
         number = _register(spread(sample, work, partitions, folder=folder), config=config)
         forget(work)
     return number, scores
@@ -169,6 +178,8 @@ def _trained(
     config: Config,
     *,
     anchors: Anchors,
+    moves: Moves,
+    marked: OwnSpans,
     data: Mapping[str, object],
     tested: NDArray[np.floating] | None,
     run: Run,
@@ -180,9 +191,15 @@ def _trained(
     from pricing.demand.training import train  # noqa: PLC0415
 
     since = anchors.since
-    if panel.dates[-1] >= since:
-        say(f"prices since {since} may be the platform's own: only drawn ones among them teach elasticities")
-    common: dict[str, Any] = {"calendar": holiday_calendar(panel, config.data), "live_since": since, "progress": say}
+    own, spans = own_prices(panel, since=since, moves=moves, stored=marked)
+    later = panel.present & (panel.dates >= since)
+    if later.any():
+        ours = int((own & later).sum())
+        say(
+            f"product-periods since {since}: the platform set {ours:,} prices, of which only drawn ones teach "
+            f"elasticities, and people {int(later.sum()) - ours:,}"
+        )
+    common: dict[str, Any] = {"calendar": holiday_calendar(panel, config.data), "own": own, "progress": say}
     evaluated = backtest(panel, config.demand, **common)
     weeks = weekly(sales_rows(evaluated.frame), span=max(1, SPAN // STEP_DAYS[panel.period]))
     figures = {**evaluated.figures, "weeks": weeks}  # which monitoring's tolerances come from
@@ -205,6 +222,7 @@ def _trained(
         backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
         origin=Origin(kind="train", data=data),
         anchors=anchors,
+        own_prices=spans,
         holds_only=identified_share(demand.table(), facts) < config.registry.gates.identified,
     )
     if version.holds_only:

@@ -23,6 +23,7 @@ from pricing.config import Config
 from pricing.data.anchors import Anchors
 from pricing.data.etl_output import Partitions, part_of, read_partitions
 from pricing.data.load import load_sales
+from pricing.data.own_prices import NO_MOVES, NO_SPANS, Moves, OwnSpans, own_prices
 from pricing.data.panel import Event, Panel
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
@@ -57,6 +58,8 @@ class Work:
     checksums: Mapping[str, str] = field(default_factory=dict)  # of its files
     rebuild: bool = False
     drawn: Sequence[Mapping[str, Any]] = ()  # lines of the decision log on drawn prices
+    moves: Moves = NO_MOVES  # of the decision log
+    marked: OwnSpans = NO_SPANS  # own prices by earlier trainings
 
     def read(self, number: int, **others: Any) -> Panel:
         """Reads and checks a partition's sales; what was found is logged."""
@@ -115,19 +118,20 @@ def fit_part(work: Work, number: int) -> None:
     panel = work.read(number)
     anchors = work.anchored(panel)
     draws = find_draws(panel, work.drawn)
+    own, spans = own_prices(panel, since=anchors.since, moves=work.moves, stored=work.marked)
     demand = adopt(
         panel,
         work.config.demand,
         like=_sample(work.prefix),
         tested=draws.deviation if draws.used else None,
-        live_since=anchors.since,
+        own=own,
     )
     serving = work.config.serving
     facts = ProductFacts.from_panel(
         panel, anchors=anchors, largest_jump=serving.largest_jump, confirmed=serving.jump_confirmed
     )
     origin = Origin("train", describe_data(panel, sales=work.sales, fingerprint=fingerprint(panel)))
-    work.keep(number, origin, demand=demand, facts=facts, anchors=anchors)
+    work.keep(number, origin, demand=demand, facts=facts, anchors=anchors, own_prices=spans)
 
 
 def refresh_part(work: Work, number: int) -> None:
@@ -232,6 +236,7 @@ def spread(sample: LoadedVersion, work: Work, partitions: Partitions, *, folder:
         backtest=sample.backtest,
         origin=Origin("train", data, parts=parts.versions),
         anchors=parts.anchors,
+        own_prices=NO_SPANS.joined(*(version.own_prices for version in parts.versions)),
         holds_only=identified_of(parts.versions) < work.config.registry.gates.identified,
     )
 
