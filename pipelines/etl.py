@@ -23,7 +23,6 @@ from pricing.config import Config, load_config
 from pricing.data.events import read_plan
 from pricing.data.findings import Finding, QualityError, quality_file
 from pricing.data.load import LoadedSales
-from pricing.data.own_prices import NO_MOVES, own_prices
 from pricing.data.panel import Panel, save_panel
 from pricing.data.quality import contract_findings
 from pricing.demand.grades import GRADES, gather_evidence, grade_products, why_held
@@ -201,7 +200,7 @@ def _taught(panel: Panel, known: InForce) -> dict[str, Any]:
     """
     own = None
     if known.anchors is not None:
-        own, _ = own_prices(panel, since=known.anchors.since, moves=NO_MOVES, stored=known.own_prices)
+        own = known.own_prices.marks(panel, since=known.anchors.since)
     evidence = gather_evidence(panel, own=own)
     grade = grade_products(evidence, panel)
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0).sum(axis=1, dtype=np.float64)

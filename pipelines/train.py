@@ -24,7 +24,7 @@ from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.etl_output import Partitions, read_partitions, sample_of
 from pricing.data.events import read_plan
-from pricing.data.own_prices import Moves, OwnSpans, own_prices
+from pricing.data.own_prices import Moves, OwnSpans
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
@@ -93,8 +93,8 @@ def main(
             anchors=version_anchors(known.anchors, panel),
             data=describe_data(panel, sales=sales, fingerprint=fingerprint),
             tested=_tested(panel, say=say),
+            own_prices=known.own_prices,
             moves=read_moves(log_url(), until=panel.dates[-1]),
-            marked=known.own_prices,
             run=run,
             say=say,
             spread_over=None if partitions is None else (partitions, sales, quarantine),
@@ -135,12 +135,14 @@ def _learn(
     *,
     spread_over: tuple[Partitions, str, Path | None] | None,
     anchors: Anchors,
+    own_prices: OwnSpans,
     moves: Moves,
-    marked: OwnSpans,
+    data: Mapping[str, object],
     **others: Any,
 ) -> tuple[str, str]:
     """Trains and registers, of partitioned sales all after the sample; returns the version's number and its scores."""
-    others |= {"anchors": anchors, "moves": moves, "marked": marked}
+    spans = own_prices.extended(panel, moves, since=anchors.since)
+    others |= {"anchors": anchors, "origin": Origin("train", data, own_prices=spans)}
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         folder = Path(scratch) / "version"
         if spread_over is None:
@@ -150,7 +152,7 @@ def _learn(
         partitions, sales, quarantine = spread_over
         settings = config.model_dump(mode="json", exclude={"scale", "monitoring", "console", "tuning"})
         drawn = read_drawn(log_url())
-        known = (anchors.digest(), [*map(repr, panel.events)], drawn, vars(moves), vars(marked))
+        known = (anchors.digest(), [*map(repr, panel.events)], drawn, vars(moves), vars(own_prices))
         prefix = prefix_of(config, partitions, settings, *known)
         work = Work(
             sales=sales,
@@ -161,7 +163,7 @@ def _learn(
             events=panel.events,
             drawn=drawn,
             moves=moves,
-            marked=marked,
+            own_prices=own_prices,
         )
         sample = kept_sample(work, folder=Path(scratch) / "sample")
         scores = "as of the run that was cut off"
@@ -178,9 +180,7 @@ def _trained(
     config: Config,
     *,
     anchors: Anchors,
-    moves: Moves,
-    marked: OwnSpans,
-    data: Mapping[str, object],
+    origin: Origin,
     tested: NDArray[np.floating] | None,
     run: Run,
     say: Callable[[str], None],
@@ -191,7 +191,7 @@ def _trained(
     from pricing.demand.training import train  # noqa: PLC0415
 
     since = anchors.since
-    own, spans = own_prices(panel, since=since, moves=moves, stored=marked)
+    own = origin.own_prices.marks(panel, since=since)
     later = panel.present & (panel.dates >= since)
     if later.any():
         ours = int((own & later).sum())
@@ -219,10 +219,9 @@ def _trained(
         facts=facts,
         config=config,
         # The gates check the elasticities that will price, not the last fold's.
-        backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
-        origin=Origin(kind="train", data=data),
+        backtest={**figures, "elasticity": elasticity_figures(demand), "data": origin.data},
+        origin=origin,
         anchors=anchors,
-        own_prices=spans,
         holds_only=identified_share(demand.table(), facts) < config.registry.gates.identified,
     )
     if version.holds_only:

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -89,9 +89,8 @@ class ProductionAccess:
             facts=facts,
             config=base.config,
             backtest=base.backtest,
-            origin=origin,
+            origin=replace(origin, own_prices=base.own_prices),
             anchors=anchors,
-            own_prices=base.own_prices,
             holds_only=base.holds_only,
         )
         return self.registry.log_version(packed.folder, tags=tags, description=words)

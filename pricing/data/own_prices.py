@@ -29,15 +29,36 @@ class Moves:
 
 @dataclass(frozen=True)
 class OwnSpans:
-    """Spans of days with prices of the platform's own, and the days on which all other prices are people's."""
+    """Spans of days with prices of the platform's own; all other prices on the days that they cover are people's."""
 
     product_ids: Strings  # (span,) product of each
     first: Days  # (span,) first day of its first period
     last: Days  # (span,) first day of its last period
-    days: Days  # (day,) first days of the periods that the decision log covered, sorted
+    days: Days  # (day,) first days of the periods that they cover, sorted
 
-    def marks(self, panel: Panel) -> Bools:
-        """(product, period) True inside a span."""
+    def extended(self, panel: Panel, moves: Moves, *, since: np.datetime64) -> "OwnSpans":
+        """Return the spans of a panel on all days that a decision log, or else these spans, cover.
+
+        A price is the platform's from a change to a price of the log's last 28 days on, until it changes to another.
+        These spans count where the log no longer has a day, or the 28 before it; `since` is as for `marks`.
+        """
+        step = np.timedelta64(STEP_DAYS[panel.period], "D")
+        logged = (panel.dates > moves.first - step) & (panel.dates <= moves.last)
+        kept = np.isin(panel.dates, self.days) & ~(logged & (panel.dates >= moves.first + _DELAY))
+        logged &= ~kept
+        log_price = np.log(panel.price)
+        changed = ~(np.abs(np.diff(log_price, axis=1, prepend=np.nan)) <= SAME_PRICE)  # also from none to the first
+        given = np.where(logged, _given(panel, changed & logged, moves), self.marks(panel, since=since))
+
+        period = np.arange(len(panel.dates), dtype=np.int32)
+        judged = np.maximum.accumulate(np.where(changed | kept, period, 0), axis=1)
+        return _spans(panel, np.take_along_axis(given, judged, axis=1), known=logged | kept)
+
+    def marks(self, panel: Panel, *, since: np.datetime64) -> Bools:
+        """(product, period) True where the platform set the price; from `since` on also on days that are not covered.
+
+        That is the first day with prices that may be its own.
+        """
         row = _rows_of(panel, self.product_ids)
         begin = np.searchsorted(panel.dates, self.first)
         end = np.searchsorted(panel.dates, self.last, side="right")
@@ -45,7 +66,8 @@ class OwnSpans:
         known = row >= 0
         np.add.at(edges, (row[known], begin[known]), 1)
         np.add.at(edges, (row[known], end[known]), -1)
-        return np.cumsum(edges, axis=1)[:, :-1] > 0
+        later = ~np.isin(panel.dates, self.days) & (panel.dates >= since)
+        return np.asarray((np.cumsum(edges, axis=1)[:, :-1] > 0) | later)
 
     def joined(self, *others: "OwnSpans") -> "OwnSpans":
         """Return these spans and those of other products."""
@@ -58,31 +80,6 @@ _NO_DAYS = np.zeros(0, "datetime64[D]")
 _NEVER = np.datetime64("NaT", "D")
 NO_MOVES = Moves(_NAMES, _NO_DAYS, np.zeros(0), first=_NEVER, last=_NEVER)
 NO_SPANS = OwnSpans(_NAMES, _NO_DAYS, _NO_DAYS, _NO_DAYS)
-
-
-def own_prices(panel: Panel, *, since: np.datetime64, moves: Moves, stored: OwnSpans) -> tuple[Bools, OwnSpans]:
-    """Mark the platform's own prices, and return the marks of all days that the log or earlier marks cover as spans.
-
-    A price is the platform's from a change to a price of the log's last 28 days on, until it changes to another one.
-    Marks that are `stored` count where the log no longer has those days, nor the 28 before. On days that neither covers
-    the platform set every price from `since` on.
-
-    Returns:
-        (product, period) True where the platform set the price; and the spans.
-    """
-    step = np.timedelta64(STEP_DAYS[panel.period], "D")
-    logged = (panel.dates > moves.first - step) & (panel.dates <= moves.last)
-    kept = np.isin(panel.dates, stored.days) & ~(logged & (panel.dates >= moves.first + _DELAY))
-    logged &= ~kept
-    log_price = np.log(panel.price)
-    changed = ~(np.abs(np.diff(log_price, axis=1, prepend=np.nan)) <= SAME_PRICE)  # also from no price to the first
-    given = _given(panel, changed & logged, moves)
-    set_by_us = np.where(kept, stored.marks(panel), np.where(logged, given, panel.dates >= since))
-
-    period = np.arange(len(panel.dates), dtype=np.int32)
-    judged = np.maximum.accumulate(np.where(changed | kept, period, 0), axis=1)
-    own = np.where(logged, np.take_along_axis(set_by_us, judged, axis=1), set_by_us)
-    return own, _spans(panel, own, known=logged | kept)
 
 
 def was_charged(price: Floats, given: Floats) -> Bools:

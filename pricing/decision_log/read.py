@@ -136,15 +136,15 @@ def read_drawn(url: str) -> list[dict[str, Any]]:
 
 
 def read_moves(url: str, *, until: np.datetime64) -> Moves:
-    """Reads the prices that the log moved to for days up to `until`, and the days that it covers; raises SourceError."""
+    """Reads the prices that the log moved to for days up to `until`, and what days it covers; raises SourceError."""
     given = {"until": until.astype(dt.date)}
     with open_log(url, columns=_MOVE_COLUMNS) as (con, _):
         ((first, last),) = con.execute(f"SELECT min(date), max(date) {_IN_TIME}", given).fetchall()
         found = con.execute(_MOVES, {**given, "switched": sorted(SWITCHED)}).fetchnumpy()
     return Moves(
-        product_ids=found["product_id"].astype(np.str_),
-        dates=found["date"].astype("datetime64[D]"),
-        price=found["price"],
+        product_ids=np.asarray(found["product_id"], np.str_),
+        dates=np.asarray(found["date"], "datetime64[D]"),
+        price=np.asarray(found["price"], np.float64),
         first=np.datetime64(first, "D"),
         last=np.datetime64(last, "D"),
     )

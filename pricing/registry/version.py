@@ -44,6 +44,7 @@ class Origin:
     data: Mapping[str, Any]  # the sales that it was computed on, as JSON: `fingerprint`, `source`, `rows`, …
     parent: str | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)  # measured while it was made, such as a refresh's `parity`
+    own_prices: OwnSpans = NO_SPANS  # the platform's, in the sales that it was trained on
     parts: tuple["LoadedVersion", ...] = ()  # versions of the partitions that it unites, each with a `.tar` beside it
 
 
@@ -141,14 +142,13 @@ def pack(
     origin: Origin,
     holds_only: bool,
     anchors: Anchors,
-    own_prices: OwnSpans = NO_SPANS,
 ) -> LoadedVersion:
     """Writes a version into a new folder and reads it back, so that what is returned is what was written.
 
     The same parts give the same bytes. Nothing is left behind when it fails. `backtest` is `Backtest.figures`, and as
     `data` what they were scored on, with its `fingerprint`. With `holds_only` no price may rest on its elasticities
     (`identified_share`); a refresh learns none, so it passes its parent's backtest, `holds_only` and
-    `own_prices` unchanged.
+    own prices unchanged.
 
     Where the origin has versions of partitions it prices their products, and `demand` is of a sample of them.
 
@@ -181,7 +181,7 @@ def pack(
         "golden": golden.record(pricer, table, on_sale=on_sale, today=demand.state_date),
     }
     documents, arrays = _flattened(table, facts, demand, anchors)
-    arrays |= {f"{_OWN_PRICES}/{name}": array for name, array in flatten(own_prices)[0].items()}
+    arrays |= {f"{_OWN_PRICES}/{name}": array for name, array in flatten(origin.own_prices)[0].items()}
     documents["backtest"] = backtest
     documents["config"] = config.model_dump(mode="json", include=set(ModelConfig.model_fields))
     packed = [part.folder.with_suffix(".tar") for part in origin.parts]
