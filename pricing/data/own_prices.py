@@ -51,7 +51,7 @@ class OwnSpans:
         given = np.where(logged, _given(panel, changed & logged, moves), self.marks(panel, since=since))
 
         period = np.arange(len(panel.dates), dtype=np.int32)
-        judged = np.maximum.accumulate(np.where(changed | kept, period, 0), axis=1)
+        judged = np.maximum.accumulate(np.where(changed, period, 0), axis=1)
         return _spans(panel, np.take_along_axis(given, judged, axis=1), known=logged | kept)
 
     def marks(self, panel: Panel, *, since: np.datetime64) -> Bools:
