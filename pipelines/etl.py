@@ -20,7 +20,6 @@ from pipelines.steps.production import InForce, in_force
 from pipelines.steps.sales import PLANS, read_checked
 from pricing import __version__
 from pricing.config import Config, load_config
-from pricing.data.anchors import Anchors
 from pricing.data.events import read_plan
 from pricing.data.findings import Finding, QualityError, quality_file
 from pricing.data.load import LoadedSales
@@ -68,9 +67,9 @@ def main(
         except LockError:
             raise  # the run that holds the lock writes the page
         except PricingError as error:
-            page(findings=_findings(error), panel=None, anchors=None, error=str(error))
+            page(findings=_findings(error), panel=None, known=InForce(), error=str(error))
             raise
-        page(findings=loaded.findings, panel=loaded.panel, anchors=known.anchors, error="")
+        page(findings=loaded.findings, panel=loaded.panel, known=known, error="")
         lines = [*report(loaded.panel), *(f"finding: {finding}" for finding in loaded.findings)]
         print("\n".join(lines))
         set_run_description("\n".join(f"- {line}" for line in lines))
@@ -147,12 +146,11 @@ def read_file(panel: Path) -> Path:
 
 
 def write_page(
-    place: Path, *, sales: str, findings: Sequence[Finding], panel: Panel | None, anchors: Anchors | None, error: str
+    place: Path, *, sales: str, findings: Sequence[Finding], panel: Panel | None, known: InForce, error: str
 ) -> None:
     """Writes the page beside the panel's folder `place`, logs it to the active run, and prints where it lies.
 
-    Where the job stopped, `error` says why, and there may be no panel; since the anchors in force prices may be the
-    platform's own.
+    Where the job stopped, `error` says why, and there may be no panel; `known` is what is in force.
 
     Raises:
         SourceError: It cannot be written.
@@ -178,7 +176,7 @@ def write_page(
         notes=notes,
         sales=sales,
         read=read,
-        taught=None if panel is None else _taught(panel, anchors),
+        taught=None if panel is None else _taught(panel, known),
         made=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
         version=__version__,
     )
@@ -191,9 +189,14 @@ def write_page(
     print(f"{headline}: {path}")
 
 
-def _taught(panel: Panel, anchors: Anchors | None) -> dict[str, Any]:
-    """Returns the best that training can learn from each product, those that sell most first; products by grade."""
-    own = None if anchors is None else np.broadcast_to(panel.dates >= anchors.since, panel.present.shape)
+def _taught(panel: Panel, known: InForce) -> dict[str, Any]:
+    """Returns the best that training can learn from each product, those that sell most first; products by grade.
+
+    Since the last training every price counts as the platform's own: the decision log, which tells, is not read here.
+    """
+    own = None
+    if known.anchors is not None:
+        own = known.own_prices.marks(panel, since=known.anchors.since)
     evidence = gather_evidence(panel, own=own)
     grade = grade_products(evidence, panel)
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0).sum(axis=1, dtype=np.float64)

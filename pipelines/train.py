@@ -24,10 +24,11 @@ from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.etl_output import Partitions, read_partitions, sample_of
 from pricing.data.events import read_plan
+from pricing.data.own_prices import Moves, OwnSpans
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision_log.read import read_drawn
+from pricing.decision_log.read import read_drawn, read_moves
 from pricing.demand.baselines import sales_rows
 from pricing.errors import HistoryError
 from pricing.paths import log_url, tracking_uri
@@ -95,6 +96,8 @@ def main(
             anchors=version_anchors(known.anchors, panel),
             data=describe_data(panel, sales=sales, fingerprint=fingerprint),
             tested=_tested(panel, say=say),
+            own_prices=known.own_prices,
+            moves=read_moves(log_url(), until=panel.dates[-1]),
             run=run,
             say=say,
             spread_over=None if partitions is None else (partitions, sales, quarantine),
@@ -124,21 +127,27 @@ def _learn(
     panel: Panel,
     config: Config,
     *,
-    anchors: Anchors,
     spread_over: tuple[Partitions, str, Path | None] | None,
+    anchors: Anchors,
+    own_prices: OwnSpans,
+    moves: Moves,
+    data: Mapping[str, object],
     **others: Any,
 ) -> tuple[str, str]:
     """Trains and registers, of partitioned sales all after the sample; returns the version's number and its scores."""
+    spans = own_prices.extended(panel, moves, since=anchors.since)
+    others |= {"anchors": anchors, "origin": Origin("train", data, own_prices=spans)}
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         folder = Path(scratch) / "version"
         if spread_over is None:
-            version, scores = _trained(folder, panel, config, anchors=anchors, **others)
+            version, scores = _trained(folder, panel, config, **others)
             return _register(version, config=config), scores
 
         partitions, sales, quarantine = spread_over
         settings = config.model_dump(mode="json", exclude={"scale", "monitoring", "console", "tuning"})
         drawn = read_drawn(log_url())
-        prefix = prefix_of(config, partitions, settings, anchors.digest(), [*map(repr, panel.events)], drawn)
+        known = (anchors.digest(), [*map(repr, panel.events)], drawn, vars(moves), vars(own_prices))
+        prefix = prefix_of(config, partitions, settings, *known)
         work = Work(
             sales=sales,
             config=config,
@@ -147,11 +156,13 @@ def _learn(
             anchors=anchors,
             events=panel.events,
             drawn=drawn,
+            moves=moves,
+            own_prices=own_prices,
         )
         sample = kept_sample(work, folder=Path(scratch) / "sample")
         scores = "as of the run that was cut off"
         if sample is None:
-            sample, scores = _trained(Path(scratch) / "sample", panel, config, anchors=anchors, **others)
+            sample, scores = _trained(Path(scratch) / "sample", panel, config, **others)
         number = _register(spread(sample, work, partitions, folder=folder), config=config)
         forget(work)
     return number, scores
@@ -163,7 +174,7 @@ def _trained(
     config: Config,
     *,
     anchors: Anchors,
-    data: Mapping[str, object],
+    origin: Origin,
     tested: NDArray[np.floating] | None,
     run: Run,
     say: Callable[[str], None],
@@ -174,9 +185,15 @@ def _trained(
     from pricing.demand.training import train  # noqa: PLC0415
 
     since = anchors.since
-    if panel.dates[-1] >= since:
-        say(f"prices since {since} may be the platform's own: only drawn ones among them teach elasticities")
-    common: dict[str, Any] = {"calendar": holiday_calendar(panel, config.data), "live_since": since, "progress": say}
+    own = origin.own_prices.marks(panel, since=since)
+    later = panel.present & (panel.dates >= since)
+    if later.any():
+        ours = int((own & later).sum())
+        say(
+            f"product-periods since {since}: the platform set {ours:,} prices, of which only drawn ones teach "
+            f"elasticities, and people {int(later.sum()) - ours:,}"
+        )
+    common: dict[str, Any] = {"calendar": holiday_calendar(panel, config.data), "own": own, "progress": say}
     evaluated = backtest(panel, config.demand, **common)
     weeks = weekly(sales_rows(evaluated.frame), span=max(1, SPAN // STEP_DAYS[panel.period]))
     figures = {**evaluated.figures, "weeks": weeks}  # which monitoring's tolerances come from
@@ -196,8 +213,8 @@ def _trained(
         facts=facts,
         config=config,
         # The gates check the elasticities that will price, not the last fold's.
-        backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
-        origin=Origin(kind="train", data=data),
+        backtest={**figures, "elasticity": elasticity_figures(demand), "data": origin.data},
+        origin=origin,
         anchors=anchors,
         holds_only=identified_share(demand.table(), facts) < config.registry.gates.identified,
     )

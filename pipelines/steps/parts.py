@@ -23,6 +23,7 @@ from pricing.config import Config
 from pricing.data.anchors import Anchors
 from pricing.data.etl_output import Partitions, part_of, read_partitions
 from pricing.data.load import load_sales
+from pricing.data.own_prices import NO_MOVES, NO_SPANS, Moves, OwnSpans
 from pricing.data.panel import Event, Panel
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
@@ -57,6 +58,8 @@ class Work:
     checksums: Mapping[str, str] = field(default_factory=dict)  # of its files
     rebuild: bool = False
     drawn: Sequence[Mapping[str, Any]] = ()  # lines of the decision log on drawn prices
+    moves: Moves = NO_MOVES  # of the decision log
+    own_prices: OwnSpans = NO_SPANS  # in force
 
     def read(self, number: int, **others: Any) -> Panel:
         """Reads and checks a partition's sales; what was found is logged."""
@@ -115,18 +118,19 @@ def fit_part(work: Work, number: int) -> None:
     panel = work.read(number)
     anchors = work.anchored(panel)
     draws = find_draws(panel, work.drawn)
+    spans = work.own_prices.extended(panel, work.moves, since=anchors.since)
     demand = adopt(
         panel,
         work.config.demand,
         like=_sample(work.prefix),
         tested=draws.deviation if draws.used else None,
-        live_since=anchors.since,
+        own=spans.marks(panel, since=anchors.since),
     )
     serving = work.config.serving
     facts = ProductFacts.from_panel(
         panel, anchors=anchors, largest_jump=serving.largest_jump, confirmed=serving.jump_confirmed
     )
-    origin = Origin("train", describe_data(panel, sales=work.sales, fingerprint=fingerprint(panel)))
+    origin = Origin("train", describe_data(panel, sales=work.sales, fingerprint=fingerprint(panel)), own_prices=spans)
     work.keep(number, origin, demand=demand, facts=facts, anchors=anchors)
 
 
@@ -151,7 +155,7 @@ def refresh_part(work: Work, number: int) -> None:
             rebuild=work.rebuild,
         )
         data = describe_data(panel, sales=work.sales, fingerprint=fingerprint(panel))
-        origin = Origin("refresh", data, work.number, carried.parity.checks)
+        origin = Origin("refresh", data, work.number, carried.parity.checks, own_prices=version.own_prices)
         work.keep(number, origin, demand=carried.demand, facts=carried.facts, anchors=anchors)
 
 
@@ -217,6 +221,7 @@ def spread(sample: LoadedVersion, work: Work, partitions: Partitions, *, folder:
     """Models the products of all partitions as the sample's were, and packs the version that unites them."""
     results().put(work.prefix + SAMPLE, files.tar(sample.folder))
     parts = united(work, fit_part, partitions=partitions, scratch=folder.parent)
+    own = NO_SPANS.joined(*(version.own_prices for version in parts.versions))
     data = {**sample.backtest["data"], "rows": partitions.rows, "partitions": partitions.made}
     return pack(
         folder,
@@ -224,7 +229,7 @@ def spread(sample: LoadedVersion, work: Work, partitions: Partitions, *, folder:
         facts=with_plan(parts.facts, work.config.data),
         config=work.config,
         backtest=sample.backtest,
-        origin=Origin("train", data, parts=parts.versions),
+        origin=Origin("train", data, own_prices=own, parts=parts.versions),
         anchors=parts.anchors,
         holds_only=identified_of(parts.versions) < work.config.registry.gates.identified,
     )

@@ -6,13 +6,14 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
 
 from pricing.config import Config
 from pricing.data.anchors import Anchors, matching_anchors
+from pricing.data.own_prices import NO_SPANS, OwnSpans
 from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
@@ -22,7 +23,7 @@ from pricing.paths import actor, database_url, pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.promotion import Action, Audit, AuditEntry, record_manual_change
-from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors
+from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors, read_own_prices
 from pricing.runtime.mlflow_runs import connect, runs_of
 
 _log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class ProductionAccess:
             facts=facts,
             config=base.config,
             backtest=base.backtest,
-            origin=origin,
+            origin=replace(origin, own_prices=base.own_prices),
             anchors=anchors,
             holds_only=base.holds_only,
         )
@@ -102,9 +103,9 @@ class ProductionAccess:
         """Returns the anchors to refresh a version with: those in force, or else its own.
 
         Raises:
-            RegistryError: See `anchors_in_force`.
+            RegistryError: See `without_past`.
         """
-        anchors = matching_anchors(anchors_in_force(self.registry), version.demand.product_ids)
+        anchors = matching_anchors(without_past(self.registry).anchors, version.demand.product_ids)
         return version.anchors if anchors is None else anchors
 
 
@@ -121,8 +122,17 @@ def production(config: Config) -> Iterator[ProductionAccess]:
         yield ProductionAccess(registry, Audit(database_url()), actor(), Path(scratch))
 
 
-def anchors_in_force(registry: Registry) -> Anchors | None:
-    """Returns the anchors in production: the champion's, or else the previous one's; None before any promotion.
+@dataclass(frozen=True, eq=False)
+class InForce:
+    """Anchors, past and own prices of the champion, with which new sales are read."""
+
+    anchors: Anchors | None = None  # None before any promotion
+    past: Panel | None = None  # the end of the history that the champion has read, to compare sales with
+    own_prices: OwnSpans = NO_SPANS
+
+
+def without_past(registry: Registry) -> InForce:
+    """Returns anchors and own prices in production: the champion's, or else the previous one's.
 
     Where neither can be read, those of the newest readable version are used: all versions inherit them.
 
@@ -134,15 +144,16 @@ def anchors_in_force(registry: Registry) -> Anchors | None:
     for entry in (*leading, *(reversed(registry.versions()) if leading else ())):
         try:
             with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-                anchors = read_anchors(registry.download(entry.number, Path(scratch) / "version"))
+                folder = registry.download(entry.number, Path(scratch) / "version")
+                found = InForce(read_anchors(folder), own_prices=read_own_prices(folder))
         except (RegistryError, VersionError) as error:
             troubles.append(str(error))
             continue
         if troubles:
             _log.warning("the anchors are those of version %s, since %s", entry.number, troubles[0])
-        return anchors
+        return found
     if not leading:
-        return None
+        return InForce()
     raise RegistryError(
         f"list prices cannot be told from the platform's own prices, since no version's anchors can be read "
         f"({troubles[0]}); restore its files, or delete the aliases {CHAMPION} and {PREVIOUS} to begin anew"
@@ -165,19 +176,11 @@ def production_decay(access: ProductionAccess, champion: RegisteredVersion, *, c
     return 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class InForce:
-    """Anchors and past of the champion, with which new sales are read."""
-
-    anchors: Anchors | None  # see `anchors_in_force`
-    past: Panel | None  # the end of the history that the champion has read, to compare sales with; None without one
-
-
 def in_force(config: Config) -> InForce:
-    """Reads anchors and past of the champion at once; where it cannot be read, the anchors alone.
+    """Reads anchors, past and own prices of the champion at once; where it cannot be read, all but the past.
 
     Raises:
-        RegistryError: See `anchors_in_force`.
+        RegistryError: See `without_past`.
     """
     registry = Registry(config.registry.model_name, uri=tracking_uri())
     champion = registry.at(CHAMPION)
@@ -185,7 +188,7 @@ def in_force(config: Config) -> InForce:
         if champion is not None:
             with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
                 version = load(registry.download(champion.number, Path(scratch) / "version"))
-                return InForce(version.anchors, version.learner.encoded.tail)
+                return InForce(version.anchors, version.learner.encoded.tail, version.own_prices)
     except (RegistryError, VersionError) as error:
         _log.warning("sales are compared with their own past only: %s", error)
-    return InForce(anchors_in_force(registry), None)
+    return without_past(registry)

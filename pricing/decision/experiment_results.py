@@ -10,10 +10,10 @@ import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.net_price import unit_profit
+from pricing.data.own_prices import was_charged
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.ensemble import volume_rows
 
-CHARGED = 0.005  # log units; where sales show a price further from the one given, that was not charged
 Z80 = 1.2816  # standard deviations to either side that hold 80 % of a normal distribution
 FEWEST = 5  # products without which resampling them says nothing
 RESAMPLES = 1000
@@ -88,8 +88,7 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]], *, name: str 
                 given[row, force] = float(record["decision"]["recommended_price"])
                 week[row, force] = (dt.date.fromisoformat(record["date"]).toordinal() - 1) // 7
     drawn = np.isfinite(deviation) & panel.present
-    with np.errstate(invalid="ignore", divide="ignore"):
-        charged = drawn & (np.abs(np.log(panel.price / given)) <= CHARGED)
+    charged = drawn & was_charged(panel.price, given)
     return Draws(np.where(charged, deviation, np.nan), np.where(charged, week, -1), int(drawn.sum()))
 
 

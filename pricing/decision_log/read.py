@@ -16,10 +16,13 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, Self
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from pricing.data.own_prices import Moves
+from pricing.decision.reasons import SWITCHED
 from pricing.errors import SourceError, first_line
 from pricing.objects import ObjectStore, open_store
 
@@ -38,6 +41,14 @@ _TABLE = """
     CREATE VIEW once AS FROM found
         QUALIFY row_number() OVER (PARTITION BY coalesce(worker, segment), coalesce(sequence, number)) = 1;
     CREATE VIEW decisions AS FROM once WHERE worker IS NOT NULL;
+"""
+_MOVE_COLUMNS = 'segment, number, worker, sequence, "at", date, product_id, current_price, recommended_price, reasons'
+# A replay, made long after the day that it prices, was charged by nobody. What a person has set is no move.
+_IN_TIME = 'FROM decisions WHERE date <= $until AND "at" < date + to_days(7)'
+_MOVES = f"""
+    SELECT DISTINCT product_id, date, recommended_price AS price {_IN_TIME}
+        AND recommended_price IS DISTINCT FROM current_price AND NOT list_has_any(reasons, $switched)
+    ORDER BY ALL
 """
 _DRAWN = "product_id IN (SELECT product_id FROM {} WHERE deviation IS NOT NULL)"
 _FILE = "read_parquet($1, hive_partitioning = false)"
@@ -124,19 +135,39 @@ def read_drawn(url: str) -> list[dict[str, Any]]:
         return [from_json(line) for (line,) in con.execute(query).fetchall()]
 
 
+def read_moves(url: str, *, until: np.datetime64) -> Moves:
+    """Reads the prices that the log moved to for days up to `until`, and what days it covers; raises SourceError."""
+    given = {"until": until.astype(dt.date)}
+    with open_log(url, columns=_MOVE_COLUMNS) as (con, _):
+        ((first, last),) = con.execute(f"SELECT min(date), max(date) {_IN_TIME}", given).fetchall()
+        found = con.execute(_MOVES, {**given, "switched": sorted(SWITCHED)}).fetchnumpy()
+    return Moves(
+        product_ids=np.asarray(found["product_id"], np.str_),
+        dates=np.asarray(found["date"], "datetime64[D]"),
+        price=np.asarray(found["price"], np.float64),
+        first=np.datetime64(first, "D"),
+        last=np.datetime64(last, "D"),
+    )
+
+
 @contextmanager
 def open_log(
-    url: str, *, since: dt.date | None = None, few: int = 0, drawn: bool = False
+    url: str,
+    *,
+    since: dt.date | None = None,
+    few: int = 0,
+    drawn: bool = False,
+    columns: str = "* EXCLUDE (line)",
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, int]]:
     """Yields a connection whose view `decisions` has each decision once, and how many lines are damaged.
 
     Days before `since` are left out; archived ones are read, the newest first, until there are `few` decisions. `drawn`
     leaves out archived products of which no experiment drew a price so far, and keeps each `line` of the others, whole.
+    Other `columns` than those named are null in archived rows.
     Raises SourceError where the log cannot be read.
     """
     store = open_store(url)
     first = since.isoformat() if since else ""
-    columns = "* EXCLUDE (line)"
     rows = "true"
     if drawn:
         columns = "*"

@@ -26,7 +26,7 @@ def adopt(
     *,
     like: DemandModel,
     tested: Floats | None = None,
-    live_since: np.datetime64 | None = None,
+    own: Bools | None = None,
 ) -> DemandModel:
     """Model other products of a shop with the networks that a sample of it trained, which `like` models.
 
@@ -56,7 +56,7 @@ def adopt(
         category=category,
         config=config,
         tested=tested,
-        own=own_prices(panel, live_since),
+        own=own,
         networks=like.networks,
     )
     # What is known of a category is known from the sample: a partition may have few of its products.
@@ -99,8 +99,3 @@ def initial_norms(panel: Panel, *, units: Units, level: Floats) -> Norms:
         weekend=np.zeros(products, np.float32),
         promotion=np.zeros(products, np.float32),
     )
-
-
-def own_prices(panel: Panel, live_since: np.datetime64 | None) -> Bools | None:
-    """(product, period) where prices may be the platform's own; None if people set all."""
-    return None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import baselines, evaluation
@@ -58,7 +58,7 @@ def backtest(
     config: DemandConfig,
     *,
     calendar: Calendar | None = None,
-    live_since: np.datetime64 | None = None,
+    own: Bools | None = None,
     progress: Progress | None = None,
     on_fold: OnFold | None = None,
 ) -> Backtest:
@@ -85,7 +85,8 @@ def backtest(
             past = _known(panel, fold)
             warm = None if trained is None else _carried(trained, past)
             direct = beside.submit(_direct, past, panel, fold, config)
-            trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
+            ours = own if own is None else own[np.isin(panel.product_ids, past.product_ids), : len(past.dates)]
+            trained = fit(past, config, calendar=calendar, start=warm, own=ours, progress=progress)
             model = trained.model
             weights = choose_weights(known_before(frames, fold.cutoff), prior=model.combination.weights)
             model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)

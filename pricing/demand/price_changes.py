@@ -7,11 +7,11 @@ import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.features import weekends
+from pricing.data.own_prices import SAME_PRICE
 from pricing.data.panel import Panel
 from pricing.demand.batches import FeatureTable, Targets
 from pricing.demand.grades import FORTNIGHT, parents_of
 
-SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a price change
 LEAST_ROWS_BEFORE = 14  # rows of a product before its first usable price change: until then its level is uncertain
 SCORED_PERIODS = 3  # periods scored from a price change on, as long as the new price holds
 SCORED_PERIODS_FEW = 14  # the same for a product with few price changes: each must yield more data

@@ -10,7 +10,7 @@ from pricing.config_models import DemandConfig
 from pricing.data.counting_units import Units, find_units, in_steps, typical_unit
 from pricing.data.features import restated_units
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand.adoption import initial_norms, own_prices
+from pricing.demand.adoption import initial_norms
 from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches, shape_for
 from pricing.demand.competitor import estimate_competitor_effects
 from pricing.demand.diversion import estimate_diversion
@@ -60,7 +60,7 @@ def train(
     calendar: Calendar | None = None,
     out_of_fold: OutOfFold | None = None,
     tested: Floats | None = None,
-    live_since: np.datetime64 | None = None,
+    own: Bools | None = None,
     progress: Progress | None = None,
 ) -> DemandModel:
     """Train the final model on the whole panel.
@@ -71,7 +71,7 @@ def train(
         calendar: Tells which of some days are holidays; none after the panel when absent.
         out_of_fold: Estimates from a backtest; the default level error and prior combination weights when absent.
         tested: The draws of experiments; see `identify`.
-        live_since: First period whose prices may be the platform's own; None if people set all prices.
+        own: (product, period) True where the platform itself set the price; None if people set all prices.
         progress: Called with a sentence about each step.
 
     Raises:
@@ -79,7 +79,7 @@ def train(
         TrainingError: The network did not converge.
     """
     check_length(len(panel.dates), period=panel.period)
-    trained = fit(panel, config, calendar=calendar, tested=tested, live_since=live_since, progress=progress)
+    trained = fit(panel, config, calendar=calendar, tested=tested, own=own, progress=progress)
     if out_of_fold is None:
         return trained.model
     model = replace(trained.model, level_error=out_of_fold.width.level_error)
@@ -93,13 +93,13 @@ def fit(
     calendar: Calendar | None = None,
     start: WarmStart | None = None,
     tested: Floats | None = None,
-    live_since: np.datetime64 | None = None,
+    own: Bools | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Train once; uses the weights and elasticities of `start` where given.
 
-    `tested` holds the draws of experiments, as for `identify`. Price changes from `live_since` on depend on the model's
-    own forecasts and are not used to estimate elasticities, except for those draws.
+    `tested` holds the draws of experiments, as for `identify`. Price changes of the platform's `own` depend on the
+    model's forecasts and are not used to estimate elasticities, except for those draws.
 
     Raises:
         HistoryError: Nothing was sold.
@@ -113,8 +113,8 @@ def fit(
     level = _category_level(panel, category, units=sold)
     norms = initial_norms(panel, units=units, level=level[category])
     if start is not None:  # counting units are always this panel's
-        own = replace(start.identified.norms, unit=norms.unit, prior_level=norms.prior_level)
-        identified = replace(start.identified, norms=own)
+        known = replace(start.identified.norms, unit=norms.unit, prior_level=norms.prior_level)
+        identified = replace(start.identified, norms=known)
     else:
         lifts = learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1)
         identified = identify(
@@ -124,7 +124,7 @@ def fit(
             config=config,
             progress=progress,
             tested=tested,
-            own=own_prices(panel, live_since),
+            own=own,
         )
     identified, level = _with_scales(identified, panel, category)
     table = build_table(panel, norms=identified.norms, category=category)

@@ -14,6 +14,7 @@ from pricing.arrays import below, flatten, restore
 from pricing.config import ModelConfig, parse_model_config
 from pricing.data.anchors import Anchors
 from pricing.data.net_price import unit_profit
+from pricing.data.own_prices import NO_SPANS, OwnSpans
 from pricing.data.panel import CONTRACT_VERSION
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import NOT_READ, ProductFacts
@@ -29,6 +30,7 @@ from pricing.registry.union import unite_tables
 FORMAT = 6  # of a version's files: no other is read
 
 REFRESH = "refresh"  # the folder of what is needed to carry a version forward, and to price by it is not
+_OWN_PRICES = f"{REFRESH}/own_prices"
 _SERVED = ("table", "products", "backtest", "config")
 GOLDEN = "golden"  # the name of a version in its golden requests
 _UNFIT = (AttributeError, LookupError, TypeError, ValueError)  # what the files of another library raise
@@ -42,6 +44,7 @@ class Origin:
     data: Mapping[str, Any]  # the sales that it was computed on, as JSON: `fingerprint`, `source`, `rows`, …
     parent: str | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)  # measured while it was made, such as a refresh's `parity`
+    own_prices: OwnSpans = NO_SPANS  # the platform's, in the sales that it was trained on
     parts: tuple["LoadedVersion", ...] = ()  # versions of the partitions that it unites, each with a `.tar` beside it
 
 
@@ -79,6 +82,11 @@ class LoadedVersion:
             return restore(DemandModel, _part(content.arrays, REFRESH), content.documents["learner"])
         except _UNFIT as error:
             raise VersionError(f"{self.folder}: cannot be carried forward: {first_line(error)}; train again") from error
+
+    @property
+    def own_prices(self) -> OwnSpans:
+        """The platform's own prices as of its training; see `read_own_prices`."""
+        return read_own_prices(self.folder)
 
     @property
     def partitions(self) -> int:
@@ -139,7 +147,8 @@ def pack(
 
     The same parts give the same bytes. Nothing is left behind when it fails. `backtest` is `Backtest.figures`, and as
     `data` what they were scored on, with its `fingerprint`. With `holds_only` no price may rest on its elasticities
-    (`identified_share`); a refresh learns none, so it passes its parent's backtest and `holds_only` unchanged.
+    (`identified_share`); a refresh learns none, so it passes its parent's backtest, `holds_only` and
+    own prices unchanged.
 
     Where the origin has versions of partitions it prices their products, and `demand` is of a sample of them.
 
@@ -172,6 +181,7 @@ def pack(
         "golden": golden.record(pricer, table, on_sale=on_sale, today=demand.state_date),
     }
     documents, arrays = _flattened(table, facts, demand, anchors)
+    arrays |= {f"{_OWN_PRICES}/{name}": array for name, array in flatten(origin.own_prices)[0].items()}
     documents["backtest"] = backtest
     documents["config"] = config.model_dump(mode="json", include=set(ModelConfig.model_fields))
     packed = [part.folder.with_suffix(".tar") for part in origin.parts]
@@ -246,6 +256,16 @@ def read_anchors(folder: str | Path) -> Anchors:
         return restore(Anchors, arrays, {"since": arrays["since"][0]})
     except (KeyError, ValueError) as error:
         raise VersionError(f"{folder}: holds no anchors that this library can read: {error}") from error
+
+
+def read_own_prices(folder: str | Path) -> OwnSpans:
+    """Reads a version's marks of the platform's own prices, whichever library packed it; none where it holds none.
+
+    Raises:
+        VersionError: The folder holds no version, or a file is missing or damaged.
+    """
+    arrays = below(files.read(Path(folder), parts=(_OWN_PRICES,), mapped=False).arrays, _OWN_PRICES)
+    return restore(OwnSpans, arrays, {}) if arrays else NO_SPANS
 
 
 def _train_again(header: Mapping[str, Any]) -> str:

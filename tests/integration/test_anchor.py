@@ -13,11 +13,14 @@ from pipelines.steps.production import in_force
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
+from pricing.data.own_prices import OwnSpans
 from pricing.data.panel import Panel
 from pricing.errors import EXIT_REFUSED
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.version import FORMAT, read_own_prices
 from tests.kit.panels import panel_frame
 from tests.kit.registered_shop import Shop
+from tests.unit.registry.test_version import rewrite
 
 MOVE = ["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"]
 NEEDED = ["date", "product_id", "units_sold", "price"]
@@ -49,9 +52,14 @@ class Training:
 
     panel: Panel
     anchors: Anchors
+    own_prices: OwnSpans
 
-    def __call__(self, panel: Panel, config: Any, *, anchors: Anchors, **_: Any) -> tuple[str, str]:
-        self.panel, self.anchors = panel, anchors
+    def __call__(
+        self, panel: Panel, config: Any, *, anchors: Anchors, own_prices: OwnSpans, **_: Any
+    ) -> tuple[str, str]:
+        self.panel = panel
+        self.anchors = anchors
+        self.own_prices = own_prices
         return "1", "scores"
 
 
@@ -222,6 +230,27 @@ def test_anchors_are_found_although_the_champions_files_are_gone(shop: Shop) -> 
     assert found.anchors is not None
     assert found.anchors.differing(anchors) == []
     assert found.past is None
+
+
+def test_marks_of_own_prices_outlive_refreshes_moved_anchors_and_the_format(shop: Shop, training: Training) -> None:
+    days = shop.whole.dates[100:150]
+    spans = OwnSpans(shop.whole.product_ids[:2], first=days[[0, 5]], last=days[[9, 9]], days=days)
+    panel = build_panel(needed(shop, 150, since=149), load_config().data)
+    shop.add(panel=panel, anchors=Anchors.from_panel(panel.through(days[0] - 1)).extended(panel), own_prices=spans)
+    assert promote.main([]) == 0
+    anchor.main(["--product_id", "P00001", "--list_price", "9.99", "--reason", "inflation", "--force", "true"])
+    sales = written(shop, needed(shop, 160, since=150, times=1.4))
+    assert refresh.main(["--sales", sales]) == 0
+    assert promote.main([]) == 0
+
+    assert train.main(["--sales", sales], learn=training) == 0
+    champion = shop.fetch("champion")
+    rewrite(champion.folder, format=FORMAT - 1)
+
+    assert shop.registry.find("champion").number == "3"
+    for found in (champion.own_prices, training.own_prices, read_own_prices(champion.folder)):
+        for name, values in vars(spans).items():
+            assert_array_equal(getattr(found, name), values)
 
 
 def test_anchors_and_past_are_read_from_one_copy_of_the_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

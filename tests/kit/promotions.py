@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
+from pricing.data.own_prices import NO_SPANS, OwnSpans
 from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
@@ -47,6 +48,7 @@ def packed(
     seed: int = 1,
     data: dict[str, Any] | None = None,
     anchors: Anchors | None = None,
+    own_prices: OwnSpans = NO_SPANS,
     holds_only: bool = False,
     config: Config | None = None,
     demand: DemandModel | None = None,
@@ -62,7 +64,7 @@ def packed(
         facts=ProductFacts.from_panel(panel, anchors=anchors),
         config=config or load_config(),
         backtest={**figures(**changes), "data": about},
-        origin=Origin(kind="train", data=about),
+        origin=Origin(kind="train", data=about, own_prices=own_prices),
         holds_only=holds_only,
         anchors=anchors,
     )

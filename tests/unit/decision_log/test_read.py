@@ -4,10 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pricing.decision.experiments import Arm, Assignment
-from pricing.decision_log.read import archive, holds_decisions, open_log, read_drawn
+from pricing.decision_log.read import archive, holds_decisions, open_log, read_drawn, read_moves
 from pricing.errors import ConfigError
 from pricing.fileio import replace_text
 from pricing.objects import FolderStore
@@ -183,3 +184,48 @@ def test_draws_are_read_whole_with_all_decisions_on_their_products_in_the_order_
     archive(str(tmp_path), before=dt.date(2026, 1, 2))
 
     assert lines == read_drawn(str(tmp_path)) == expected
+
+
+MOVED = {"current_price": 4.0, "decision__recommended_price": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "moved"),
+    [
+        ({}, True),
+        ({"current_price": None}, True),
+        ({"current_price": 5.0}, False),
+        *(({"decision__reasons": ["held", reason]}, False) for reason in ("overridden", "frozen", "awaiting_approval")),
+        ({"decision__reasons": ["held", "stock_short"]}, True),
+        ({"date": "2026-03-09"}, True),  # decided some days ahead
+        ({"date": "2026-02-20"}, False),  # a replay
+        ({"date": "2026-03-10"}, False),  # after what is asked for
+    ],
+)
+def test_a_move_is_the_platforms_own_and_was_in_time(tmp_path: Path, changes: dict[str, Any], moved: bool) -> None:
+    write_lines(tmp_path, line(1, product_id="tea", **{**MOVED, **changes}))
+
+    moves = read_moves(str(tmp_path), until=np.datetime64("2026-03-09"))
+
+    day = dt.date.fromisoformat(changes.get("date", str(FRIDAY)))
+    found = list(zip(moves.product_ids.tolist(), moves.dates.tolist(), moves.price.tolist(), strict=True))
+    assert found == ([("tea", day, 5.0)] if moved else [])
+
+
+def test_moves_are_read_once_from_lines_and_archive_with_the_days_that_the_log_covers(tmp_path: Path) -> None:
+    moved = [line(number, product_id=name, **MOVED) for number, name in ((1, "tea"), (2, "tea"), (3, "rum"))]
+    write_lines(tmp_path, line(4, current_price=23.75, date="2026-03-04"), *moved)
+    archive(str(tmp_path), before=SATURDAY)
+    write_lines(tmp_path, moved[2], line(5, current_price=23.75, date="2026-03-08"), day=SATURDAY)
+
+    moves = read_moves(str(tmp_path), until=np.datetime64("2026-03-20"))
+
+    assert moves.product_ids.tolist() == ["rum", "tea"]
+    assert (moves.first.item(), moves.last.item()) == (dt.date(2026, 3, 4), SUNDAY)
+
+
+def test_a_log_without_decisions_covers_no_day(tmp_path: Path) -> None:
+    moves = read_moves(str(tmp_path), until=np.datetime64("2026-03-20"))
+
+    assert np.isnat([moves.first, moves.last]).all()
+    assert (len(moves.product_ids), moves.dates.dtype, moves.price.dtype) == (0, "datetime64[D]", np.float64)
