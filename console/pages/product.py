@@ -10,7 +10,7 @@ from console.pages.common import current_shop, current_table, line
 from console.shop import Served, Shop
 from console.worklist import BY_HAND, Worklist
 from pricing.arrays import place_in
-from pricing.decision.explanation import explain
+from pricing.decision.explanation import explain, lost_to_others
 from pricing.decision.reasons import meanings
 from pricing.errors import RequestError
 from pricing.registry.knowledge import shown_elasticities
@@ -95,4 +95,5 @@ def _elasticity(served: Served, product: str) -> dict[str, Any] | None:
     return {
         "own": {name: column[0].item() for name, column in columns.items()},
         "category": {"elasticity": float(mean[0]), "low": float(low[0]), "high": float(high[0])},
+        "lost": lost_to_others(float(demand.diversion[row])),
     }

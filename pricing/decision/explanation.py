@@ -20,7 +20,7 @@ Quantity = Literal["price", "demand"]
 UNIT_DIGITS = 4  # significant digits of units
 MOST_DECIMALS = 6  # of a price that is given with more than the smallest step of price has
 _SENTENCES = {
-    "target": "{strategy} at a unit cost of {cost}{elasticity}, stock and guardrails apart.",
+    "target": "{strategy} at a unit cost of {cost}{elasticity}{diverted}, stock and guardrails apart.",
     "step": "Only part of the way from the regular price: as far as the elasticity is known.",
     "unidentified": "Too little is known of how demand answers to price: it stays, or goes back to the regular one.",
     "stock": "Stock of {stock} until the next delivery.",
@@ -186,6 +186,7 @@ def _words(
         "strategy": f"What the strategy {decision.strategy} asks for{beside}",
         "cost": cost,
         "elasticity": known,
+        "diverted": f", with {lost_to_others(decided.diverted)}" if lost_to_others(decided.diverted) else "",
         "target": "unidentified" if "elasticity_unidentified" in reasons else "target",
         "stock": "unknown size" if stock is None else f"{stock:,.10g} unit{'' if stock == 1 else 's'}",
         "binding": binding,
@@ -196,6 +197,12 @@ def _words(
         "price": f"{decided.decision.recommended_price:,.{digits}f}",  # of the one charged, as the terms are
         "comp_price": f"{comp_price or 0.0:,.{digits}f}",
     }
+
+
+def lost_to_others(diverted: float) -> str:
+    """The words for the share of lost units that other products win; empty for less than a twentieth."""
+    share = round(10 * diverted)
+    return f"{share} of 10 lost sales going to other products of its category" if share else ""
 
 
 def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: float, digits: int) -> str:

@@ -411,6 +411,7 @@ class Pricer:
             "against": choices.against.tolist(),
             "experiment": map(self._followed, batch.assigned),
             "unit": np.broadcast_to(choices.grid.unit, len(decisions)).tolist(),
+            "diverted": np.broadcast_to(choices.grid.diverted, len(decisions)).tolist(),
         }
         in_order = (detailed[name] for name in DetailedDecision._fields if name in detailed)
         return [DetailedDecision(*figures) for figures in zip(*in_order, strict=True)]

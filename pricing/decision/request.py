@@ -147,7 +147,8 @@ class Decision(BaseModel):
     decision_id: str
     expected_gain: Spread | None = Field(
         default=None,
-        description="Profit until the next delivery over that at the current price; null where that is unknown.",
+        description="Profit until the next delivery over that at the current price, with what the other products of "
+        "its category win or lose by it; null where that is unknown.",
     )
     comp_price_used: float | None = Field(None, description="The competitor's price that counted; null where none did.")
     comp_price_age: float | None = Field(
@@ -225,4 +226,5 @@ class DetailedDecision(NamedTuple):
     against: float  # the price that its confidence compares it with
     experiment: Assignment | None = None
     unit: float = 1.0  # the amount that the negative binomials count as one
+    diverted: float = 0.0  # share of lost units that the other products of its category win
     proposed: Decision | None = None  # what waits for a person's approval; all figures above but the decision are of it

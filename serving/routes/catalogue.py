@@ -63,6 +63,7 @@ class Elasticity(Known):
     shared_by: int = Field(description="How many products, itself included, have this elasticity in common.")
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
+    diversion: float = Field(description="Share of lost units that the other products of its category win, 0 to 0.6.")
     competitor: ShownCompetitor = Field(description="What the competitor's price does to demand.")
     model_version: str
 
@@ -127,6 +128,7 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
         **known,
         list_price=round(float(version.facts.list_price[row]), 4),
         state_date=demand.state_date,
+        diversion=round(float(demand.diversion[row]), 2),
         competitor=shown_competitor(demand, row),
         model_version=name,
     )

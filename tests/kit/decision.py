@@ -98,7 +98,13 @@ def answer(request: PriceRequest, by: Pricer, today: dt.date = TODAY) -> Decisio
 
 
 def demand(
-    elasticity: float | list[float], *, level: float = 10, size: float = 50, grade: int = TESTED, known: float = 1
+    elasticity: float | list[float],
+    *,
+    level: float = 10,
+    size: float = 50,
+    grade: int = TESTED,
+    known: float = 1,
+    diverted: float = 0.0,
 ) -> DemandAt:
     """Demand of constant elasticity, or one per node, around a list price of 10."""
     nodes = np.atleast_1d(np.asarray(elasticity, dtype=float))
@@ -107,7 +113,9 @@ def demand(
         first = level * np.exp(-nodes[:, None] * np.log(prices / 10.0)[:, None, :])
         sizes, zeros = np.full(len(prices), size), np.zeros(len(prices), int)
         weight = np.full(len(nodes), 1 / len(nodes))
-        return DemandGrid(first, first * NEXT_DELIVERY, sizes, sizes, weight, zeros, zeros + grade, zeros + known)
+        until = first * NEXT_DELIVERY
+        shape = (sizes, sizes, weight, zeros, zeros + grade, zeros + known)
+        return DemandGrid(first, until, *shape, diverted=diverted)
 
     return demand_at
 

@@ -23,6 +23,7 @@ from pricing.decision.request import PriceRequest
 from pricing.demand.state import span
 from pricing.registry.union import unite_facts
 from tests.kit.decision import config
+from tests.kit.decision import facts as kit_facts
 from tests.kit.panels import DAYS, panel
 from tests.kit.versions import make_demand, make_panel
 
@@ -49,6 +50,25 @@ def test_the_facts_hold_the_prices_that_persons_charged_and_not_those_since() ->
 
     assert (facts.anchor_price[0], facts.seen_low[0], facts.seen_high[0]) == (12.0, 9.0, 11.0)
     assert (alone.anchor_price[1], alone.seen_low[1], alone.seen_high[1]) == (12.0, 10.0, 30.0)
+
+
+def test_others_are_the_mean_unit_of_the_rest_of_the_category_at_anchors_and_known_costs() -> None:
+    made = kit_facts(
+        product_ids=np.array(["a", "b", "c"]),
+        categories=np.full(3, "tea"),
+        price=np.full(3, 1.0),  # a last price counts for nothing
+        list_price=np.array([10.0, 20.0, 30.0]),
+        anchor_price=np.array([nan, 24.0, nan]),
+        anchor_cost=np.array([nan, 6.0, nan]),
+        unit_cost=np.array([4.0, 7.0, 9.0]),
+        tax_rate=np.full(3, 0.2),
+        typical_units=np.array([5.0, 3.0, 1.0]),
+        cost_assumed=np.array([False, False, True]),
+    )
+
+    anchor = 24.0 * 7.0 / 6.0  # a regular price moves with its cost
+    np.testing.assert_allclose(made.others_price, [anchor / 1.2, 10 / 1.2, (5 * 10 + 3 * anchor) / 8 / 1.2])
+    np.testing.assert_allclose(made.others_cost, [7.0, 4.0, (5 * 4.0 + 3 * 7.0) / 8])
 
 
 def test_the_stock_is_what_the_last_count_less_what_sold_since_leaves() -> None:

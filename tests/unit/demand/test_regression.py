@@ -408,3 +408,33 @@ def test_a_known_shift_is_found_for_each_product() -> None:
 
     np.testing.assert_allclose(shift.value, truth, atol=4 * shift.error.max())
     assert shift.error.max() < 0.15
+
+
+@pytest.mark.parametrize("lift", [0.0, 0.4])
+def test_what_advertisements_add_is_not_taken_for_the_price(lift: float) -> None:
+    rng = np.random.default_rng(3)
+    products, events = 40, 60
+    who = np.repeat(np.arange(products), events)
+    advertised = rng.random(len(who)) < 0.3
+    price = np.where(advertised, -rng.uniform(0.1, 0.3, len(who)), rng.normal(0, 0.06, len(who)))
+    own_lift = lift + rng.normal(0, 0.05, products)
+    units = rng.poisson(50.0 * np.exp(-0.5 * price + own_lift[who] * advertised))
+    nothing = np.zeros(len(who))
+    found = Residuals(
+        product=2 * who + advertised,
+        cluster=np.tile(np.arange(events) // 3, products),
+        units=units.astype(float),
+        mean=np.full(len(who), 50.0),
+        price=price,
+        routine=nothing,
+        size=np.full(len(who), 50.0),
+        weekend=nothing,
+        advertised=advertised.astype(float),
+        censored=nothing,
+    )
+
+    shift = regress(found, weekend=0.0, parent=np.repeat(np.arange(products), 2), category=np.zeros(2 * products, int))
+
+    assert shift.lift == pytest.approx(lift, abs=0.05)
+    assert shift.mean == pytest.approx(-0.5, abs=3 * shift.mean_error)
+    assert shift.mean_error < 0.15
