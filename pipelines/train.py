@@ -97,7 +97,8 @@ def main(
             data=describe_data(panel, sales=sales, fingerprint=fingerprint),
             tested=_tested(panel, say=say),
             own_prices=known.own_prices,
-            moves=read_moves(log_url(), until=panel.dates[-1]),
+            # Up to the last day of the last period, which may be a week.
+            moves=read_moves(log_url(), until=panel.dates[-1] + STEP_DAYS[panel.period] - 1),
             run=run,
             say=say,
             spread_over=None if partitions is None else (partitions, sales, quarantine),

@@ -2,14 +2,20 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from pipelines import train
+from pricing.paths import log_url
 from pricing.registry.version import LoadedVersion, load
 from tests.kit.mlflow_jobs import JobFolder, place, write_config, write_sales
 from tests.kit.monitoring_world import redecided, write_log
+from tests.kit.panels import panel_frame
+from tests.kit.registered_shop import Shop
 from tests.unit.decision_log.test_write import entry
 
 pytestmark = pytest.mark.slow
@@ -76,3 +82,26 @@ def test_an_override_teaches_and_the_platforms_own_prices_do_not(tmp_path: Path,
     assert (spans.first - begun).astype(int).tolist() == [LIVE + 2, LIVE + 3]
     assert (spans.last - begun).astype(int).tolist() == [OVERRIDE - 1, len(day.unique()) - 1]
     assert (spans.days == begun + np.arange(LIVE, len(day.unique()))).all()
+
+
+def test_moves_of_every_day_of_the_newest_week_count(shop: Shop) -> None:
+    frame = panel_frame(shop.panel(182 - 7))
+    frame["date"] = frame["date"].dt.to_period("W").dt.start_time
+    weekly = frame.drop_duplicates(["product_id", "date"])
+    weekly.to_csv("weekly.csv", index=False)
+    Path("weekly.yaml").write_text(yaml.safe_dump({"data": {"period": "week"}}))
+    newest = weekly["date"].max().date()
+    made = [
+        redecided(entry(day), date=date, at=dt.datetime.combine(date, dt.time(4), dt.UTC), reasons=[])
+        for day, date in enumerate(newest + dt.timedelta(days=each) for each in range(9))
+    ]
+    write_log(Path(log_url()), made)
+    found: list[Any] = []
+
+    def learn(*_: Any, moves: Any, **__: Any) -> tuple[str, str]:
+        found.extend(moves.dates.tolist())
+        return "1", "scores"
+
+    assert train.main(["--sales", "weekly.csv", "--config", "weekly.yaml"], learn=learn) == 0
+
+    assert sorted(found) == [newest + dt.timedelta(days=each) for each in range(7)]
