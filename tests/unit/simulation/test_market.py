@@ -222,7 +222,7 @@ def log_slope(units: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     return np.diff(np.log(units), axis=1) / np.diff(np.log(ratio))
 
 
-@every_kind
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.family != "choice"])  # it has its own
 @given(
     day=st.integers(0, DAYS + SIZE["future"] - 1),
     household_stock=st.floats(0.0, 20.0),
