@@ -23,8 +23,7 @@ class Moves:
     product_ids: Strings
     dates: Days  # day that each was decided for
     price: Floats  # currency units
-    first: np.datetime64  # first day that the log has a decision for; NaT where it has none
-    last: np.datetime64  # last such day; NaT where it has none
+    days: Days  # (day,) every day that the log has a decision for, sorted
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,11 @@ class OwnSpans:
         These spans count where the log no longer has a day, or the 28 before it; `since` is as for `marks`.
         """
         step = np.timedelta64(STEP_DAYS[panel.period], "D")
-        logged = (panel.dates > moves.first - step) & (panel.dates <= moves.last)
-        kept = np.isin(panel.dates, self.days) & ~(logged & (panel.dates >= moves.first + _DELAY))
+        place = np.searchsorted(panel.dates, moves.days, side="right") - 1
+        logged = np.zeros(len(panel.dates), np.bool_)
+        logged[place[(place >= 0) & (moves.days < panel.dates[-1] + step)]] = True
+        settled = np.zeros_like(logged) if not len(moves.days) else panel.dates >= moves.days[0] + _DELAY
+        kept = np.isin(panel.dates, self.days) & ~(logged & settled)
         logged &= ~kept
         log_price = np.log(panel.price)
         changed = ~(np.abs(np.diff(log_price, axis=1, prepend=np.nan)) <= SAME_PRICE)  # also from none to the first
@@ -77,8 +79,7 @@ class OwnSpans:
 
 _NAMES = np.zeros(0, np.str_)
 _NO_DAYS = np.zeros(0, "datetime64[D]")
-_NEVER = np.datetime64("NaT", "D")
-NO_MOVES = Moves(_NAMES, _NO_DAYS, np.zeros(0), first=_NEVER, last=_NEVER)
+NO_MOVES = Moves(_NAMES, _NO_DAYS, np.zeros(0), days=_NO_DAYS)
 NO_SPANS = OwnSpans(_NAMES, _NO_DAYS, _NO_DAYS, _NO_DAYS)
 
 

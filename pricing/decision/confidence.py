@@ -10,7 +10,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.net_price import unit_profit
-from pricing.decision.limits import PricingContext
+from pricing.decision.limits import PricingContext, forgone
 from pricing.decision.stock import NOTHING, Sales, normal_chance
 from pricing.demand.curve import DemandAt
 
@@ -34,7 +34,7 @@ class Compared:
         self.log_prices = np.log(prices)
         self.sales = Sales(grid, context.supply)
         self.weight = grid.weight
-        self._forgone = grid.diverted * (context.others_price - context.others_cost)  # (request,) profit of a unit
+        self._forgone = forgone(context, grid.diverted, margin=context.others_margin)
         self._context = context
         self._rows = np.arange(len(context))
         self._logs = np.log(np.maximum(self.sales.until, NOTHING))  # (request, node, place)

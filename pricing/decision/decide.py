@@ -15,7 +15,7 @@ from pricing.config_models import DecisionConfig
 from pricing.data.net_price import margin_of, net_price, unit_profit
 from pricing.decision.allowed_prices import AllowedPrices
 from pricing.decision.confidence import MOVE, REGULAR, STAY, UNIDENTIFIED, Compared, LogWorth, calibrated
-from pricing.decision.limits import EDGE, Limits, PricingContext, flagged
+from pricing.decision.limits import EDGE, Limits, PricingContext, flagged, forgone
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import NOTHING, Sales
 from pricing.demand.curve import DemandAt, DemandGrid
@@ -48,32 +48,32 @@ class Policy:
         self._kept = np.array([getattr(each, "kept_value", float(each.kind == "match")) for each in strategies])
         self._is = {
             kind: np.array([strategy.kind == kind for strategy in strategies])
-            for kind in ("margin", "clearance", "match")
+            for kind in ("margin", "revenue", "clearance", "match")
         }
 
     def is_kind(self, kind: str, context: PricingContext) -> Bools:
-        """(request,) whether its strategy is of a kind: margin, clearance or match."""
+        """(request,) whether its strategy is of a kind: margin, revenue, clearance or match."""
         return self._is[kind].take(context.strategy)
 
     def log_worth(self, context: PricingContext, diverted: Floats | float) -> LogWorth:
         """Prepares the log of what a unit sold is worth: of prices (request, price), (doubt, request, price).
 
-        The share `diverted` (request,) of the units not sold is bought of the category's other products at their
-        regular prices; what that earns, a unit sold forgoes. The worth of a loss is below the log of every profit. Of
-        DOUBTS only the first counts where no cost is assumed.
+        A unit sold forgoes what the category's other products earn by one that is not: of the share `diverted`
+        (request,) of its regular price their margin, or all where revenue is maximised. The worth of a loss is below
+        the log of every profit. Of DOUBTS only the first counts where no cost is assumed.
         """
         doubts = DOUBTS if context.cost_sd.any() else DOUBTS[:1]
         cost = (context.unit_cost - doubts * context.cost_sd)[:, :, None]
-        kept_share = self._kept.take(context.strategy)
-        kept = kept_share[:, None] * cost
-        forgone = (diverted * (context.others_price - kept_share * context.others_cost))[:, None]
+        kept = self._kept.take(context.strategy)[:, None] * cost
+        margin = np.where(self.is_kind("revenue", context), 1.0, context.others_margin)
+        lost = forgone(context, diverted, margin=margin)[:, None]
         tax_rate = context.tax_rate[:, None]
         target: Floats | None = None
         if context.target_margin is not None:
             target = np.where(self.is_kind("margin", context), context.target_margin, np.nan)[:, None]
 
         def at(prices: Floats) -> Floats:
-            worth = unit_profit(prices, kept, tax_rate=tax_rate) - forgone
+            worth = unit_profit(prices, kept, tax_rate=tax_rate) - lost
             if target is not None:
                 # A gap g between the margin and its category's target costs TARGET_WEIGHT · g² of revenue.
                 gap = margin_of(prices, cost, tax_rate=tax_rate) - target

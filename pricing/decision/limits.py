@@ -13,7 +13,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import Guardrails
-from pricing.data.net_price import price_at_margin, with_tax
+from pricing.data.net_price import net_price, price_at_margin, with_tax
 from pricing.decision.reasons import BIT, GAVE_WAY, GUARDRAILS
 
 NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
@@ -58,9 +58,7 @@ class PricingContext(HardContext):
     anchor: Floats  # `anchor_price` moved by what costs have done since, else list price: steps start from it
     seen_low: Floats  # lowest price that a person has ever charged; NaN where unknown
     seen_high: Floats  # highest such price
-    # Regular price net of tax, and cost, of a mean unit of the other products of its category; 0 where unknown:
-    others_price: Floats
-    others_cost: Floats
+    others_margin: Floats  # of the other products of its category, a fraction of their net price; 0 where unknown
     is_promo: Bools  # where the offer is advertised
     days_since_change: Floats  # days from the last change of price to the day priced; infinite where unknown
     target_margin: Floats | None  # fraction of price that the category should earn; NaN where it is free
@@ -68,6 +66,14 @@ class PricingContext(HardContext):
     keep: Ints  # bits of the reasons for which the current price is kept, whatever it costs; 0: it is not
     test_base: Floats | None = None  # price from which an experiment's draw has the price chosen; NaN without a draw
     test_draw: Floats | None = None  # log of the factor that it drew for the chosen price
+
+
+def forgone(context: PricingContext, diverted: Floats | float, *, margin: Floats) -> Floats:
+    """(request,) money that other products earn by a unit not sold: the share `diverted` of its regular price net of tax.
+
+    Of that they keep `margin`, a fraction: `others_margin`, or 1 where no cost counts.
+    """
+    return np.asarray(diverted * net_price(context.anchor, context.tax_rate) * margin)
 
 
 class Limits(NamedTuple):

@@ -167,37 +167,26 @@ class ProductFacts:
         return np.where(np.isnan(self.tax_rate), highest, self.tax_rate)
 
     @cached_property
-    def others(self) -> tuple[Floats, Floats]:
-        """(product,) net regular price and cost of the mean unit that the others of its category sell; NaN if unknown.
+    def others_margin(self) -> Floats:
+        """(product,) margin of the other products of its category, a fraction of what they take; NaN if unknown.
 
-        At regular prices in force, never at last ones, which the platform may have set; of costs that are known.
+        At regular prices in force, never at last ones, which the platform may have set. NaN where costs are known of
+        less than half of what the others sell.
         """
         category = self.grouped[1]
         dearer = self.unit_cost / self.anchor_cost
         regular = self.anchor_price * np.where(np.isnan(dearer) | self.cost_assumed, 1.0, dearer)
         regular = np.where(np.isnan(regular), self.list_price, regular)
-        net = net_price(regular, self.tax_rates())
-        known = np.isfinite(net + self.unit_cost + self.typical_units) & ~self.cost_assumed
-        weight = np.where(known, self.typical_units, 0.0)
+        taken = np.nan_to_num(self.typical_units * net_price(regular, self.tax_rates()))
+        known = np.isfinite(self.unit_cost) & ~self.cost_assumed
+        earned = np.where(known, taken - np.nan_to_num(self.typical_units * self.unit_cost), 0.0)
 
-        def mean_of_others(values: Floats) -> Floats:
-            weighted = weight * np.where(known, values, 0.0)
-            left = np.bincount(category, weight)[category] - weight
-            total = np.bincount(category, weighted)[category] - weighted
-            mean: Floats = np.divide(total, left, where=left > 1e-9, out=np.full(len(left), np.nan))
-            return mean
+        def of_others(values: Floats) -> Floats:
+            return np.asarray(np.bincount(category, values)[category] - values)
 
-        return mean_of_others(net), mean_of_others(self.unit_cost)
-
-    @property
-    def others_price(self) -> Floats:
-        """(product,) the first of `others`."""
-        return self.others[0]
-
-    @property
-    def others_cost(self) -> Floats:
-        """(product,) the second of `others`."""
-        return self.others[1]
+        left = of_others(np.where(known, taken, 0.0))
+        enough = (left > 1e-9) & (left >= 0.5 * of_others(taken))
+        return np.divide(of_others(earned), left, where=enough, out=np.full(len(left), np.nan))
 
     @cached_property
     def typical(self) -> dict[str, Floats]:

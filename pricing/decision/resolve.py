@@ -45,8 +45,7 @@ _FACTS = (
     "comp_price_date",
     "last_change",
     "typical_units",
-    "others_price",
-    "others_cost",
+    "others_margin",
 )
 Batch = TypeVar("Batch")
 Columns = dict[str, Floats]  # (request,) each, by name; NaN where unknown
@@ -194,8 +193,7 @@ class Resolver:
             anchor=_first(known["anchor_price"] * dearer, prices.listed),
             seen_low=known["seen_low"],
             seen_high=known["seen_high"],
-            others_price=np.nan_to_num(known["others_price"]),
-            others_cost=np.nan_to_num(known["others_cost"]),
+            others_margin=np.nan_to_num(known["others_margin"]),
             is_promo=is_promo,
             days_since_change=_days_since_change(known, prices.current, day=number),
             target_margin=self._target_margin(categories),

@@ -139,14 +139,13 @@ def read_moves(url: str, *, until: np.datetime64) -> Moves:
     """Reads the prices that the log moved to for days up to `until`, and what days it covers; raises SourceError."""
     given = {"until": until.astype(dt.date)}
     with open_log(url, columns=_MOVE_COLUMNS) as (con, _):
-        ((first, last),) = con.execute(f"SELECT min(date), max(date) {_IN_TIME}", given).fetchall()
+        days = con.execute(f"SELECT DISTINCT date {_IN_TIME} ORDER BY date", given).fetchnumpy()["date"]
         found = con.execute(_MOVES, {**given, "switched": sorted(SWITCHED)}).fetchnumpy()
     return Moves(
         product_ids=np.asarray(found["product_id"], np.str_),
         dates=np.asarray(found["date"], "datetime64[D]"),
         price=np.asarray(found["price"], np.float64),
-        first=np.datetime64(first, "D"),
-        last=np.datetime64(last, "D"),
+        days=np.asarray(days, "datetime64[D]"),
     )
 
 

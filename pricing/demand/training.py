@@ -7,6 +7,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.config_models import DemandConfig
+from pricing.data.build import ONE_CATEGORY
 from pricing.data.counting_units import Units, find_units, in_steps, typical_unit
 from pricing.data.features import restated_units
 from pricing.data.panel import STEP_DAYS, Panel
@@ -260,6 +261,7 @@ def _priors(identified: Identified, panel: Panel, category: Ints, *, level: Floa
     members = [category == number for number in range(len(level))]
     members.append(np.ones(len(category), np.bool_))
     diversion = estimate_diversion(panel, norms=identified.norms, group=category, elasticity_sd=shrunk.sd)
+    diversion[np.unique(panel.categories) == ONE_CATEGORY] = 0.0  # of goods that nobody has grouped
     typical = [typical_unit(units, each) for each in members]
     return Priors(
         level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
