@@ -24,7 +24,7 @@ from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.etl_output import Partitions, read_partitions, sample_of
 from pricing.data.events import read_plan
-from pricing.data.own_prices import Moves, OwnSpans
+from pricing.data.own_prices import NO_MOVES, Moves, OwnSpans
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
@@ -97,8 +97,7 @@ def main(
             data=describe_data(panel, sales=sales, fingerprint=fingerprint),
             tested=_tested(panel, say=say),
             own_prices=known.own_prices,
-            # Up to the last day of the last period, which may be a week.
-            moves=read_moves(log_url(), until=panel.dates[-1] + STEP_DAYS[panel.period] - 1),
+            moves=_moves(panel, settings),
             run=run,
             say=say,
             spread_over=None if partitions is None else (partitions, sales, quarantine),
@@ -247,6 +246,20 @@ def _logged_losses(run: Run) -> Iterator[None]:
     finally:
         for first in range(0, len(found), _BATCH):
             MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + _BATCH])
+
+
+def _moves(panel: Panel, config: Config) -> Moves:
+    """The log's moves up to the last day of the panel's last period; none where large moves wait for approval.
+
+    The log has what was charged meanwhile, and not what is approved: all prices since the first champion count as the
+    platform's there.
+
+    Raises:
+        SourceError: The log cannot be read.
+    """
+    if config.decision.approve_beyond is not None:
+        return NO_MOVES
+    return read_moves(log_url(), until=panel.dates[-1] + STEP_DAYS[panel.period] - 1)
 
 
 def _tested(panel: Panel, *, say: Callable[[str], None]) -> NDArray[np.floating] | None:

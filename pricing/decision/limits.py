@@ -69,7 +69,7 @@ class PricingContext(HardContext):
 
 
 def forgone(context: PricingContext, diverted: Floats | float, *, margin: Floats) -> Floats:
-    """(request,) money that other products earn by a unit not sold: the share `diverted` of its regular price net of tax.
+    """(request,) money that other products earn by a unit not sold: the share `diverted` of its net regular price.
 
     Of that they keep `margin`, a fraction: `others_margin`, or 1 where no cost counts.
     """

@@ -186,7 +186,8 @@ class ProductFacts:
 
         left = of_others(np.where(known, taken, 0.0))
         enough = (left > 1e-9) & (left >= 0.5 * of_others(taken))
-        return np.divide(of_others(earned), left, where=enough, out=np.full(len(left), np.nan))
+        found: Floats = np.divide(of_others(earned), left, where=enough, out=np.full(len(left), np.nan))
+        return found
 
     @cached_property
     def typical(self) -> dict[str, Floats]:

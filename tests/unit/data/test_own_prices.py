@@ -27,8 +27,8 @@ def log_of(sales: Panel, given: Given, *, first: int, last: int) -> Moves:
     """A log of moves that covers the periods from the first to the last."""
     day = sales.dates[0] + STEP_DAYS[sales.period] * np.array([at for _, at in given], np.int64)
     names = [sales.product_ids[product] for product, _ in given]
-    ends = [sales.dates[0] + STEP_DAYS[sales.period] * at for at in (first, last)]
-    return Moves(np.array(names, np.str_), day, np.array(list(given.values())), *ends)
+    covered = sales.dates[0] + STEP_DAYS[sales.period] * np.arange(first, last + 1)
+    return Moves(np.array(names, np.str_), day, np.array(list(given.values())), days=covered)
 
 
 def marks(sales: Panel, moves: Moves, stored: OwnSpans = NO_SPANS) -> list[list[bool]]:
@@ -84,6 +84,15 @@ def test_a_move_counts_for_its_own_product() -> None:
 
     assert np.array(marks(sales, moves))[:, 2].tolist() == [False, True, False]
     assert not np.array(marks(sales, stranger)).any()
+
+
+def test_a_day_on_which_the_log_has_a_hole_keeps_the_old_rule() -> None:
+    sales = sold([[4.0, 4.0, 4.0, 4.0, 5.0, 5.0, 5.0, 6.0]])
+    moves = log_of(sales, {}, first=2, last=7)
+    holed = replace(moves, days=moves.days[moves.days != sales.dates[4]])
+
+    assert marks(sales, moves)[0] == [False] * 8
+    assert marks(sales, holed)[0] == [False] * 4 + [True] * 3 + [False]
 
 
 @st.composite

@@ -73,47 +73,54 @@ def test_with_ample_stock_the_best_price_is_lerners_whatever_the_doubt(elasticit
 
 
 def test_the_best_price_forgoes_what_other_products_would_win() -> None:
-    context = pricing_context(unit_cost=6.0, others_price=8.0, others_cost=5.0)
+    context = pricing_context(unit_cost=6.0, others_margin=0.375, list_price=10.0)
 
     alone, among_others = (decided(context, demand(2.5, diverted=share), **FREE) for share in (0.0, 0.4))
 
     assert alone.best[0] == pytest.approx(10.0, rel=1e-3)  # cost · e / (e − 1)
-    assert among_others.best[0] == pytest.approx((6.0 + 0.4 * (8.0 - 5.0)) * 2.5 / 1.5, rel=1e-3)
+    assert among_others.best[0] == pytest.approx((6.0 + 0.4 * 10.0 * 0.375) * 2.5 / 1.5, rel=1e-3)
 
 
 def test_revenue_forgoes_the_others_revenue() -> None:
-    context = pricing_context(others_price=8.0, others_cost=5.0)
-
     settings = FREE | only("revenue")
 
-    alone, among_others = (decided(context, demand(1.2, diverted=share), **settings) for share in (0.0, 0.4))
+    alone, among_others = (decided(pricing_context(), demand(1.2, diverted=share), **settings) for share in (0.0, 0.4))
 
-    assert alone.price[0] == limits(context, **settings).low[0]
-    assert among_others.price[0] == limits(context, **settings).high[0]  # 0.4 · 8 · e / (e − 1) lies beyond it
+    assert alone.price[0] == limits(pricing_context(), **settings).low[0]
+    assert among_others.price[0] == limits(pricing_context(), **settings).high[0]  # 4 · e / (e − 1) lies beyond it
+
+
+def test_clearance_still_cuts_beside_substitutes() -> None:
+    settings = FREE | only("clearance")
+    context = pricing_context(unit_cost=6.0, others_margin=0.4, stock=400.0)
+
+    chosen = decided(context, demand(2.5, diverted=0.5), **settings)
+
+    assert chosen.price[0] < 9.0
 
 
 def test_the_gain_counts_what_other_products_win() -> None:
-    context = pricing_context(unit_cost=6.0, others_price=8.0, others_cost=5.0)
+    context = pricing_context(unit_cost=6.0, others_margin=0.375)
 
     chosen = decided(context, demand(2.5, diverted=0.4), **FREE)
 
     price = chosen.price[0]
     sold = NEXT_DELIVERY * 10 * (price / 10.0) ** -2.5
     before = NEXT_DELIVERY * 10
-    won = 0.4 * (before - sold) * (8.0 - 5.0)
+    won = 0.4 * (before - sold) * 10.0 * 0.375
     assert chosen.gain[0, 0] == pytest.approx(sold * (price - 6.0) - before * 4.0 + won)
     assert chosen.margin[0] == pytest.approx(sold / NEXT_DELIVERY * (price - 6.0))  # of this product alone
 
 
-@given(share=st.floats(0.0, 0.6), others=st.floats(1.0, 30.0), cost=st.floats(2.0, 12.0))
+@given(share=st.floats(0.0, 0.6), others=st.floats(-0.5, 0.9), cost=st.floats(2.0, 12.0))
 def test_however_much_others_win_no_guardrail_moves(share: float, others: float, cost: float) -> None:
-    context = pricing_context(unit_cost=cost, others_price=others, others_cost=0.5 * others)
+    context = pricing_context(unit_cost=cost, others_margin=others)
 
     chosen = decided(context, demand(2.5, diverted=share))
     alone = decided(context, demand(2.5))
 
     assert limits(context).holds(chosen.price).all()
-    assert chosen.price[0] >= alone.price[0] - 1e-9
+    assert (chosen.best[0] - alone.best[0]) * others >= -1e-9
 
 
 @pytest.mark.parametrize(("known", "share"), [(0.0, 0.0), (0.1, 0.15), (0.3, 0.45), (0.5, 0.75), (np.inf, 0.75)])

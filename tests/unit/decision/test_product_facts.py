@@ -52,7 +52,7 @@ def test_the_facts_hold_the_prices_that_persons_charged_and_not_those_since() ->
     assert (alone.anchor_price[1], alone.seen_low[1], alone.seen_high[1]) == (12.0, 10.0, 30.0)
 
 
-def test_others_are_the_mean_unit_of_the_rest_of_the_category_at_anchors_and_known_costs() -> None:
+def test_the_others_margin_is_that_of_their_sales_at_anchors_and_known_costs() -> None:
     made = kit_facts(
         product_ids=np.array(["a", "b", "c"]),
         categories=np.full(3, "tea"),
@@ -66,9 +66,12 @@ def test_others_are_the_mean_unit_of_the_rest_of_the_category_at_anchors_and_kno
         cost_assumed=np.array([False, False, True]),
     )
 
-    anchor = 24.0 * 7.0 / 6.0  # a regular price moves with its cost
-    np.testing.assert_allclose(made.others_price, [anchor / 1.2, 10 / 1.2, (5 * 10 + 3 * anchor) / 8 / 1.2])
-    np.testing.assert_allclose(made.others_cost, [7.0, 4.0, (5 * 4.0 + 3 * 7.0) / 8])
+    tea, anchored = 10.0 / 1.2, 24.0 * 7.0 / 6.0 / 1.2  # a regular price moves with its cost
+    of_both = 1 - (5 * 4.0 + 3 * 7.0) / (5 * tea + 3 * anchored)
+    np.testing.assert_allclose(made.others_margin, [1 - 7.0 / anchored, 1 - 4.0 / tea, of_both])
+    few = replace(made, typical_units=np.array([5.0, 3.0, 10.0]), cost_assumed=np.array([True, False, True]))
+    # Costs are known of less than half of what the others of the first two sell.
+    np.testing.assert_allclose(few.others_margin, [nan, nan, 1 - 7.0 / anchored])
 
 
 def test_the_stock_is_what_the_last_count_less_what_sold_since_leaves() -> None:

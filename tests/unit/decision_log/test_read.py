@@ -221,11 +221,11 @@ def test_moves_are_read_once_from_lines_and_archive_with_the_days_that_the_log_c
     moves = read_moves(str(tmp_path), until=np.datetime64("2026-03-20"))
 
     assert moves.product_ids.tolist() == ["rum", "tea"]
-    assert (moves.first.item(), moves.last.item()) == (dt.date(2026, 3, 4), SUNDAY)
+    assert moves.days.tolist() == [dt.date(2026, 3, 4), FRIDAY, SUNDAY]
 
 
 def test_a_log_without_decisions_covers_no_day(tmp_path: Path) -> None:
     moves = read_moves(str(tmp_path), until=np.datetime64("2026-03-20"))
 
-    assert np.isnat([moves.first, moves.last]).all()
+    assert (len(moves.days), moves.days.dtype) == (0, "datetime64[D]")
     assert (len(moves.product_ids), moves.dates.dtype, moves.price.dtype) == (0, "datetime64[D]", np.float64)
