@@ -40,13 +40,13 @@ class Estimates:
     shift: Shift  # the regression behind them
     checks: FalsificationTests
 
-    def posterior(self, *, category: Ints, categories: int) -> PosteriorElasticities:
-        """Compute the posterior; `category` is the (parent,) row of each category."""
+    def posterior(self, *, category: Ints, centre: Floats) -> PosteriorElasticities:
+        """Compute the posterior; `category` is the (parent,) row of each category, `centre` as for `shrink`."""
         bias = float(np.hypot(LEAST_BIAS, self.bias / max(abs(self.level), 1e-3)))
-        independent = np.bincount(category, 1.0 / self.error**2, categories)  # information, were all independent
+        independent = np.bincount(category, 1.0 / self.error**2, len(centre))  # information, were all independent
         told = self.category_information
-        share = np.divide(told, independent, where=independent > told, out=np.ones(categories))
-        return shrink(self.value, self.error, category=category, categories=categories, bias=bias, share=share)
+        share = np.divide(told, independent, where=independent > told, out=np.ones(len(centre)))
+        return shrink(self.value, self.error, category=category, centre=centre, bias=bias, share=share)
 
     def describe(self) -> str:
         """Summarise the figures in a sentence."""

@@ -13,6 +13,7 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DemandConfig
 from pricing.data.ewma import Norms
+from pricing.data.net_price import margin_of
 from pricing.data.panel import Panel
 from pricing.demand.batches import build_table
 from pricing.demand.estimation import Estimates, estimate_round
@@ -20,11 +21,12 @@ from pricing.demand.forward_pass import Networks
 from pricing.demand.grades import Evidence, Grades, category_of_parents, gather_evidence, grade_products
 from pricing.demand.nuisances import Nuisances
 from pricing.demand.price_changes import select_sample
-from pricing.demand.shrinkage import START, PosteriorElasticities, shrink
+from pricing.demand.shrinkage import PRIOR_MEDIAN, START, PosteriorElasticities, shrink
 
 if TYPE_CHECKING:
     from pricing.demand.network import Progress
 
+LIKELY_MARGINS = (0.05, 0.95)  # fractions of the net list price; others are taken for the nearer of these
 WEEKEND_LIMIT = 0.5  # of the relative change of the elasticity on weekends
 
 
@@ -73,8 +75,8 @@ def identify(
     evidence = gather_evidence(panel, own=own, tested=tested)
     nuisances = Nuisances(panel, category=category, config=config, networks=networks)
     of_parent = category_of_parents(category, sample.parent)
-    categories = int(category.max(initial=-1)) + 1
-    shrunk = _prior(of_parent, categories)
+    centre = centre_of_margins(panel, category)
+    shrunk = _prior(of_parent, centre)
     rounds = config.rounds if networks is None else networks.rounds
     if not len(sample.everything) or (networks is not None and not networks.weights):
         say("no price change to learn from: elasticities stay at the prior")
@@ -91,7 +93,7 @@ def identify(
             table = build_table(panel, norms=current, category=category)
         forecast = nuisances.demand_forecast(table, sample.everything, attempt=number)
         known = estimate_round(sample, table, forecast, norms=current, so_far=known)
-        shrunk = known.posterior(category=of_parent, categories=categories)
+        shrunk = known.posterior(category=of_parent, centre=centre)
         current = _updated(current, shrunk.elasticity[sample.parent], more_on_weekends=known.shift.weekend)
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
         if number and abs(known.step) < known.level_error:
@@ -104,10 +106,25 @@ def identify(
     return Identified(norms, each, evidence, grade_products(evidence, panel), nuisances.networks)
 
 
-def _prior(category: Ints, categories: int) -> PosteriorElasticities:
+def centre_of_margins(panel: Panel, category: Ints) -> Floats:
+    """(category,) log elasticities expected from list prices and costs, less the prior's; 0 where unknown.
+
+    Half of the distance to the elasticity at which today's median margin would be the best one (Lerner 1934): list
+    price over list price less cost.
+    """
+    margin = margin_of(panel.list_price[:, -1], panel.unit_cost[:, -1], tax_rate=np.nan_to_num(panel.tax_rate[:, -1]))
+    known = np.isfinite(margin) & ~panel.cost_assumed
+    found = np.zeros(int(category.max(initial=-1)) + 1)
+    for row in np.unique(category[known]).tolist():
+        median = np.clip(np.median(margin[known & (category == row)]), *LIKELY_MARGINS)
+        found[row] = 0.5 * float(-np.log(median) - np.log(PRIOR_MEDIAN))
+    return found
+
+
+def _prior(category: Ints, centre: Floats) -> PosteriorElasticities:
     """(parent,) elasticities of which nothing is known but the prior."""
     unknown = np.full(len(category), np.inf)
-    return shrink(np.zeros(len(category)), unknown, category=category, categories=categories, bias=0.0)
+    return shrink(np.zeros(len(category)), unknown, category=category, centre=centre, bias=0.0)
 
 
 def _updated(norms: Norms, elasticity: Floats, *, more_on_weekends: float) -> Norms:

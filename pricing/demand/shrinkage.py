@@ -55,11 +55,18 @@ START = float(elasticity_of(np.array(np.log(PRIOR_MEDIAN)), np.array(PRIOR_SD)))
 
 
 def shrink(
-    estimate: Floats, error: Floats, *, category: Ints, categories: int, bias: float, share: Floats | None = None
+    estimate: Floats,
+    error: Floats,
+    *,
+    category: Ints,
+    centre: Floats,
+    bias: float,
+    share: Floats | None = None,
 ) -> PosteriorElasticities:
     """Compute the posterior of all elasticities from (product,) estimates, which may be above 0.
 
-    `error` is infinite without an estimate; some of the `categories` may have no product. `bias` is the standard
+    `error` is infinite without an estimate. `centre` is (category,) by how much the θ of each is expected above the
+    level of all; some categories may have no product. `bias` is the standard
     deviation of the log of the factor that all estimates share. `share` is (category,), from 0 to 1: the part of its
     products' likelihoods that tells of the category, where errors of its products go together; 1 when absent. With it
     the category's information is that of their mean (a power likelihood: Ibrahim and Chen 2000,
@@ -69,7 +76,7 @@ def shrink(
         >>> import numpy as np
         >>> from pricing.demand.shrinkage import shrink
         >>> estimate, error = np.array([-1.2, -6.0, 0.0]), np.array([0.1, 4.0, np.inf])
-        >>> found = shrink(estimate, error, category=np.zeros(3, int), categories=1, bias=0.0)
+        >>> found = shrink(estimate, error, category=np.zeros(3, int), centre=np.zeros(1), bias=0.0)
         >>> found.elasticity.round(1)  # the uncertain one is drawn to its category, the unknown one lies there
         array([-1.2, -1.9, -1.8])
     """
@@ -87,21 +94,22 @@ def shrink(
         near = _normal(between)
         told = like @ near  # (product, category's θ)
         log_told = np.log(np.maximum(told, _TINY)) * (1.0 if share is None else share[category][:, None])
-        together = np.zeros((categories, len(GRID)))
+        together = np.zeros((len(centre), len(GRID)))
         np.add.at(together, category, log_told)
         for around, likely in zip(spreads * CATEGORIES, chances, strict=True):
-            far = _normal(around)
+            far = np.stack([_normal(around, above=above) for above in (*centre, 0.0)])  # the last: an unknown category
             peak = together.max(axis=1, keepdims=True)
             members = np.exp(together - peak)
-            up = np.log(np.maximum(members @ far, _TINY)) + peak  # (category, level)
+            up = np.log(np.maximum(np.einsum("ct,ctl->cl", members, far[:-1]), _TINY)) + peak  # (category, level)
             for factor, odd in zip(factors, odds, strict=True):
                 joint = up.sum(axis=0) + _level_prior(factor)
                 weight = float(joint.max() + np.log(np.exp(joint - joint.max()).sum()))
                 others = _normalised(joint - up)
-                centre = _scaled((others @ far) * members)  # (category, its θ)
-                rest = np.log(np.maximum(centre, _TINY))[category] - log_told
+                middle = _scaled(np.einsum("cl,ctl->ct", others, far[:-1]) * members)  # (category, its θ)
+                rest = np.log(np.maximum(middle, _TINY))[category] - log_told
                 product = _scaled((_normalised(rest) @ near) * like)
-                new = np.concatenate([centre @ near, (_normalised(joint[None]) @ far) @ near])
+                unknown = _normalised(joint[None]) @ far[-1].T
+                new = np.concatenate([middle, unknown]) @ near
                 log_weights.append(weight + float(np.log(chance * likely * odd)))
                 of_products.append(_moments(product, factor))
                 of_categories.append(_moments(_scaled(new), factor))
@@ -120,9 +128,9 @@ def _spreads() -> tuple[Floats, Floats]:
     return PRIOR_SD * spread / np.sqrt((chance * spread**2).sum()), chance
 
 
-def _normal(sd: float) -> Floats:
-    """(θ, θ) density of a normal step, up to a constant."""
-    return np.asarray(np.exp(-0.5 * ((GRID[:, None] - GRID) / sd) ** 2) / sd)
+def _normal(sd: float, *, above: float = 0.0) -> Floats:
+    """(to θ, from θ) density of a normal step of mean `above`, up to a constant."""
+    return np.asarray(np.exp(-0.5 * ((GRID[:, None] - GRID - above) / sd) ** 2) / sd)
 
 
 def _level_prior(factor: float) -> Floats:

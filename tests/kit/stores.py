@@ -142,7 +142,7 @@ def as_if_independent(chain: Chain, separate: Estimates) -> Estimates:
 def posterior(chain: Chain, known: Estimates) -> PosteriorElasticities:
     """Shrink estimates, of products or of series; no chain has a bias that no test sees."""
     category = chain.category if len(known.value) == len(chain.category) else chain.category[chain.parent]
-    return shrink(known.value, known.error, category=category, categories=3, bias=known.bias / -known.level)
+    return shrink(known.value, known.error, category=category, centre=np.zeros(3), bias=known.bias / -known.level)
 
 
 def estimate_chain() -> tuple[Estimates, Ints]:

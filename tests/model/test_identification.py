@@ -26,7 +26,7 @@ def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing() -> Non
 def test_all_series_of_a_parent_get_its_elasticity() -> None:
     known, parent = estimate_chain()
 
-    found = known.posterior(category=np.arange(3) % 2, categories=2).of_products(parent)
+    found = known.posterior(category=np.arange(3) % 2, centre=np.zeros(2)).of_products(parent)
 
     for values in (found.elasticity, found.sd):
         assert values.shape == (6,)

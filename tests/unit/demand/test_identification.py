@@ -23,6 +23,7 @@ from pricing.demand.grades import (
     grade_products,
     moves_of,
 )
+from pricing.demand.identification import centre_of_margins
 from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import (
     SCORED_PERIODS,
@@ -33,6 +34,7 @@ from pricing.demand.price_changes import (
 )
 from pricing.demand.regression import Shift
 from tests.kit.demand_fakes import make_norms, make_panel
+from tests.kit.panels import panel
 
 PRODUCTS, DAYS = 12, 240
 
@@ -152,8 +154,8 @@ def test_random_prices_pass_every_test_and_are_found() -> None:
 
 def test_a_demand_that_moves_with_prices_before_and_after_widens_all() -> None:
     known = moving(-2.0, seed=1, trend=0.9)(so_far=None)
-    found = known.posterior(category=np.zeros(PRODUCTS, int), categories=1)
-    blind = replace(known, bias=0.0).posterior(category=np.zeros(PRODUCTS, int), categories=1)
+    found = known.posterior(category=np.zeros(PRODUCTS, int), centre=np.zeros(1))
+    blind = replace(known, bias=0.0).posterior(category=np.zeros(PRODUCTS, int), centre=np.zeros(1))
 
     assert known.level > -1.5
     assert known.bias >= known.checks.doubt > 0.5
@@ -165,7 +167,7 @@ def test_a_demand_that_moves_with_prices_before_and_after_widens_all() -> None:
 def test_however_sure_estimates_are_they_may_share_what_no_test_sees() -> None:
     sure = replace(known_of(-2.5, 1e-3), bias=0.0)
 
-    found = sure.posterior(category=np.zeros(5, int), categories=1)
+    found = sure.posterior(category=np.zeros(5, int), centre=np.zeros(1))
 
     np.testing.assert_allclose(found.sd, LEAST_BIAS, rtol=0.1)
 
@@ -328,3 +330,12 @@ def test_the_doubt_takes_the_worst_trend_once_and_no_promotion() -> None:
     assert alike.flags == TREND | KINDS_DISAGREE
     assert alike.doubt == pytest.approx(np.hypot(0.4, 0.4), rel=0.01)  # half the difference from either
     assert rare.doubt == pytest.approx(np.sqrt(0.4**2 + 0.8**2 / 2), rel=0.03)  # or off by all of it in one of two
+
+
+def test_half_of_what_a_margin_says_of_the_elasticity_counts_before_the_data() -> None:
+    sales = panel(products=3, list_price=10.0, unit_cost=9.0, tax_rate=0.0)
+    assumed = replace(sales, cost_assumed=np.array([True, False, False]))
+
+    found = centre_of_margins(assumed, np.array([0, 1, 1]))
+
+    assert found.tolist() == [0.0, pytest.approx(0.5 * np.log(10.0 / 2.3))]

@@ -24,7 +24,7 @@ OWN = np.zeros(6, int)
 
 
 def believed(estimate: Floats, error: Floats, *, category: Ints = OWN, bias: float = 0.0) -> PosteriorElasticities:
-    return shrink(np.asarray(estimate), np.asarray(error), category=category, categories=3, bias=bias)
+    return shrink(np.asarray(estimate), np.asarray(error), category=category, centre=np.zeros(3), bias=bias)
 
 
 def drawn(rng: np.random.Generator, category: Ints, *, worlds: int) -> Floats:
@@ -91,9 +91,9 @@ def test_without_an_estimate_all_that_is_believed_is_the_prior() -> None:
 def test_estimates_whose_errors_are_one_tell_of_their_category_as_one() -> None:
     estimate, error = np.full(6, -8.0), np.full(6, 3.0)
 
-    alike = shrink(estimate, error, category=OWN, categories=1, bias=0.0, share=np.array([1 / 6]))
-    one = shrink(estimate[:1], error[:1], category=OWN[:1], categories=1, bias=0.0)
-    apart = shrink(estimate, error, category=OWN, categories=1, bias=0.0)
+    alike = shrink(estimate, error, category=OWN, centre=np.zeros(1), bias=0.0, share=np.array([1 / 6]))
+    one = shrink(estimate[:1], error[:1], category=OWN[:1], centre=np.zeros(1), bias=0.0)
+    apart = shrink(estimate, error, category=OWN, centre=np.zeros(1), bias=0.0)
 
     np.testing.assert_allclose(alike.category_mean, one.category_mean, atol=0.02)
     np.testing.assert_allclose(alike.category_sd, one.category_sd, rtol=0.05)
@@ -124,3 +124,14 @@ def test_a_bias_that_all_share_widens_all_and_keeps_their_order() -> None:
     assert (none.sd < some.sd).all()
     assert (some.sd < much.sd).all()
     assert (np.diff(much.mean) > 0).all()
+
+
+def test_where_margins_are_thin_an_unknown_elasticity_is_expected_to_be_large() -> None:
+    nothing = np.full(4, np.inf)
+    category = np.array([0, 0, 1, 1])
+    centre = np.array([0.0, 0.7])
+
+    found = shrink(np.zeros(4), nothing, category=category, centre=centre, bias=0.0)
+
+    assert found.mean[2] - found.mean[0] == pytest.approx(0.7, abs=0.05)
+    assert found.category_mean[2] == pytest.approx(found.category_mean[0], abs=0.05)  # an unknown category is as usual
