@@ -200,7 +200,7 @@ def _words(
 
 
 def lost_to_others(diverted: float) -> str:
-    """The words for the share of lost units that other products win; empty for less than a twentieth."""
+    """The words for the share of lost sales that other products win; empty for less than a twentieth."""
     share = round(10 * diverted)
     return f"{share} of 10 lost sales going to other products of its category" if share else ""
 
