@@ -53,8 +53,9 @@ def test_an_override_teaches_and_the_platforms_own_prices_do_not(tmp_path: Path,
     }
     priced(frame, overridden, first=OVERRIDE, times=0.8)
     made = []
-    for number, product in enumerate([*given, held[1], held[1]], start=1):
-        first = start.date() + dt.timedelta(days=len(day.unique()) - 1 if number == 5 else LIVE)
+    asked = [*((product, LIVE) for product in given), *((held[1], at) for at in range(LIVE, len(day.unique())))]
+    for number, (product, at) in enumerate(asked, start=1):
+        first = start.date() + dt.timedelta(days=at)
         decided = redecided(
             entry(number, at=dt.datetime.combine(first, dt.time(5), dt.UTC), product_id=product),
             date=first,

@@ -14,7 +14,6 @@ def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing() -> Non
     table = build_table(panel, norms=make_norms(panel), category=np.asarray([0, 1, 0, 1, 0]))
     events = after_price_changes(table, find_price_changes(table))
     weights = make_weights()
-    weights["from_known/kernel"] = np.concatenate([weights["from_known/kernel"], np.ones((1, 32), np.float32)])
     at_once = read_events(weights, table, events, "demand")
 
     in_parts = read_events(weights, table, events, "demand", chunk=2)
