@@ -136,7 +136,9 @@ class Market(World):
         Other prices are held and stock is unlimited; zeros of a broadcastable shape if products are no substitutes.
         Arguments as in `outlook`.
         """
-        truth, list_price, days_ahead = self.truth, self.truth.list_price[day], self._days(day, days)
+        truth = self.truth
+        list_price = truth.list_price[day]
+        days_ahead = self._days(day, days)
         active = truth.launch <= day
         others = np.where(active, shelf.price, list_price)
         return truth.beside_path(
