@@ -173,7 +173,8 @@ class Worklist:
         state = np.where((self.change != 0) | found.waits | (seen & self._wants_eyes), state, HELD)
 
         bits = self.bits.copy()
-        frozen = self._frozen(policy.allowed, facts)
+        freezes = any(switch.price is None for switch in switches)
+        frozen = self._frozen(policy.allowed, facts) if freezes else charged
         for switch in sorted(switches, key=lambda switch: switch.scope):  # all, category, product: the narrowest counts
             mine = self._under(switch)
             if switch.price is None:

@@ -226,5 +226,5 @@ class DetailedDecision(NamedTuple):
     against: float  # the price that its confidence compares it with
     experiment: Assignment | None = None
     unit: float = 1.0  # the amount that the negative binomials count as one
-    diverted: float = 0.0  # share of lost units that the other products of its category win
+    diverted: float = 0.0  # share of what it loses, in money, that its category's other products win
     proposed: Decision | None = None  # what waits for a person's approval; all figures above but the decision are of it

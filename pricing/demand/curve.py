@@ -48,7 +48,7 @@ class DemandGrid:
     grade: Ints  # (request,) index into `grades.GRADES`: how well the elasticity is identified
     known: Floats  # (request,) share of the prior variance of the elasticity's log that data removed
     unit: Floats | float = 1.0  # (request,) counting unit, in the units of demand and stock; or one number for all
-    diverted: Floats | float = 0.0  # (request,) share of lost units that the shop's other products win; or for all
+    diverted: Floats | float = 0.0  # (request,) share of what it loses, in money, that other products win; or for all
 
 
 DemandAt = Callable[[Floats], DemandGrid]  # at prices (request, candidate) in currency units, in any order

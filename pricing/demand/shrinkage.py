@@ -66,11 +66,11 @@ def shrink(
     """Compute the posterior of all elasticities from (product,) estimates, which may be above 0.
 
     `error` is infinite without an estimate. `centre` is (category,) by how much the θ of each is expected above the
-    level of all; some categories may have no product. `bias` is the standard
-    deviation of the log of the factor that all estimates share. `share` is (category,), from 0 to 1: the part of its
-    products' likelihoods that tells of the category, where errors of its products go together; 1 when absent. With it
-    the category's information is that of their mean (a power likelihood: Ibrahim and Chen 2000,
-    doi:10.1214/ss/1009212673), and a product keeps its own estimate.
+    level of all; some categories may have no product. `bias` is the standard deviation of the log of the factor that
+    all estimates share. `share` is (category,), from 0 to 1: the part of its products' likelihoods that tells of the
+    category, where errors of its products go together; 1 when absent. With it the category's information is that of
+    their mean (a power likelihood: Ibrahim and Chen 2000, doi:10.1214/ss/1009212673), and a product keeps its own
+    estimate.
 
     Example:
         >>> import numpy as np

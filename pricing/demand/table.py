@@ -81,7 +81,7 @@ class DemandTable:
     elasticity_sd: Floats  # (row,) posterior standard deviations of their logs
     weekend: Floats  # (row,) relative change of the elasticity on weekends
     promotion: Floats  # (row,) log units that a full promotion adds beyond its price
-    diversion: Floats  # (row,) share of lost units that the other products of its category win
+    diversion: Floats  # (row,) share of what it loses, in money, that its category's other products win
     rival: Floats  # (row,) elasticity in the competitor's price, 0 or more
     rival_usual: Floats  # (row,) the competitor's usual price; NaN where unknown
     grade: Grades  # (row,) how well each elasticity is identified, index into `grades.GRADES`
