@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.confidence import Judged, figures, table
+from benchmarks.confidence import Judged, figures, slopes
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from benchmarks.table import markdown, measured
 from pipelines.market import PLATFORM, STATIC, Platform, oracle_name, run_policies, scores, standard_policies, without
@@ -239,8 +239,7 @@ def report(markets: Sequence[Measured], *, development: bool) -> str:
         f"{sum(one['below_cost'] for one in markets)}.",
     ]  # fmt: skip
     if development:
-        tables = {name: table([one["confidence"] for one in markets], name) for name in ("moves", "kept")}
-        parts.append(f"`decision.calibration`: {tables}")
+        parts.append(f"`decision.confidence_slope`: {slopes([one['confidence'] for one in markets])}")
     return "\n".join(parts)
 
 

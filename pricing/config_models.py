@@ -2,7 +2,6 @@
 
 import datetime as dt
 import re
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -186,16 +185,7 @@ class DecisionConfig(Section):
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
-    calibration: dict[Literal["moves", "kept"], list[tuple[Share, Share]]]
-
-    @field_validator("calibration")
-    @classmethod
-    def _rises(cls, tables: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
-        for name, pairs in tables.items():
-            for (raw, calibrated), (next_raw, next_calibrated) in pairwise(pairs):
-                if next_raw <= raw or next_calibrated < calibrated:
-                    raise ValueError(f"{name}: {[next_raw, next_calibrated]} does not rise above {[raw, calibrated]}")
-        return tables
+    confidence_slope: Share
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

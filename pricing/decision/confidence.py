@@ -102,9 +102,11 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     return np.asarray(np.minimum((normal_chance(deviation) * weight).sum(axis=-1), 1.0))
 
 
-def calibrated(chance: Floats, pairs: Floats | None) -> Floats:
-    """Maps raw confidence through a rising, piecewise linear table (2, pair): raw, calibrated; none changes nothing."""
-    return chance if pairs is None or not pairs.size else np.asarray(np.interp(chance, *pairs))
+def calibrated(chance: Floats, *, slope: float) -> Floats:
+    """Multiply the log odds of a raw confidence by a slope (Platt 1999): 1 changes nothing, less draws to one half."""
+    right = chance**slope
+    wrong = (1.0 - chance) ** slope
+    return np.asarray(right / (right + wrong))
 
 
 def _mean(values: Floats) -> Floats:

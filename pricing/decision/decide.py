@@ -41,7 +41,6 @@ class Policy:
         self.days = tuple(strategy.days for strategy in strategies)
         self.allowed = AllowedPrices(config, largest_jump=largest_jump, frozen=frozen)
         self.change_costs = float(np.log1p(config.menu_cost))
-        self.calibration = {name: np.array(pairs).reshape(-1, 2).T for name, pairs in config.calibration.items()}
         # Target ratio to the competitor's price; NaN where a strategy maximises worth.
         self.ratio = np.array([getattr(strategy, "ratio", np.nan) for strategy in strategies])
         # By how much the worth of a unit sold falls per unit of its cost: revenue counts none, a followed price all.
@@ -160,7 +159,7 @@ def _decide(
         gain = sold.gain(MOVE, over=STAY)
         gains = np.array([gain, np.where(moves[:, None], -gain, sold.gain(STAY, over=REGULAR))])
         chance_of_move, chance_of_stay = sold.chances(gains)
-        right = calibrated(np.where(follows, 1.0, chance_of_move), policy.calibration.get("moves"))
+        right = calibrated(np.where(follows, 1.0, chance_of_move), slope=policy.config.confidence_slope)
 
         surely = given | follows | wish.blind
         tilted = wish.tilt * (sold.log_prices[MOVE] - sold.log_prices[STAY])
@@ -172,7 +171,7 @@ def _decide(
         keep = context.keep > 0
         final = np.where(held | doubtful | keep, STAY, MOVE)
 
-        right_to_stay = calibrated(chance_of_stay, policy.calibration.get("kept"))
+        right_to_stay = calibrated(chance_of_stay, slope=policy.config.confidence_slope)
         confidence = np.where(moves & (final == MOVE), right, right_to_stay)
         price = sold.price(final)
         units = np.minimum(sold.sales.first(final), context.stock)

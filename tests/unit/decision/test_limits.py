@@ -142,7 +142,6 @@ def test_no_number_of_a_request_but_its_cost_moves_a_price_beyond_the_largest_ju
         ({"guardrails": {"min_margin": 0.6}}, ("min_margin", "band", "data.margin")),
         ({"guardrails": {"min_margin": 0.3}, "target_margin": {"toys": 0.2}}, ("target_margin", "min_margin", "toys")),
         ({"strategy": "greed"}, ("greed", "margin")),
-        ({"calibration": {"moves": [[0.5, 0.5], [0.4, 0.6]]}}, ("calibration", "rise")),
     ],
 )
 def test_a_contradictory_configuration_fails_at_load_and_names_both_sides(
