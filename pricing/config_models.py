@@ -98,6 +98,7 @@ class DemandConfig(Section):
     demand_steps: Steps
     price_steps: Steps
     rounds: Annotated[int, Field(ge=1, le=20)]
+    shared_doubt: Annotated[float, Field(ge=0, le=2)]
     own_periods: Annotated[int, Field(ge=1, le=365)]
     booster_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100_000
 

@@ -188,6 +188,7 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
         saved=saved,
         prices=_prices(version),
         competitor=_competitor(demand),
+        ladder=demand.ladder.sentence(),
         events=_events(demand.lifts),
         clear=_CLEAR,
         holds_only=version.holds_only,

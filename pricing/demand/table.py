@@ -16,6 +16,7 @@ from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.curve import DemandAt, DemandGrid, Offers
 from pricing.demand.grades import Evidence, Grades
+from pricing.demand.ladder import UNKNOWN, Ladder
 from pricing.demand.shrinkage import PRIOR_SD
 
 NODES = 8
@@ -88,6 +89,7 @@ class DemandTable:
     own: Bools  # (product,) whether its own history is used and not its category's
     evidence: Evidence  # behind each product's elasticity, and objections to it
     competitor: CompetitorEffects | None = None  # effect of his price, uncertain; None where not estimated
+    ladder: Ladder = UNKNOWN  # what history says of the shop's elasticity, by what is held fixed
 
     @cached_property
     def _nodes(self) -> Floats:

@@ -223,6 +223,7 @@ def _model(
         encoded=encode_panel(weights, panel, norms=norms, tail=config.checkpoint),
         competitor=estimate_competitor_effects(panel, norms=norms, category=category, elasticity_sd=sd),
         networks=identified.networks,
+        ladder=identified.ladder,
     )
 
 
