@@ -12,9 +12,10 @@ from mlflow.entities import Run
 
 from pipelines.steps.change import REFUSED_BY, needs_person
 from pipelines.steps.commands import DECIDED, child_tags, only_one, run_job
+from pipelines.steps.price_tests import continue_tests
 from pipelines.steps.production import production
 from pipelines.steps.verdict import conclude
-from pricing.config import Config, load_config
+from pricing.config import Config, ConfigFile, read_config_file
 from pricing.data.etl_output import read_partitions
 from pricing.data.findings import load_findings, quality_file, tags
 from pricing.decision_log.read import archive, holds_decisions
@@ -43,7 +44,8 @@ def main(
 
     Exit codes: 3 where a gate refused what a person must look at, 4 where the champion is not published.
     """
-    settings = load_config(config)
+    file = read_config_file(config)
+    settings = file.config
     home = pricing_home().resolve()
     with (
         only_one("nightly", home=home, model=settings.registry.model_name) as held,
@@ -53,7 +55,7 @@ def main(
         asked = option_words(sales=sales, quarantine=quarantine)
         partitioned = read_partitions(sales) is not None
         given = asked if partitioned else option_words(sales=panel)  # jobs check each partition that they read
-        night = _Night(settings, run=run, held=held, common=option_words(config=config), given=given, start=start)
+        night = _Night(file, run=run, held=held, common=option_words(config=config), given=given, start=start)
         if not partitioned:
             night.read(panel, *asked)
         conclude(night.pass_over())
@@ -67,7 +69,7 @@ def main(
 class _Night:
     """The jobs of one night. Idempotent: a second run on the same sales finds nothing to do."""
 
-    config: Config
+    file: ConfigFile
     run: Run
     held: Sequence[int]  # file descriptors of the lock
     common: list[str]  # options of every job
@@ -75,6 +77,11 @@ class _Night:
     start: Callable[..., int]
     calls: bool = False  # a gate refused what a person must look at
     complaint: PricingError | None = None  # the first error of what costs no prices; a night that priced ends with it
+
+    @property
+    def config(self) -> Config:
+        """The configuration, without the versions' own."""
+        return self.file.config
 
     def job(self, name: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's sales unless `fresh`."""
@@ -99,7 +106,7 @@ class _Night:
         # A log that monitoring remembers, and that is not there any more, has lost decisions.
         if empty and not (pricing_home() / "monitoring").is_dir() and given_database_url() is None:
             return f"no decision in {log_url()}, so nothing to monitor; {self._tried(self._refresh)}"
-        parts = [*self._follow_monitoring(), self._tried(self._delete_versions)]
+        parts = [*self._follow_monitoring(), self._tried(self._continue_tests), self._tried(self._delete_versions)]
         return "; ".join(filter(None, parts))
 
     def _follow_monitoring(self) -> list[str]:
@@ -163,6 +170,9 @@ class _Night:
             return ""
         mlflow.set_tag("versions_deleted", ", ".join(gone))
         return f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"
+
+    def _continue_tests(self) -> str:
+        return continue_tests(self.file, day=self.config.now().date())
 
     def _retrain(self, reason: str) -> str:
         summary = f"retrained: {reason}"

@@ -12,7 +12,7 @@ import mlflow
 import pandas as pd
 
 from pipelines.steps.control import control_in_force
-from pipelines.steps.decisions import on_sale, price_lines, read_requests, requests_for_all_products, write
+from pipelines.steps.decisions import price_lines, read_requests, write
 from pipelines.steps.pricing import Pricing, price_parts, price_place
 from pipelines.steps.production import production
 from pipelines.steps.sales import PLANS, with_calendars, with_plan
@@ -20,6 +20,7 @@ from pricing.config import Config, read_config_file, served_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.decision.allowed_prices import PriceGrid
+from pricing.decision.every_product import on_sale, requests_for_all_products
 from pricing.decision.limits import EDGE
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Control

@@ -117,23 +117,27 @@ class Choices(NamedTuple):
 def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choices:
     """Chooses a price for every request of a batch.
 
-    A factor that an experiment drew multiplies the price that is chosen from the one before the experiment, and the
-    guardrails hold for the product.
+    A factor that an experiment drew multiplies the price that is chosen from the one before the experiment. The largest
+    move holds for that price alone, all other guardrails for the product as well: where one leaves no room for the
+    whole factor, nothing is drawn.
     """
     if context.test_base is None or context.test_draw is None:
         return _decide(context, demand_at, policy)
     drawn = np.isfinite(context.test_draw)
     before = replace(context, current_price=np.where(drawn, context.test_base, context.current_price))
     plain = _decide(before, demand_at, policy)
-    factor = np.exp(np.where(drawn, context.test_draw, 0.0))
-    asked = policy.allowed.towards(plain.price * factor, plain.price, policy.allowed.limits(before))
-    tested = _decide(context, demand_at, policy, asked=np.where(drawn, asked, np.nan))
+    free = replace(context, current_known=context.current_known & ~drawn)
+    limit = policy.allowed.limits(free)
+    moved = plain.price * np.exp(np.where(drawn, context.test_draw, 0.0))
+    whole = drawn & limit.holds(moved)
+    asked = np.where(whole, policy.allowed.towards(moved, plain.price, limit), plain.price)
+    tested = _decide(free, demand_at, policy, asked=np.where(drawn, asked, np.nan))
     return tested._replace(
         target=plain.target,
         wanted=plain.wanted,
         settled=plain.price,
         kept=np.where(drawn, plain.kept, tested.kept),
-        reasons=tested.reasons | drawn * (BIT["price_test"] | plain.reasons & _CHOSEN),
+        reasons=tested.reasons | whole * BIT["price_test"] | drawn * (plain.reasons & _CHOSEN),
     )
 
 

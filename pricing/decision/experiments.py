@@ -21,7 +21,8 @@ from pricing.arrays import Floats, Strings
 from pricing.errors import ConfigError
 
 Kind = Literal["rule", "keep", "strategy", "draw", "challenger"]
-LARGEST = 0.05  # fraction of the price that a draw may add or take away
+LARGEST = 0.10  # fraction of the price that a draw may add or take away
+USUAL = 0.05  # the same where nothing else is said
 WAYS = (-1, 0, 1)  # down, stay, up: each once in a block of as many weeks
 OUTSIDE = ""
 _ORDERS = tuple(permutations(WAYS))
@@ -55,6 +56,8 @@ class Arm:
     @property
     def name(self) -> str:
         """Its name in the experiment, in the decision log and in metrics."""
+        if self.kind == "draw" and self.size > USUAL:
+            return "draw/wide"
         return f"{self.kind}/{self.of}" if self.of else self.kind
 
     @property
@@ -94,7 +97,7 @@ class Experiment:
         if strange := set(self.products.values()) - set(self.named):
             raise ConfigError(f"experiment {self.name}: a product is in the arm {min(strange)!r}, which it has not")
         drawn = {product for product, arm in self.products.items() if self.named[arm].kind == "draw"}
-        draws = "draw" in self.named
+        draws = any(arm.kind == "draw" for arm in self.arms)
         shares = sum(arm.share for arm in self.arms)
         faults = {
             "expected a name of up to 50 letters, digits, - and _": not _NAME.fullmatch(self.name),
@@ -182,12 +185,22 @@ class Experiments:
         """With one more; raises ConfigError where one at the time has its name, a product of it or a challenger too."""
         if any(each.name == planned.name for each in self.every):
             raise ConfigError(f"there is an experiment {planned.name} already; give another --name")
-        for other in self.beside(planned.start, planned.end):
+        self.refuse_shared(planned, since=planned.start)
+        return replace(self, every=(*self.every, planned))
+
+    def refuse_shared(self, planned: Experiment, *, since: dt.date) -> None:
+        """Raises ConfigError where one at the time from `since` on has a product of another, or a challenger too."""
+        for other in self.beside(since, planned.end):
             if both := sorted(set(other.products) & set(planned.products)):
                 raise ConfigError(f"{len(both)} products of {planned.name}, first {both[0]}, are in {other.name}")
             if other.challenger and planned.challenger:
                 raise ConfigError(f"{other.name} tries version {other.challenger}: one challenger at a time")
-        return replace(self, every=(*self.every, planned))
+
+    def with_tests(self, planned: Experiment) -> "Experiments":
+        """With one in the place of an earlier one of its name, if any; raises ConfigError as `refuse_shared`."""
+        others = Experiments(tuple(each for each in self.every if each.name != planned.name))
+        others.refuse_shared(planned, since=planned.end - dt.timedelta(weeks=1))
+        return Experiments((*others.every, planned))
 
     def ended(self, name: str, *, after: dt.date) -> "Experiments":
         """With an experiment that asks nothing more from a day on."""

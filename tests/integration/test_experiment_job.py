@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.experiment import forecast, main
+from pipelines.experiment import main
 from pricing.decision.experiments import Arm, Experiments
+from pricing.decision.price_tests import outlook
 from pricing.decision.request import PriceRequest
 from pricing.decision_log.write import LogEntry, LogWriter
 from tests.kit.control import read_control
@@ -130,7 +131,7 @@ def test_the_forecast_of_draws_is_that_of_the_versions_demand() -> None:
     demand, known = version.demand, version.facts
     products = known.product_ids[:3].tolist()
 
-    found = forecast(demand, known, products, arm)
+    found = outlook(demand, known, products, arm)
 
     rng, usual, tried = np.random.default_rng(0), 0.0, 0.0
     sd = demand.elasticity_sd * np.abs(demand.elasticity)

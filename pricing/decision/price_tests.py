@@ -1,0 +1,153 @@
+"""Offer price tests: small random draws of the prices whose effect is known least, week by week.
+
+The experiment `tests` draws each week's price of every product whose elasticity is known too little, and of no other:
+products leave as they are learnt, and new ones enter. It goes on, a week at a time, until a person stops it.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pricing.arrays import Floats
+from pricing.data.net_price import unit_profit
+from pricing.data.panel import STEP_DAYS
+from pricing.decision.every_product import requests_for_all_products
+from pricing.decision.experiments import WAYS, Arm, Experiment, Experiments
+from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import PriceRequest
+from pricing.demand.grades import LEAST_FORTNIGHTS
+from pricing.demand.shrinkage import PRIOR_SD
+from pricing.demand.table import DemandTable
+from pricing.errors import ConfigError
+
+NAME = "tests"
+# Posterior standard deviation of the log elasticity above which a product's price is drawn, and by which fraction.
+SIZES = ((0.4, 0.10), (0.25, 0.05))
+WORTH = 52.0  # weeks; of what tests teach later, prices will not profit
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The expected cost of draws, and what they teach."""
+
+    cost: float  # share of the profit of the products drawn for
+    shop: float  # the same as a share of the whole shop's profit
+    weeks: Floats  # (product,) until it is graded *tested*, and draws removed half of log elasticity's prior variance
+
+    def sentence(self) -> str:
+        """Summarise cost and duration for a person."""
+        known = f"half of the products need {np.median(self.weeks):.0f} weeks until they are known"
+        return f"expected cost {self.cost:.2%} of their profit, {self.shop:.2%} of the shop's; {known}"
+
+
+def week_of_tests(
+    pricer: Pricer, demand: DemandTable, facts: ProductFacts, *, known: Experiments, day: dt.date
+) -> Experiment:
+    """Plan the experiment `tests` for the week of a day: who is drawn for, how widely, and from which prices.
+
+    A product's price is drawn around the price that the rule had chosen for it the week before, else around the price
+    charged last. Left out are products of other experiments, those whose guardrails leave no room, and those that
+    would teach too late.
+
+    Args:
+        pricer: Prices by the version.
+        demand: Its demand.
+        facts: What is known of the products now.
+        known: The experiments in force.
+        day: One of the week.
+
+    Raises:
+        ConfigError: No product needs a test, or can have one.
+    """
+    monday = day - dt.timedelta(days=day.weekday())
+    former = next((each for each in known.every if each.name == NAME and each.stopped is None), None)
+    start = monday if former is None else former.start
+    weeks = (monday - start).days // 7 + 1
+    others = [each for each in known.beside(monday, monday + dt.timedelta(weeks=1)) if each.name != NAME]
+    busy = {product for other in others for product in other.products}
+    free = {request.product_id: request for request in requests_for_all_products(facts, day=day)}
+    arms = [Arm("draw", share=1.0 / len(SIZES), size=size) for _, size in SIZES]
+    chosen: dict[str, str] = {}
+    for arm, products in zip(arms, _unknown(demand, sorted(free.keys() - busy)), strict=True):
+        room = pricer.room([free[product] for product in products], size=arm.size, today=_today(facts))
+        able = [product for product, has in zip(products, room.tolist(), strict=True) if has]
+        weeks_needed = outlook(demand, facts, able, arm).weeks
+        chosen |= {product: arm.name for product, late in zip(able, weeks_needed > WORTH, strict=True) if not late}
+    if not chosen:
+        raise ConfigError("no product needs a price test: each is known well enough, in an experiment, or has no room")
+    planned = Experiment(NAME, start, weeks, tuple(arms), chosen, _prices(facts, sorted(chosen)))
+    return planned if former is None else _from_chosen(planned, former, pricer, facts, free)
+
+
+def of_arms(planned: Experiment, demand: DemandTable, facts: ProductFacts) -> dict[str, Outlook]:
+    """Arm → what its draws cost and teach, of those that have products."""
+    products = {arm.name: sorted(planned.in_arm(arm.name)) for arm in planned.arms}
+    return {arm.name: outlook(demand, facts, products[arm.name], arm) for arm in planned.arms if products[arm.name]}
+
+
+def outlook(demand: DemandTable, facts: ProductFacts, products: Sequence[str], draw: Arm) -> Outlook:
+    """Compute what draws cost and teach, by the version's own demand.
+
+    Profit at a draw d is that of units · E[exp(e·d)], with a normal e. The draws' information on log |e| a week is
+    e²·Var(d) over the squared coefficient of variation of a week's units; half of the prior variance is gone once it
+    has grown to one over that.
+    """
+    periods = 7 // STEP_DAYS[facts.period]
+    ids = np.array(products, dtype=facts.product_ids.dtype)
+    at = np.searchsorted(facts.product_ids, ids)
+    row = np.searchsorted(demand.product_ids, ids)
+    units = np.maximum(facts.typical_units * periods, 1e-9)
+    price = facts.price[at]
+    cost = facts.unit_cost[at]
+    tax = np.nan_to_num(facts.tax_rate[at])
+    mean = demand.elasticity[row].astype(float)
+    sd = demand.elasticity_sd[row] * np.abs(mean)
+
+    def profit(log_factor: float) -> float:
+        sold = units[at] * np.exp(mean * log_factor + (sd * log_factor) ** 2 / 2)
+        return float((sold * unit_profit(price * np.exp(log_factor), cost, tax_rate=tax)).sum())
+
+    usual = profit(0.0)
+    lost = usual - float(np.mean([profit(way * draw.deviation) for way in WAYS]))
+    everything = np.nansum(units * unit_profit(facts.price, facts.unit_cost, tax_rate=np.nan_to_num(facts.tax_rate)))
+    variance = draw.deviation**2 * np.mean(np.square(WAYS))
+    noise = demand.unit[row] / units[at] + 1 / (periods * demand.size[row])
+    weeks = np.maximum(noise / (PRIOR_SD**2 * mean**2 * variance), 2.0 * LEAST_FORTNIGHTS)
+    return Outlook(lost / max(usual, 1e-9), lost / max(float(everything), 1e-9), np.asarray(weeks, np.float64))
+
+
+def _unknown(demand: DemandTable, products: Sequence[str]) -> list[list[str]]:
+    """Those of some products that each of SIZES is for: modelled, and of an elasticity that is known so little."""
+    sd = dict(zip(demand.product_ids.tolist(), demand.elasticity_sd.tolist(), strict=False))
+    below = [np.inf, *(bound for bound, _ in SIZES)]
+    return [
+        [product for product in products if bound < sd.get(product, 0.0) <= most]
+        for most, (bound, _) in zip(below, SIZES, strict=False)
+    ]
+
+
+def _prices(facts: ProductFacts, products: Sequence[str]) -> dict[str, float]:
+    at = np.searchsorted(facts.product_ids, np.array(products))
+    return dict(zip(products, facts.price[at].astype(float).tolist(), strict=True))
+
+
+def _from_chosen(
+    planned: Experiment, former: Experiment, pricer: Pricer, facts: ProductFacts, free: Mapping[str, PriceRequest]
+) -> Experiment:
+    """With the prices that the rule chooses from last week's, of the products that were drawn for then."""
+    stretched = Experiments((replace(former, weeks=planned.weeks),))
+    again = [free[product] for product in planned.prices if product in former.prices]
+    answers = pricer.price_detailed(again, today=_today(facts), experiments=stretched)
+    drawn = [answer.experiment is not None and answer.experiment.deviation is not None for answer in answers]
+    chosen = {
+        request.product_id: answer.settled for request, answer, here in zip(again, answers, drawn, strict=True) if here
+    }
+    return replace(planned, prices={**planned.prices, **chosen})
+
+
+def _today(facts: ProductFacts) -> dt.date:
+    today: dt.date = facts.state_date.astype(dt.date)
+    return today
