@@ -131,7 +131,12 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
     moved = plain.price * np.exp(np.where(drawn, context.test_draw, 0.0))
     whole = drawn & limit.holds(moved)
     asked = np.where(whole, policy.allowed.towards(moved, plain.price, limit), plain.price)
-    tested = _decide(free, demand_at, policy, asked=np.where(drawn, asked, np.nan))
+    asking = replace(
+        context,
+        current_price=np.where(whole, context.current_price, before.current_price),
+        current_known=context.current_known & ~whole,
+    )
+    tested = _decide(asking, demand_at, policy, asked=np.where(drawn, asked, np.nan))
     return tested._replace(
         target=plain.target,
         wanted=plain.wanted,

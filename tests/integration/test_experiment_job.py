@@ -64,7 +64,7 @@ def test_arms_are_dealt_among_the_products_that_are_free(home: Path, capsys: pyt
     [
         (["--draw", "1", "--weeks", "2", "--size", "0.001"], "can reach the grade tested by draws within 2 weeks"),
         (["--draw", "1"], "needs an end"),
-        (["--draw", "1", "--size", "0.06", "--weeks", "9"], "at most 0.05"),
+        (["--draw", "1", "--size", "0.11", "--weeks", "9"], "at most 0.1"),
         (["--keep", "0.6", "--rule", "0.5"], "more than 1"),
         (["--keep", "0.1", "--start", "2023-08-02"], "expected a Monday"),
         (["--keep", "0.1", "--start", "2023-07-24"], "has passed"),

@@ -1,0 +1,96 @@
+"""Price tests on offer: who is drawn for and how widely, from which prices, and until when."""
+
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, Experiments
+from pricing.decision.price_tests import NAME, of_arms, week_of_tests
+from pricing.errors import ConfigError
+from pricing.registry.version import LoadedVersion
+from tests.kit.versions import loaded_version
+
+DAY = dt.timedelta(days=1)
+
+
+def shop(**sd: float) -> tuple[LoadedVersion, list[str]]:
+    """A version whose elasticities are known but for those of some products, by their number."""
+    version = loaded_version()
+    ids = version.demand.product_ids.tolist()
+    known = np.full(len(version.demand.elasticity_sd), 0.1, np.float32)
+    for name, value in sd.items():
+        known[int(name[1:])] = value
+    return replace(version, demand=replace(version.demand, elasticity_sd=known)), ids
+
+
+def planned(version: LoadedVersion, *, known: Experiments = NO_EXPERIMENTS, day: dt.date | None = None) -> Experiment:
+    after = version.facts.state_date.astype(dt.date) + DAY
+    monday = after + DAY * (-after.weekday() % 7)
+    pricer = version.pricer(version="1")
+    return week_of_tests(pricer, version.demand, version.facts, known=known, day=day or monday)
+
+
+def test_prices_are_drawn_the_more_widely_the_less_is_known_and_not_where_it_is_known() -> None:
+    version, ids = shop(p0=0.6, p1=0.3)
+
+    found = planned(version)
+
+    assert found.products == {ids[0]: "draw/wide", ids[1]: "draw"}
+    assert [arm.size for arm in found.arms] == [0.10, 0.05]
+    assert found.prices == {product: version.facts.price[at] for at, product in enumerate(ids[:2])}
+    assert found.weeks == 1
+    assert {name: len(each.weeks) for name, each in of_arms(found, version.demand, version.facts).items()} == {
+        "draw/wide": 1,
+        "draw": 1,
+    }
+
+
+def test_a_further_week_begins_at_the_prices_that_the_rule_chose_without_those_that_are_known() -> None:
+    version, ids = shop(p0=0.6, p1=0.6)
+    former = planned(version)
+    learnt, _ = shop(p0=0.6, p2=0.3)
+    start = {product: 1.02 * price for product, price in former.prices.items()}  # not the price charged now
+    known = Experiments((replace(former, prices=start),))
+
+    found = planned(learnt, known=known, day=former.end)
+
+    pricer = learnt.pricer(version="1")
+    assert found.products == {ids[0]: "draw/wide", ids[2]: "draw"}
+    assert (found.start, found.weeks) == (former.start, 2)
+    assert found.prices[ids[2]] == version.facts.price[2]
+    most = pricer.policy.config.guardrails.max_move
+    assert abs(np.log(found.prices[ids[0]] / start[ids[0]])) <= np.log1p(most) + 1e-9
+    assert known.with_tests(found).every == (found,)
+
+
+def test_products_of_other_experiments_are_left_out() -> None:
+    version, ids = shop(p0=0.6, p1=0.6)
+    monday = planned(version).start
+    other = Experiment("holdout", monday, None, (Arm("keep", share=1.0),), {ids[0]: "keep"})
+
+    found = planned(version, known=Experiments((other,)))
+
+    assert set(found.products) == {ids[1]}
+    with pytest.raises(ConfigError, match=ids[0]):
+        Experiments((other,)).with_tests(planned(version))
+
+
+@pytest.mark.parametrize("sd", [{}, {"p0": 0.2}])
+def test_where_all_is_known_nothing_is_drawn(sd: dict[str, Any]) -> None:
+    version, _ = shop(**sd)
+
+    with pytest.raises(ConfigError):
+        planned(version)
+
+
+def test_tests_that_a_person_stopped_begin_anew() -> None:
+    version, _ = shop(p0=0.6)
+    former = planned(version)
+    stopped = Experiments((former,)).ended(NAME, after=former.start + 2 * DAY)
+
+    found = planned(version, known=stopped, day=former.end)
+
+    assert (found.start, found.weeks, found.stopped) == (former.end, 1, None)
