@@ -1,6 +1,5 @@
 """Guardrails: what they leave, which one gives way, and which contradictions the configuration refuses."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
