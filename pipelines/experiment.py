@@ -26,7 +26,7 @@ from pricing.decision.experiment_results import (
     spans,
 )
 from pricing.decision.experiments import LARGEST, USUAL, Arm, Experiment, deal, strata_of
-from pricing.decision.price_tests import NAME, Outlook, outlook
+from pricing.decision.price_tests import NAME, Outlook, next_monday, outlook
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.read import read_drawn
@@ -74,7 +74,7 @@ def plan(
     """
     file = read_config_file(config)
     today = today or file.config.now().date()
-    first = start.date() if start else today + dt.timedelta(days=7 - today.weekday())
+    first = start.date() if start else next_monday(today)
     if first < today:
         raise ConfigError(f"--start {first}: has passed; an experiment is planned before it begins")
     record = control_record(file.config)
@@ -164,9 +164,9 @@ def suggest(*, config: str | None, start: bool, today: dt.date | None = None) ->
     """Suggests price tests: which products need one, what it costs, and by when they are known."""
     file = read_config_file(config)
     now = today or file.config.now().date()
-    monday = now + dt.timedelta(days=7 - now.weekday())
+    monday = next_monday(now)
     known = control_record(file.config).control().experiments
-    running = next((each for each in known.every if each.name == NAME and each.stopped is None), None)
+    running = known.unstopped(NAME)
     if running is not None:
         print(_line(running, now))
         print(f"nights carry it on; {typed(f'experiment stop --name {NAME}')} ends it")

@@ -39,8 +39,8 @@ def put_tests(file: ConfigFile, planned: Experiment) -> int:
 def continue_tests(file: ConfigFile, *, day: dt.date) -> str:
     """Plans the week of `day` where the tests ended before it and nobody stopped them; returns a summary."""
     known = control_record(file.config).control().experiments
-    former = next((each for each in known.every if each.name == NAME), None)
-    if former is None or former.stopped is not None or day < former.end:
+    former = known.unstopped(NAME)
+    if former is None or day < former.end:
         return ""
     planned, _ = plan_week(file, known=known, day=day)
     put_tests(file, planned)

@@ -168,6 +168,10 @@ class Experiments:
             raise ConfigError(f"there is no experiment {name!r}; there are: {', '.join(known) or 'none'}")
         return known[name]
 
+    def unstopped(self, name: str) -> Experiment | None:
+        """The experiment of a name that nobody stopped; None where there is none."""
+        return next((each for each in self.every if each.name == name and each.stopped is None), None)
+
     def challenger(self, day: dt.date) -> str | None:
         """Number of the version that an experiment tries on a day, or the next one after it; None without one."""
         left = [each for each in self.every if each.challenger and max(day, each.start) < each.end]

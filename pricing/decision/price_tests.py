@@ -5,7 +5,7 @@ products leave as they are learnt, and new ones enter. It goes on, a week at a t
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,6 @@ from pricing.decision.every_product import requests_for_all_products
 from pricing.decision.experiments import WAYS, Arm, Experiment, Experiments
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.request import PriceRequest
 from pricing.demand.grades import LEAST_FORTNIGHTS
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
@@ -63,12 +62,12 @@ def week_of_tests(
         ConfigError: No product needs a test, or can have one.
     """
     monday = day - dt.timedelta(days=day.weekday())
-    former = next((each for each in known.every if each.name == NAME and each.stopped is None), None)
+    former = known.unstopped(NAME)
     start = monday if former is None else former.start
     weeks = (monday - start).days // 7 + 1
     others = [each for each in known.beside(monday, monday + dt.timedelta(weeks=1)) if each.name != NAME]
     busy = {product for other in others for product in other.products}
-    free = {request.product_id: request for request in requests_for_all_products(facts, day=day)}
+    free = {request.product_id: request for request in requests_for_all_products(facts)}
     arms = [Arm("draw", share=1.0 / len(SIZES), size=size) for _, size in SIZES]
     chosen: dict[str, str] = {}
     for arm, products in zip(arms, _unknown(demand, sorted(free.keys() - busy)), strict=True):
@@ -79,7 +78,12 @@ def week_of_tests(
     if not chosen:
         raise ConfigError("no product needs a price test: each is known well enough, in an experiment, or has no room")
     planned = Experiment(NAME, start, weeks, tuple(arms), chosen, _prices(facts, sorted(chosen)))
-    return planned if former is None else _from_chosen(planned, former, pricer, facts, free)
+    return planned if former is None else _from_chosen(planned, former, pricer, facts, day=day)
+
+
+def next_monday(day: dt.date) -> dt.date:
+    """The first Monday after a day."""
+    return day + dt.timedelta(days=7 - day.weekday())
 
 
 def of_arms(planned: Experiment, demand: DemandTable, facts: ProductFacts) -> dict[str, Outlook]:
@@ -135,11 +139,12 @@ def _prices(facts: ProductFacts, products: Sequence[str]) -> dict[str, float]:
 
 
 def _from_chosen(
-    planned: Experiment, former: Experiment, pricer: Pricer, facts: ProductFacts, free: Mapping[str, PriceRequest]
+    planned: Experiment, former: Experiment, pricer: Pricer, facts: ProductFacts, *, day: dt.date
 ) -> Experiment:
     """With the prices that the rule chooses from last week's, of the products that were drawn for then."""
     stretched = Experiments((replace(former, weeks=planned.weeks),))
-    again = [free[product] for product in planned.prices if product in former.prices]
+    both = planned.prices.keys() & former.prices.keys()
+    again = [request for request in requests_for_all_products(facts, day=day) if request.product_id in both]
     answers = pricer.price_detailed(again, today=_today(facts), experiments=stretched)
     drawn = [answer.experiment is not None and answer.experiment.deviation is not None for answer in answers]
     chosen = {

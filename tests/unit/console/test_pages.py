@@ -446,6 +446,19 @@ def test_what_an_experiment_measured_stands_on_the_portfolio(tmp_path: Path, wee
     assert ("% profit" in page.replace("</b>", "")) == (weeks is None)
 
 
+def test_price_tests_on_offer_begin_by_one_button(console: Console, ann: Visitor) -> None:
+    offer = ann.see("/portfolio")
+    begun = ann.send("/tests", offer)
+
+    (tests,) = console.shop.record.control().experiments.every
+    assert begun.status_code == 302
+    assert f"<b>{len(tests.products)}</b> products by" in offer
+    assert tests.name == "tests"
+    assert tests.start.weekday() == 0
+    assert f"<b>{len(tests.products)}</b> products are drawn anew" in ann.see("/portfolio")
+    assert ann.send("/tests", offer).status_code == 409
+
+
 # Price files
 
 
