@@ -18,6 +18,7 @@ from pricing.config import Config, ModelConfig, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
+from pricing.decision.experiments import NO_EXPERIMENTS
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import DetailedDecision, PriceRequest, Weekday
@@ -175,6 +176,7 @@ class Platform:
         self._frame = without(market.frame(), self._withhold)
         self._anchors: Anchors | None = None  # no price of the history is the platform's own
         self.decisions: list[DetailedDecision] = []  # of the last morning, with the figures behind them
+        self.experiments = NO_EXPERIMENTS  # that the next morning's prices follow
         self._pricer = self._learnt()
 
     def refresh(self, rows: pd.DataFrame) -> None:
@@ -186,7 +188,7 @@ class Platform:
         """Prices one morning's requests: (request,) prices, currency units."""
         today = requests.date.astype("datetime64[D]").item()
         asked = price_requests(requests, withhold=self._withhold)
-        self.decisions = self._pricer.price_detailed(asked, today=today)
+        self.decisions = self._pricer.price_detailed(asked, today=today, experiments=self.experiments)
         return np.array([detailed.decision.recommended_price for detailed in self.decisions])
 
     def _learnt(self) -> Pricer:
