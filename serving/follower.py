@@ -172,7 +172,7 @@ class Follower:
         served = self.current.pointer
         if served is not None and pointer.sequence < served.sequence:
             why = f"sequence {pointer.sequence} of the published pointer is below {served.sequence}, which is served"
-            return replace(now, state="refused", detail=why)
+            return replace(now, state="refused", detail=f"{why}; pricing publish --again mends it")
         try:
             self._serve(pointer, self._store, self._versions)
         except VersionError as error:
@@ -288,6 +288,10 @@ class Follower:
         if content != self._control:
             try:
                 control = parse_control(content)
+                known = self.current.control.sequence
+                if control.sequence < known:
+                    why = f"sequence {control.sequence} of control.json is below {known}, which is in force"
+                    raise SourceError(f"{why}; pricing publish --again mends it")
             except SourceError as error:
                 return self._stay_with_known(error)
             if control.unread:

@@ -22,7 +22,7 @@ from pricing.paths import actor
 from pricing.registry.control import ControlRecord
 from pricing.registry.published_store import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
-from pricing.runtime.cli import flag
+from pricing.runtime.cli import flag, typed
 
 Entry = TypeVar("Entry", Switch, Unfreeze)
 _log = logging.getLogger(__name__)
@@ -94,9 +94,12 @@ def set_switch(
     now: dt.datetime,
     until: dt.date | None = None,
     note: str = "",
+    at_once: bool = False,
     **fields: Any,
 ) -> int:
     """Freezes or overrides a scope; returns the exit code, 4 where that is written and not published.
+
+    `at_once` puts it into the published store alone: see `ControlRecord.freeze_unrecorded`.
 
     Raises:
         click.UsageError: The options do not say what to do, or name what the champion does not know.
@@ -110,7 +113,13 @@ def set_switch(
     if switch.ended(now):
         raise click.UsageError(f"--until {until}: that is past")
     _refuse_unknown(switch, model=settings.registry.model_name)
-    return write(control_record(settings), switch, now=now, note=note)
+    record = control_record(settings)
+    if at_once:
+        control = record.freeze_unrecorded(switch, now=now)
+        print(f"{sentence(switch)}.\nNot on record yet: `{typed('publish')}` records it once the database is back.")
+        print(in_force(control.switches.at(now)))
+        return 0
+    return write(record, switch, now=now, note=note)
 
 
 def _refuse_unknown(switch: Switch, *, model: str) -> None:

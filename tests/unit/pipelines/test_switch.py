@@ -120,6 +120,10 @@ def test_while_the_table_is_away_what_was_published_last_is_listed(
     assert run("freeze", "--product", "jam", "--reason", "wrong costs") == 2
     mirrored = parse_control((tmp_path / "published" / "pricing" / "control.json").read_bytes())
     assert [one.name for one in mirrored.switches] == ["tea"]
+    assert run("freeze", "--all", "--reason", "wrong costs", "--now") == 0
+    mirrored = parse_control((tmp_path / "published" / "pricing" / "control.json").read_bytes())
+    assert [one.whose for one in mirrored.switches] == ["product tea", "everything"]
+    assert not (tmp_path / "new" / "shared.db").exists()
 
 
 @pytest.mark.parametrize(

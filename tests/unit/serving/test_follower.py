@@ -3,13 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from pricing.decision.switches import Control, Switches
+from pricing.decision.switches import Control, Switches, parse_control
 from pricing.errors import SourceError
 from pricing.registry.published_store import BAKED, control_key, pointer_key, versions_prefix
 from serving.follower import RETRY_SECONDS, Follower
@@ -221,6 +222,20 @@ def test_a_lower_sequence_is_refused_even_after_a_restart(settings: Settings) ->
     offer(settings, "7", sequence=10)
     follower.look()
     assert served(follower) == ("7", "following")
+
+
+def test_a_control_of_lower_sequence_ends_no_freeze_even_after_a_restart(settings: Settings) -> None:
+    control(settings, replace(parse_control(FROZEN), sequence=9).to_json())
+    started(settings)
+    control(settings, Control(sequence=8).to_json())
+
+    follower = started(settings)
+    during = frozen(follower)
+    control(settings, Control(sequence=9).to_json())
+    follower.look()
+
+    assert during
+    assert not frozen(follower)
 
 
 def bake(settings: Settings) -> None:
