@@ -118,7 +118,7 @@ def test_a_bug_shows_no_trace_to_the_caller_and_is_in_the_log_by_the_request_s_i
 
     assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
     assert "ZeroDivision" not in answer.text
-    (line,) = [json.loads(JsonFormatter().format(record)) for record in caplog.records if record.levelname == "ERROR"]
+    (line,) = [json.loads(JsonFormatter().format(record)) for record in caplog.records if record.name == "serving.app"]
     assert line["request_id"] == "till-7:42"
 
 
