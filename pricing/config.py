@@ -109,6 +109,10 @@ class Config(ModelConfig):
         """The moment when a day ends where the shop is; by UTC without a time zone."""
         return dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), tzinfo=self.zone or dt.UTC)
 
+    def moment_of(self, given: dt.date) -> dt.datetime:
+        """A moment with its zone, this machine's where it has none; of a bare day its end where the shop is."""
+        return given.astimezone() if isinstance(given, dt.datetime) else self.end_of(given)
+
     @model_validator(mode="after")
     def _monitoring_finds_what_it_needs(self) -> Self:
         needed = self.monitoring.days_looked_at
