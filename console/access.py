@@ -19,13 +19,12 @@ from pricing.config import Config
 from pricing.errors import ConfigError
 from pricing.fileio import replace_atomically
 from pricing.paths import actor
-from pricing.runtime.api_keys import ApiKey, find_key, is_local_name, is_loopback, read_keys
+from pricing.runtime.api_keys import PROXIED, ApiKey, find_key, is_local_name, is_loopback, read_keys
 
 HOURS = 12  # that a session lasts
 FORM_LIMIT = 200_000  # bytes of a form
 FILE_LIMIT = 32_000_000  # bytes of a price file that is read back
 PUBLIC = ("static", "stylesheet")  # endpoints of files that are no secret, and may be kept by browsers
-_SENDERS = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
 page = Blueprint("access", __name__)
 
 
@@ -93,7 +92,7 @@ class Access:
         """
         environ = request.environ
         strange = not is_local_name(environ.get("HTTP_HOST", ""))
-        if strange or (self._rule == "local" and any(name in environ for name in _SENDERS)):
+        if strange or (self._rule == "local" and any(name in environ for name in PROXIED)):
             abort(403, "without keys only this machine is answered: set PRICING_KEYS=required, and give keys")
         return Person(actor(), decides=True)
 

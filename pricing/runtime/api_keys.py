@@ -13,6 +13,11 @@ from pricing.errors import ConfigError
 
 # Of the service; and of the console: who decides may look, too.
 SCOPES = ("price", "explain", "admin", "look", "decide")
+# Headers of a WSGI environment that only a proxy sets, so that what came with one may come from another machine.
+PROXIED = tuple(
+    f"HTTP_{name}"
+    for name in ("FORWARDED", "X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_REAL_IP", "VIA")
+)
 SHORTEST = 16  # characters of a key
 
 
