@@ -23,6 +23,8 @@ from pricing.fileio import redact_text
 from pricing.objects import FolderStore, ObjectStore, open_store
 from pricing.registry.published_store import (
     BAKED,
+    CONTROL_BYTES,
+    POINTER_BYTES,
     Pointer,
     PublishedVersion,
     control_key,
@@ -113,6 +115,7 @@ class Follower:
         self._refused: dict[PublishedVersion, tuple[str, float]] = {}  # why, when
         self._reported: dict[str, str] = {}  # subject → the line that is true of it
         self._control: bytes | None = None  # the document that was taken over
+        self.failures = 0  # looks that ended in what nobody foresaw
 
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
@@ -139,11 +142,24 @@ class Follower:
             self._thread.join(timeout=10)
 
     def look(self) -> None:
-        """Looks once at pointer and control; never raises for a fault of store, version or disk."""
+        """Looks once at pointer and control; never raises, whatever a document makes of the code that reads it."""
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001 - the one edge: this thread must not end, the next look may succeed
+            self.failures += 1
+            line = _line(error)
+            self.following = replace(self.following, state="refused", detail=line)
+            if self._reported.get("look") != line:
+                _log.error("a look at what is published failed", exc_info=error)
+            self._reported["look"] = line
+        else:
+            self._reported["look"] = ""
+
+    def _look(self) -> None:
         now = replace(self.following, detail=None)
         try:
             unknown = self._look_at_control()  # first: a freeze waits for no version, and none answers past one
-            content = self._store.get(self._pointer_key)
+            content = self._store.get(self._pointer_key, most=POINTER_BYTES)
             if unknown is not None:
                 now = replace(now, state="refused", detail=unknown)
             elif content is None:
@@ -282,7 +298,7 @@ class Follower:
 
         Returns why they are unknown, where they cannot be read and none were known before.
         """
-        content = self._store.get(self._control_key)
+        content = self._store.get(self._control_key, most=CONTROL_BYTES)
         if content is None:
             return None
         if content != self._control:
@@ -331,10 +347,7 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                self.look()
-            except VERSION_ERRORS as error:  # the next look may succeed
-                self._report("look", _line(error))
+            self.look()
             self._stop.wait(POLL_SECONDS)
 
 

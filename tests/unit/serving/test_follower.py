@@ -1,6 +1,7 @@
 """The follower's faults: whatever becomes of store, disk, pointer or version, the last good version answers."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 
 from pricing.decision.switches import Control, Switches, parse_control
 from pricing.errors import SourceError
+from pricing.registry import files
 from pricing.registry.published_store import BAKED, control_key, pointer_key, versions_prefix
 from serving.follower import RETRY_SECONDS, Follower
 from serving.settings import Settings
@@ -192,6 +194,89 @@ def test_a_published_version_that_is_damaged_is_refused_by_name_and_the_last_goo
     assert during == soon == ("7", "refused")
     assert refused == ["8"]
     assert frozen_meanwhile
+    assert served(follower) == ("8", "following")
+
+
+@pytest.mark.parametrize("what", ["pipe", "size"])
+@pytest.mark.parametrize("of", [pointer_key, control_key])
+def test_a_pipe_or_a_document_of_any_size_in_the_store_holds_up_no_task(
+    settings: Settings, of: Callable[[str], str], what: str
+) -> None:
+    freeze_all(settings)
+    follower = started(settings)
+    path = published(settings, of(MODEL))
+    whole = path.read_bytes()
+    path.unlink()
+    if what == "pipe":
+        os.mkfifo(path)
+    else:
+        with path.open("wb") as file:
+            file.truncate(600_000_000)
+
+    follower.look()
+
+    assert served(follower) == ("7", "unreachable")
+    assert frozen(follower)
+    path.unlink()
+    path.write_bytes(whole)
+    follower.look()
+    assert served(follower) == ("7", "following")
+
+
+def forge(settings: Settings, number: str, change: Callable[[dict[str, Any], Path], None]) -> None:
+    """Publishes a version of which a stranger changed the files and made the checksums anew."""
+    offer(settings, number)
+    folder = next(published(settings, versions_prefix(MODEL)).glob(f"{number}-*"))
+    header = json.loads((folder / files.HEADER).read_bytes())
+    change(header, folder)
+    header["files"] = {name: files.checksum_of(folder / name) for name in header["files"] if (folder / name).exists()}
+    header["checksum"] = files.digest({name: value for name, value in header.items() if name != "checksum"})
+    (folder / files.HEADER).write_bytes(json.dumps(header).encode())
+    pointer = json.loads(published(settings).read_bytes())
+    pointer["champion"]["checksum"] = header["checksum"]
+    folder.rename(folder.with_name(f"{number}-{header['checksum'][:16]}"))
+    published(settings).write_bytes(json.dumps(pointer).encode())
+
+
+def cut_header(_header: dict[str, Any], folder: Path) -> None:
+    (array,) = folder.rglob("products/list_price.npy")
+    text = b"{'descr': '<f8', 'fortran_order': False, 'shape': (3,"
+    array.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+
+
+def repeat_golden(header: dict[str, Any], _folder: Path) -> None:
+    header["golden"]["cases"] *= 3400
+
+
+@pytest.mark.parametrize("change", [cut_header, repeat_golden])
+def test_a_forged_version_is_refused_at_once_and_the_last_good_goes_on(
+    settings: Settings, change: Callable[[dict[str, Any], Path], None]
+) -> None:
+    follower = started(settings)
+    forge(settings, "8", change)
+
+    follower.look()
+
+    assert served(follower) == ("7", "refused")
+    assert list(follower.following.refused) == ["8"]
+
+
+def test_what_nobody_foresaw_ends_no_following_and_is_counted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class UnforeseenError(Exception):
+        pass
+
+    follower = started(settings)
+    offer(settings, "8")
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.follower.load", Mock(side_effect=UnforeseenError))
+        follower.look()
+        follower.look()
+    during = served(follower), follower.failures, sum(record.exc_info is not None for record in caplog.records)
+    follower.look()
+
+    assert during == (("7", "refused"), 2, 1)
     assert served(follower) == ("8", "following")
 
 
