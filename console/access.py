@@ -2,9 +2,12 @@
 
 import datetime as dt
 import hmac
+import json
 import os
 import re
 import secrets
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -17,7 +20,7 @@ from werkzeug.wrappers import Response
 
 from pricing.config import Config
 from pricing.errors import ConfigError
-from pricing.fileio import replace_atomically
+from pricing.fileio import replace_atomically, replace_text
 from pricing.paths import actor
 from pricing.runtime.api_keys import PROXIED, ApiKey, find_key, is_local_name, is_loopback, read_keys
 
@@ -63,7 +66,7 @@ class Access:
             return self._named_by_proxy(self._proxy)
         if not self.needed:
             return self._on_this_machine()
-        key = next((key for key in self._keys if _mark(key) == session.get("key")), None)
+        key = next((key for key in self._keys if _mark(key) == session.get("key") and "id" in session), None)
         return None if key is None else Person(key.name, decides="decide" in key.scopes)
 
     def log_in(self, sent: str) -> bool:
@@ -74,6 +77,7 @@ class Access:
         session.clear()
         session.permanent = True
         session["key"] = _mark(key)
+        session["id"] = secrets.token_urlsafe(16)
         return True
 
     @staticmethod
@@ -102,6 +106,26 @@ def _mark(key: ApiKey) -> str:
     return f"{key.name}/{hmac.new(key.digest, b'session', 'sha256').hexdigest()[:32]}"
 
 
+class EndedSessions:
+    """The sessions that people have ended, in a file: a cookie that was copied before opens nothing, ever after."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._forgotten: dict[str, float] = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._forgotten
+
+    def add(self, session_id: str) -> None:
+        """Ends a session; those whose cookies have expired are forgotten."""
+        now = time.time()
+        with self._lock:
+            kept = {each: until for each, until in self._forgotten.items() if until > now}
+            self._forgotten = {**kept, session_id: now + 2 * HOURS * 3600}
+            replace_text(self._place, json.dumps(self._forgotten))
+
+
 class _Session(SecureCookieSessionInterface):
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure or request.headers.get("X-Forwarded-Proto") == "https"
@@ -120,12 +144,15 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
     app.jinja_env.globals |= {"csrf": csrf_token, "keys_needed": access.needed}
 
     app.extensions["access"] = access
+    app.extensions["ended_sessions"] = EndedSessions(home / "console" / "ended_sessions.json")
     app.register_blueprint(page)
     app.before_request(_ask)
 
 
 def _ask() -> Response | None:
     """Lets a request pass, sends who must log in to the login, or aborts."""
+    if session.get("id") in _ended_sessions():
+        session.clear()  # before any answer renews its cookie
     if request.endpoint in (*PUBLIC, "alive"):
         return None
     login = request.endpoint == "access.log_in"
@@ -154,6 +181,11 @@ def _access() -> Access:
     return access
 
 
+def _ended_sessions() -> EndedSessions:
+    ended: EndedSessions = current_app.extensions["ended_sessions"]
+    return ended
+
+
 @page.route("/login", methods=["GET", "POST"])
 def log_in() -> Any:
     """Asks for a key, begins a session where it is known, and leads to the page that was asked for."""
@@ -166,7 +198,9 @@ def log_in() -> Any:
 
 @page.post("/logout")
 def log_out() -> Response:
-    """Ends the session."""
+    """Ends the session, whoever has a copy of its cookie."""
+    if "id" in session:
+        _ended_sessions().add(session["id"])
     session.clear()
     return redirect(url_for("access.log_in"))
 
