@@ -21,7 +21,7 @@ from werkzeug.wrappers import Response
 from pricing.config import Config
 from pricing.errors import ConfigError
 from pricing.fileio import replace_atomically, replace_text
-from pricing.paths import actor
+from pricing.paths import actor, pricing_home
 from pricing.runtime.api_keys import PROXIED, ApiKey, find_key, is_local_name, is_loopback, read_keys
 
 HOURS = 12  # that a session lasts
@@ -39,6 +39,26 @@ class Person:
     decides: bool
 
 
+class EndedSessions:
+    """The sessions that people have ended, in a file: a cookie that was copied before opens nothing, ever after."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._forgotten: dict[str, float] = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._forgotten
+
+    def add(self, session_id: str) -> None:
+        """Ends a session; those whose cookies have expired are forgotten."""
+        now = time.time()
+        with self._lock:
+            kept = {each: until for each, until in self._forgotten.items() if until > now}
+            self._forgotten = {**kept, session_id: now + 2 * HOURS * 3600}
+            replace_text(self._place, json.dumps(self._forgotten))
+
+
 class Access:
     """Tells who a request is from."""
 
@@ -48,6 +68,7 @@ class Access:
         Raises:
             ConfigError: The rule is none, or keys are needed and none opens the console.
         """
+        self.ended = EndedSessions(pricing_home(environment) / "console" / "ended_sessions.json")
         self._proxy = config.console.trusted_proxy
         self._rule = environment.get("PRICING_KEYS") or config.serving.keys
         if self._rule not in ("required", "local", "none"):
@@ -106,26 +127,6 @@ def _mark(key: ApiKey) -> str:
     return f"{key.name}/{hmac.new(key.digest, b'session', 'sha256').hexdigest()[:32]}"
 
 
-class EndedSessions:
-    """The sessions that people have ended, in a file: a cookie that was copied before opens nothing, ever after."""
-
-    def __init__(self, place: Path) -> None:
-        self._place = place
-        self._lock = threading.Lock()
-        self._forgotten: dict[str, float] = json.loads(place.read_text("utf-8")) if place.is_file() else {}
-
-    def __contains__(self, session_id: object) -> bool:
-        return session_id in self._forgotten
-
-    def add(self, session_id: str) -> None:
-        """Ends a session; those whose cookies have expired are forgotten."""
-        now = time.time()
-        with self._lock:
-            kept = {each: until for each, until in self._forgotten.items() if until > now}
-            self._forgotten = {**kept, session_id: now + 2 * HOURS * 3600}
-            replace_text(self._place, json.dumps(self._forgotten))
-
-
 class _Session(SecureCookieSessionInterface):
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure or request.headers.get("X-Forwarded-Proto") == "https"
@@ -144,14 +145,13 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
     app.jinja_env.globals |= {"csrf": csrf_token, "keys_needed": access.needed}
 
     app.extensions["access"] = access
-    app.extensions["ended_sessions"] = EndedSessions(home / "console" / "ended_sessions.json")
     app.register_blueprint(page)
     app.before_request(_ask)
 
 
 def _ask() -> Response | None:
     """Lets a request pass, sends who must log in to the login, or aborts."""
-    if session.get("id") in _ended_sessions():
+    if session.get("id") in _access().ended:
         session.clear()  # before any answer renews its cookie
     if request.endpoint in (*PUBLIC, "alive"):
         return None
@@ -181,11 +181,6 @@ def _access() -> Access:
     return access
 
 
-def _ended_sessions() -> EndedSessions:
-    ended: EndedSessions = current_app.extensions["ended_sessions"]
-    return ended
-
-
 @page.route("/login", methods=["GET", "POST"])
 def log_in() -> Any:
     """Asks for a key, begins a session where it is known, and leads to the page that was asked for."""
@@ -200,7 +195,7 @@ def log_in() -> Any:
 def log_out() -> Response:
     """Ends the session, whoever has a copy of its cookie."""
     if "id" in session:
-        _ended_sessions().add(session["id"])
+        _access().ended.add(session["id"])
     session.clear()
     return redirect(url_for("access.log_in"))
 

@@ -13,6 +13,7 @@ from pricing.decision.reasons import SWITCHED, meanings
 from pricing.decision.switches import Review, Switch
 from pricing.decision_log.read import read_in_force
 from pricing.errors import RegistryError, SourceError
+from pricing.fileio import utc_stamp
 from pricing.paths import log_url
 from pricing.quoting import printable
 from pricing.registry.control import Heard
@@ -47,13 +48,10 @@ def _lines(record: dict[str, Any], config: Config) -> Iterator[str]:
     """Yields a record of the decision log in words, for people."""
     decision = record["decision"]
     decided = dt.datetime.fromisoformat(record["at"])
+    experiment = record["experiment"]
     yield f"{record['product_id']}: {decision['recommended_price']} (before: {record['current_price'] or 'unknown'})"
     yield f"decided {local_time(decided)} for {record['date']}, request {record.get('request_id') or 'by a job'}"
-    yield (
-        f"version {decision['model_version']}, source {decision['source']}, strategy {decision['strategy']}, "
-        f"confidence {decision['confidence']:g}"
-    )
-    experiment = record["experiment"]
+    yield f"version {decision['model_version']}, {decision['source']}, strategy {decision['strategy']}"
     if experiment:
         yield f"experiment {experiment['name']}, arm {experiment['arm']}"
     for code, words in meanings(decision["reasons"], decision["binds"], decision["gave_way"]).items():
@@ -69,7 +67,7 @@ def _who(record: dict[str, Any], config: Config, *, decided: dt.datetime) -> str
         entries = control_record(config).entries()
     except RegistryError as error:
         return f"unknown ({error})"
-    heard.hear([entry for entry in entries if dt.datetime.fromisoformat(entry.at) <= decided])
+    heard.hear([entry for entry in entries if entry.at <= utc_stamp(decided)])
     word: Switch | Review | None = None
     if SWITCHED.intersection(record["decision"]["reasons"]):
         word = heard.switches(at=decided).of(product, category=record["category"] or "")

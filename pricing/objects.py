@@ -18,7 +18,8 @@ from pricing.errors import ConfigError, SourceError
 from pricing.fileio import replace_atomically
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+]+:/")  # what begins so is meant as an address; a drive's letter is one character
-LARGEST = 2**31  # bytes of an object that is read, where no less is asked for
+_LARGEST = 2**31  # bytes of an object that is read
+_LARGEST_DOCUMENT = 200_000_000  # of one that is JSON, such as a pointer: experiments name their products one by one
 _DELETED_AT_ONCE = 1000  # S3's limit
 
 
@@ -48,14 +49,14 @@ class FolderStore:
         with _file_errors(path, "written"), replace_atomically(path) as draft:
             draft.write_bytes(body)
 
-    def get(self, key: str, *, most: int = LARGEST) -> bytes | None:
-        """Reads a regular file of at most so many bytes; of a pipe a read would wait for ever."""
+    def get(self, key: str) -> bytes | None:
+        """Reads a regular file: of a pipe a read would wait for ever."""
         path = self._root / key
         with _file_errors(path, "read"), suppress(FileNotFoundError):
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise SourceError(f"{path}: is no regular file")
-            _refuse_large(str(path), status.st_size, most=most)
+            _refuse_large(str(path), status.st_size)
             return path.read_bytes()
         return None
 
@@ -85,7 +86,8 @@ class FolderStore:
                     folder.rmdir()
 
 
-def _refuse_large(where: str, size: int, *, most: int) -> None:
+def _refuse_large(where: str, size: int) -> None:
+    most = _LARGEST_DOCUMENT if where.endswith(".json") else _LARGEST
     if size > most:
         raise SourceError(f"{where}: has {size:,} bytes, expected at most {most:,}")
 
@@ -124,14 +126,14 @@ class S3Store:
         with self._translated_errors(key):
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body)
 
-    def get(self, key: str, *, most: int = LARGEST) -> bytes | None:
-        """Fetches an object of at most so many bytes."""
+    def get(self, key: str) -> bytes | None:
+        """Fetches an object."""
         with self._translated_errors(key):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             except self._client.exceptions.NoSuchKey:
                 return None
-            _refuse_large(f"s3://{self._bucket}/{self._prefix}{key}", answer["ContentLength"], most=most)
+            _refuse_large(f"s3://{self._bucket}/{self._prefix}{key}", answer["ContentLength"])
             return bytes(answer["Body"].read())
 
     def keys(self, prefix: str = "") -> list[str]:

@@ -23,8 +23,6 @@ from pricing.fileio import redact_text
 from pricing.objects import FolderStore, ObjectStore, open_store
 from pricing.registry.published_store import (
     BAKED,
-    CONTROL_BYTES,
-    POINTER_BYTES,
     Pointer,
     PublishedVersion,
     control_key,
@@ -159,7 +157,7 @@ class Follower:
         now = replace(self.following, detail=None)
         try:
             unknown = self._look_at_control()  # first: a freeze waits for no version, and none answers past one
-            content = self._store.get(self._pointer_key, most=POINTER_BYTES)
+            content = self._store.get(self._pointer_key)
             if unknown is not None:
                 now = replace(now, state="refused", detail=unknown)
             elif content is None:
@@ -298,7 +296,7 @@ class Follower:
 
         Returns why they are unknown, where they cannot be read and none were known before.
         """
-        content = self._store.get(self._control_key, most=CONTROL_BYTES)
+        content = self._store.get(self._control_key)
         if content is None:
             return None
         if content != self._control:

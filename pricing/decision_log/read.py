@@ -147,7 +147,7 @@ def read_in_force(url: str, *, product_id: str, at: dt.datetime, day: dt.date) -
     before are looked through; raises SourceError.
     """
     since = day - dt.timedelta(days=IN_FORCE)
-    with open_log(url, since=since, product_id=product_id, columns="*") as (con, _):
+    with open_log(url, since=since, product_id=product_id) as (con, _):
         found = con.execute(_IN_FORCE, {"product": product_id, "at": at, "day": day}).fetchone()
     return None if found is None else from_json(found[0])
 
@@ -180,7 +180,7 @@ def open_log(
 
     Days before `since` are left out; archived ones are read, the newest first, until there are `few` decisions. `drawn`
     leaves out archived products of which no experiment drew a price so far, and keeps each `line` of the others, whole;
-    `product_id` leaves out all other archived products.
+    `product_id` leaves out all other archived products, and keeps each line, too.
     Other `columns` than those named are null in archived rows.
     Raises SourceError where the log cannot be read.
     """
@@ -192,6 +192,7 @@ def open_log(
         rows = f"worker IS NULL OR {_DRAWN.format('found')} OR {_DRAWN.format(_FILE)}"
     with _connection() as (con, scratch):
         if product_id is not None:
+            columns = "*"
             rows = "product_id = getvariable('product_id')"
             con.execute("SET VARIABLE product_id = $1", [product_id])
         _read_lines(con, store, [key for day, key in _keys(store, "lines/") if day >= first])

@@ -81,12 +81,13 @@ def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> tuple
     """
     try:
         today = dt.date.fromisoformat(recorded["today"])
-        cases = [(PriceRequest.model_validate(case["request"]), case["decision"]) for case in recorded["cases"]]
+        cases = [
+            (PriceRequest.model_validate(case["request"]), case["decision"]) for case in recorded["cases"][: MOST + 1]
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise VersionError(f"{where}: its golden requests cannot be read ({first_line(error)}); train again") from error
     if not 0 < len(cases) <= MOST:
-        why = "it must carry some to show that it prices as it did, and no more than are priced in a moment"
-        raise VersionError(f"{where}: carries {len(cases):,} golden requests, expected 1 to {MOST}: {why}; train again")
+        raise VersionError(f"{where}: carries no golden request, or more than {MOST}; train again")
     return tuple(_checked(prices, request, expected, today=today, where=where) for request, expected in cases)
 
 

@@ -18,15 +18,12 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from pricing.errors import SourceError, VersionError
-from pricing.objects import LARGEST, ObjectStore
+from pricing.objects import ObjectStore
 from pricing.paths import pricing_home
 from pricing.registry import files
 
 BAKED = "baked"  # the folder under PRICING_HOME that an image was built with: a store of one version
 PRICES_MADE = "%Y%m%dT%H%M%S%fZ.parquet"  # the name of a price table, by UTC
-POINTER_BYTES = 100_000  # at most; see `ObjectStore.get`
-CONTROL_BYTES = 200_000_000  # experiments name their products one by one
-_HEADER_BYTES = 20_000_000  # with the checksums of a hundred thousand partitions
 _FETCHED_AT_ONCE = 16
 
 
@@ -137,14 +134,14 @@ def fetch_version(store: ObjectStore, version: PublishedVersion, *, model: str, 
     if folder.is_dir():
         return
 
-    def fetch(name: str, most: int = LARGEST) -> bytes:
-        content = store.get(f"{_prefix(model, version)}{name}", most=most)
+    def fetch(name: str) -> bytes:
+        content = store.get(f"{_prefix(model, version)}{name}")
         if content is None:
             raise SourceError(f"{version.folder}/{name}: is not published; pricing publish puts it there")
         return content
 
     with files.appearing(folder) as partial, ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
-        header = fetch(files.HEADER, _HEADER_BYTES)
+        header = fetch(files.HEADER)
         names = _served(header, version)
         for name, content in zip((files.HEADER, *names), (header, *pool.map(fetch, names)), strict=True):
             path = partial / name

@@ -38,15 +38,7 @@ CONFIG_VARIABLE = "PRICING_CONFIG"
 DAY = click.DateTime(["%Y-%m-%d"])
 FILE = click.Path(path_type=Path)
 POSITIVE = click.FloatRange(min=0, min_open=True)
-_WITHOUT_SALES = (
-    "price",
-    "promote",
-    "history",
-    "publish",
-    "doctor",
-    "serve",
-    "decisions",
-)  # commands that need no sales
+_WITHOUT_SALES = ("price", "promote", "history", "publish", "doctor", "serve")  # commands that need no sales
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 

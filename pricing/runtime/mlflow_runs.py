@@ -97,7 +97,7 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
             raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}") from error
         run_id = run.info.run_id
         with ExitStack() as locked:
-            with suppress(OSError):  # a home that takes no file
+            with suppress(OSError, LockError):  # a home that takes no file, or no lock
                 locked.enter_context(_marked_alive(run_id))
             try:
                 if config is not None:
