@@ -33,6 +33,7 @@ from pricing.decision_log.read import read_drawn
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError
 from pricing.paths import actor, log_url
+from pricing.quoting import printable
 from pricing.registry import CHAMPION
 from pricing.runtime.cli import DAY, POSITIVE, SETTINGS, JobGroup, flag, job, typed
 from simulation.market import simulated_sales
@@ -141,7 +142,7 @@ def list_all(*, config: str | None, today: dt.date | None = None) -> int:
     settings = load_config(config)
     day = today or settings.now().date()
     known = control_in_force(settings).experiments.every
-    print("\n".join(_line(experiment, day) for experiment in known) or "no experiment is planned")
+    print("\n".join(printable(_line(experiment, day)) for experiment in known) or "no experiment is planned")
     return 0
 
 

@@ -25,7 +25,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
 from pricing.runtime.cli import job, option_words
-from pricing.runtime.mlflow_runs import tracked_run
+from pricing.runtime.mlflow_runs import end_dead_runs, tracked_run
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,9 @@ def main(
         only_one("nightly", home=home, model=settings.registry.model_name) as held,
         tracked_run("nightly", config=settings, reason=reason) as run,
     ):
+        killed = end_dead_runs()
+        if killed:
+            mlflow.set_tag("runs_ended", ", ".join(killed))
         panel = home / "panel"
         asked = option_words(sales=sales, quarantine=quarantine)
         partitioned = read_partitions(sales) is not None

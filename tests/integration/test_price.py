@@ -164,7 +164,7 @@ def test_a_batch_keeps_to_a_person_s_switches_as_serving_does(
 ) -> None:
     said = [freeze(), override(7.77, PRODUCTS[1], until=dt.datetime(2999, 1, 1, tzinfo=dt.UTC))]
     if away:  # what was published last
-        mirror = Control(Switches(said), sequence=2).to_json()
+        mirror = Control(Switches(said), entries=2).to_json()
         FolderStore(tmp_path / "home" / "published").put("pricing/control.json", mirror)
         monkeypatch.setenv("PRICING_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     else:

@@ -130,6 +130,25 @@ def test_the_session_is_signed_hidden_from_scripts_and_ends_with_its_key(console
         assert client.get("/").status_code == 302
 
 
+def test_a_copied_cookie_opens_nothing_once_its_person_has_logged_out(console: Console, ann: Visitor) -> None:
+    page = ann.see("/")
+    copied = ann.client.get_cookie("pricing_console").value  # type: ignore[union-attr]
+    thief = console.anybody().client
+    thief.set_cookie("pricing_console", copied)
+    before = thief.get("/").status_code
+
+    ann.send("/logout", page)
+
+    with open_console(console.home) as again:
+        for app in (console.app, again.app):
+            client = app.test_client()
+            client.set_cookie("pricing_console", copied)
+            client.get("/health/live")  # renews no cookie
+            assert client.get("/").status_code == 302
+    assert before == 200
+    assert console.visitor("ann").client.get("/").status_code == 200
+
+
 def test_every_answer_forbids_scripts_frames_and_caches(console: Console) -> None:
     page = console.visitor("ann").client.get("/")
     policy = page.headers["Content-Security-Policy"]
@@ -299,6 +318,7 @@ def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_ce
     page = ann.see("/")
     until = (dt.date.today() + dt.timedelta(days=3)).isoformat()
     wrong = {"price": "5", "product": PRODUCTS[:2]}, {"price": "dear"}, {"until": "2020-01-01", "price": "5"}, {}
+    wrong += {"until": "9999-12-31", "price": "5"}, {"seen": "9" * 30, "price": "5"}, {"seen": "-1", "price": "5"}
     wrong += (
         {"price": "nan"},
         {"price": "1e999"},
@@ -487,7 +507,12 @@ def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Co
     frame = downloaded(ann, file)
 
     dearer, foreign = frame.assign(new="99", decision="approve"), frame.assign(file="0" * 16)
-    for changed in (dearer, foreign, frame.assign(decision="maybe"), frame[["id"]]):
+    unknown = frame.assign(new="nan", decision="approve")
+    approved = frame.assign(decision="approve")
+    more = pd.DataFrame("", frame.index, [f"more {number}" for number in range(200)])
+    wide = pd.concat([approved, more], axis=1)
+    longer = pd.concat([approved, approved])
+    for changed in (dearer, foreign, unknown, wide, longer, frame.assign(decision="maybe"), frame[["id"]]):
         assert upload(ann, changed, sure="yes").status_code == 422
     assert decided(console.home) == []
     bob = console.visitor("bob")

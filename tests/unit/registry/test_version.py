@@ -166,8 +166,10 @@ def dearer(cases: list[Any]) -> list[Any]:
     return [{**cases[0], "decision": changed}, *cases[1:]]
 
 
-@pytest.mark.parametrize("changed", [dearer, lambda _: [], lambda cases: [{"request": cases[0]["request"]}]])
-def test_a_version_that_answers_otherwise_or_shows_nothing_is_refused(
+@pytest.mark.parametrize(
+    "changed", [dearer, lambda _: [], lambda cases: 12 * cases, lambda cases: [{"request": cases[0]["request"]}]]
+)
+def test_a_version_that_answers_otherwise_or_shows_nothing_or_too_much_is_refused(
     copy: Path, changed: Callable[[list[Any]], list[Any]]
 ) -> None:
     recorded = header(copy)["golden"]
@@ -202,6 +204,7 @@ def test_a_header_cannot_reach_beyond_its_folder_nor_name_other_files(copy: Path
         lambda file: np.save(file, np.zeros(3, dtype="f8,i4")),
         lambda file: np.savez(file, price=np.zeros(3)),
         lambda file: pickle.dump([1.0], file),
+        lambda file: file.write(b"\x93NUMPY\x01\x00\x0a\x00{'shape': ("),  # a header that is cut
         lambda _: None,
     ],
 )

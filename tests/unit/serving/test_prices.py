@@ -35,6 +35,20 @@ def test_a_price_has_every_field_of_the_contract_and_is_logged_with_its_request(
     assert len(record["candidates"]["price"]) == 9
 
 
+def test_each_answer_has_the_id_by_which_its_decisions_and_errors_are_logged(
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shop.service.follower.current.champion.pricer, "price_detailed", BROKEN)
+    sent = {"X-Request-ID": "till-7:42"}
+
+    shop.client.post("/get_price", json=REQUEST, headers=sent)
+    shop.client.post("/get_prices", json={"requests": [REQUEST]}, headers=sent)
+    named = shop.price().headers["X-Request-ID"]
+
+    assert [record["request_id"] for record in shop.logged()] == ["till-7:42", "till-7:42", named]
+    assert [record.request_id for record in caplog.records if record.exc_info] == ["till-7:42", "till-7:42", named]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("fault", [{"current_price": 1000.0}, {"list_price": 0.5}])
 @pytest.mark.parametrize("by", ["the model", "the rules of the version"])
 def test_no_request_moves_an_answer_far_from_the_last_price_charged(
