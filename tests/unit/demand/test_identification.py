@@ -195,7 +195,7 @@ def known_of(value: float, error: float) -> Estimates:
 
 
 def drawn(known: Estimates, shift: Shift) -> Estimates:
-    return with_draws(known, shift, old=np.full(5, -2.0, np.float32))
+    return with_draws(known, shift, old=np.full(5, -2.0, np.float32), category=np.zeros(5, int))
 
 
 def test_draws_overrule_what_other_changes_say() -> None:
