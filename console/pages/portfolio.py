@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 from flask import Blueprint, render_template
 
-from console.pages.common import current_table, reasons_by_frequency
+from console.pages.common import current_shop, current_table, reasons_by_frequency
 from console.worklist import WAYS, Pick, Worklist
 from pricing.decision.reasons import GUARDRAILS, REASONS
+from pricing.registry.knowledge import shown_tests
 
 _WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "frozen")
 page = Blueprint("portfolio", __name__)
@@ -18,6 +19,7 @@ page = Blueprint("portfolio", __name__)
 def show() -> str:
     """Shows the figures of all products."""
     table = current_table()
+    served = current_shop().served
     ways = {way: table.matching(Pick(way=way)) for way in WAYS}
     counts = reasons_by_frequency(table).items()
     return render_template(
@@ -30,6 +32,7 @@ def show() -> str:
             "Why prices stay": [(code, number) for code, number in counts if code in _WHY_HELD],
         },
         categories=_categories(table),
+        tests=shown_tests(served.version.demand) if served else {},
         REASONS=REASONS | GUARDRAILS,
     )
 

@@ -22,6 +22,7 @@ from pricing.demand.grades import Evidence, Grades, category_of_parents, gather_
 from pricing.demand.nuisances import Nuisances
 from pricing.demand.price_changes import select_sample
 from pricing.demand.shrinkage import PRIOR_MEDIAN, START, PosteriorElasticities, shrink
+from pricing.demand.tested_gap import TestedMeans
 
 if TYPE_CHECKING:
     from pricing.demand.network import Progress
@@ -39,6 +40,7 @@ class Identified:
     evidence: Evidence  # what each product's history tells of it
     grade: Grades  # (product,) how well each elasticity is known, index into `grades.GRADES`
     networks: Networks  # those that they were estimated with
+    tested: TestedMeans | None  # what random draws tell beside people's price changes; None without draws
 
 
 def identify(
@@ -103,7 +105,8 @@ def identify(
         evidence = replace(evidence, flags=flags)
     each = shrunk.of_products(sample.parent)
     norms = replace(current, elasticity=each.elasticity.astype(np.float32))
-    return Identified(norms, each, evidence, grade_products(evidence, panel), nuisances.networks)
+    grade = grade_products(evidence, panel)
+    return Identified(norms, each, evidence, grade, nuisances.networks, tested=known.tested if known else None)
 
 
 def centre_of_margins(panel: Panel, category: Ints) -> Floats:
