@@ -12,6 +12,7 @@ from console.worklist import WAYS, Pick, Worklist
 from pricing.decision.experiments import Experiment
 from pricing.decision.price_tests import of_arms
 from pricing.decision.reasons import GUARDRAILS, REASONS
+from pricing.registry.knowledge import shown_tests
 
 _WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "frozen")
 page = Blueprint("portfolio", __name__)
@@ -21,6 +22,7 @@ page = Blueprint("portfolio", __name__)
 def show() -> str:
     """Shows the figures of all products."""
     table = current_table()
+    served = current_shop().served
     ways = {way: table.matching(Pick(way=way)) for way in WAYS}
     counts = reasons_by_frequency(table).items()
     return render_template(
@@ -34,6 +36,7 @@ def show() -> str:
         },
         categories=_categories(table),
         tests=_tests(),
+        tested=shown_tests(served.version.demand) if served else {},
         REASONS=REASONS | GUARDRAILS,
     )
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Bools, Floats, Ints
 from pricing.data.ewma import Norms
 from pricing.demand.batches import FeatureTable
 from pricing.demand.endogeneity import control_function, fit_price_change_mixture
 from pricing.demand.falsification import FalsificationTest, FalsificationTests
+from pricing.demand.grades import category_of_parents
 from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import AFTER, EstimationSample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import PosteriorElasticities, shrink
+from pricing.demand.tested_gap import Gaps, TestedMeans, between_variance, mean_elasticities, posterior_gaps
 
 SERIES = 2  # of a product: its other periods and its advertised ones, each with an intercept of its own
 LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
@@ -36,14 +38,21 @@ class Estimates:
     bias: float  # B, standard deviation of the bias that all estimates share, on the scale of an elasticity
     shift: Shift  # the regression behind them
     checks: FalsificationTests
+    exposure: Floats | float = 1.0  # (category,) part of `bias` that each category's estimates have
+    tested: TestedMeans | None = None  # what draws tell beside people's price changes; None without draws
+    people: "Estimates | None" = None  # the estimates that draws corrected; None without draws
 
     def posterior(self, *, category: Ints, centre: Floats) -> PosteriorElasticities:
         """Compute the posterior; `category` is the (parent,) row of each category, `centre` as for `shrink`."""
-        bias = self.bias / max(abs(self.level), 1e-3)
-        independent = np.bincount(category, 1.0 / self.error**2, len(centre))  # information, were all independent
-        told = self.category_information
-        share = np.divide(told, independent, where=independent > told, out=np.ones(len(centre)))
-        return shrink(self.value, self.error, category=category, centre=centre, bias=bias, share=share)
+        return shrink(
+            self.value,
+            self.error,
+            category=category,
+            centre=centre,
+            bias=self.bias / max(abs(self.level), 1e-3),
+            share=_share(self.category_information, self.error**2, category),
+            exposure=self.exposure,
+        )
 
     def describe(self) -> str:
         """Summarise the figures in a sentence."""
@@ -80,12 +89,14 @@ def estimate_round(
         kinds=_compare_kinds(sample, moves, shift),
     )
     old = norms.elasticity[sample.first]  # all products of a parent have its elasticity
-    known = _estimates(shift, checks, old=old, so_far=so_far)
+    before = so_far.people if so_far and so_far.people else so_far  # what draws corrected is no step of the rounds
+    known = _estimates(shift, checks, old=old, so_far=before)
     known = replace(known, bias=float(np.hypot(np.hypot(known.bias, doubt), least * known.level)))
     if not len(sample.tests):
         return known
     tests = scored.residuals("tests", _first_stage(sample, table) * sample.draw)
-    return with_draws(known, scored.regress(tests), old=old)
+    category = category_of_parents(table.category, sample.parent)
+    return with_draws(known, scored.regress(tests), old=old, category=category)
 
 
 @dataclass(frozen=True)
@@ -202,33 +213,66 @@ def _between_rounds(value: Floats, error: Floats, before: Estimates | None) -> f
     return float(np.sqrt(np.average(around**2, weights=weight) / 2.0))
 
 
-def with_draws(known: Estimates, random: Shift, *, old: Floats) -> Estimates:
+def with_draws(known: Estimates, random: Shift, *, old: Floats, category: Ints) -> Estimates:
     """Correct estimates from people's price changes by a regression on random draws; both shift the (parent,) `old`.
 
-    Where a parent has both, the gap between them estimates the bias that all observational estimates share, which is
-    subtracted; its remaining uncertainty bounds the shared bias. Its two estimates are then combined by precision.
+    A parent with both measures the gap of its (parent,) `category`, the bias of that category's observational
+    estimates. Each is corrected by its category's gap (`tested_gap`), and a parent's two estimates are combined by
+    precision. What stays unknown of a gap enters an estimate by the part f that people's price changes have in it:
+    f² times its variance; the same, of a category's mean, enters the category's information.
     """
     tested = old + random.value
     noise = random.error**2 + (random.drift**2 if np.isfinite(random.drift) else 0.0)
-    both = np.isfinite(known.error) & np.isfinite(random.error)
-    open_to = max(known.bias, float(np.min(known.error[both], initial=1.0)))
-    weight = np.where(both, 1.0 / (np.where(both, known.error, 1.0) ** 2 + np.where(both, noise, 1.0)), 0.0)
-    left = 1.0 / (weight.sum() + 1.0 / open_to**2)
-    bias = float((weight * np.where(both, known.value - tested, 0.0)).sum() * left)
+    means = _tested_means(known, random, tested=tested, noise=noise, category=category)
+    gaps = _gaps(known, means, both=np.isfinite(known.error) & np.isfinite(random.error))
 
     of_moves = _precision(known.error**2)
     of_draws = _precision(noise)
-    some = of_moves + of_draws > 0
-    total = np.maximum(of_moves + of_draws, 1e-300)
-    combined = (of_moves * (known.value - bias) + of_draws * tested) / total
+    total = of_moves + of_draws
+    part = np.divide(of_moves, total, where=total > 0, out=np.ones(len(total)))
+    squared = np.divide(1.0, total, where=total > 0, out=np.full(len(total), np.inf))
+    correction = gaps.value[category]
+    combined = part * (known.value - correction) + (1.0 - part) * np.where(of_draws > 0, tested, 0.0)
     return replace(
         known,
-        value=np.where(some, combined, known.value - bias),
-        error=np.where(some, 1.0 / np.sqrt(total), np.inf),
-        category_information=known.category_information + random.category_information,
-        level=known.level - bias,
-        bias=min(known.bias, float(np.sqrt(left))),
+        value=combined,
+        error=np.sqrt(squared + part**2 * gaps.variance[category]),
+        category_information=_with_variance(known.category_information, random.category_information, gaps.variance),
+        level=known.level - float(np.average(correction, weights=of_moves if of_moves.any() else None)),
+        bias=min(known.bias, gaps.shared_sd),
+        exposure=gaps.exposure,
+        tested=means if means.products.any() else None,
+        people=known,
     )
+
+
+def _tested_means(known: Estimates, random: Shift, *, tested: Floats, noise: Floats, category: Ints) -> TestedMeans:
+    """Average what is observed and `tested`, with the (parent,) variance `noise`, by category."""
+    observed_share = _share(known.category_information, known.error**2, category)
+    tested_share = _share(random.category_information, noise, category)
+    shares = np.stack([observed_share, tested_share])
+    return mean_elasticities(known.value, known.error**2, tested, noise, shares=shares, row=category)
+
+
+def _gaps(known: Estimates, means: TestedMeans, *, both: Bools) -> Gaps:
+    """Compute the posterior gaps; their mean is open to the shared bias, at least to the error of the best estimate."""
+    open_to = max(known.bias, float(np.min(known.error[both], initial=1.0)))
+    between = between_variance(means.gap, means.gap_variance, open_to=open_to)
+    return posterior_gaps(means.gap, means.gap_variance, open_to=open_to, between=between)
+
+
+def _with_variance(moves: Floats, draws: Floats, variance: Floats) -> Floats:
+    """(category,) information of moves and draws together, moves having an error of `variance` more in common."""
+    total = moves + draws
+    told = np.divide(moves**2, total, where=total > 0, out=np.zeros(len(total)))
+    return np.asarray(total / (1.0 + variance * told))
+
+
+def _share(information: Floats, variance: Floats, category: Ints) -> Floats:
+    """(category,) information of its estimates' mean over what it were if all (parent,) errors were independent."""
+    independent = np.bincount(category, _precision(variance), len(information))
+    share = np.divide(information, independent, where=independent > information, out=np.ones(len(information)))
+    return np.asarray(share)
 
 
 def _precision(variance: Floats) -> Floats:

@@ -24,6 +24,7 @@ from pricing.demand.ladder import Ladder
 from pricing.demand.nuisances import Nuisances
 from pricing.demand.price_changes import select_sample
 from pricing.demand.shrinkage import PRIOR_MEDIAN, START, PosteriorElasticities, shrink
+from pricing.demand.tested_gap import TestedMeans
 
 if TYPE_CHECKING:
     from pricing.demand.network import Progress
@@ -42,6 +43,7 @@ class Identified:
     grade: Grades  # (product,) how well each elasticity is known, index into `grades.GRADES`
     networks: Networks  # those that they were estimated with
     ladder: Ladder  # what history says of the shop's elasticity, by what is held fixed
+    tested: TestedMeans | None  # what random draws tell beside people's price changes; None without draws
 
 
 def identify(
@@ -109,7 +111,9 @@ def identify(
         evidence = replace(evidence, flags=flags)
     each = shrunk.of_products(sample.parent)
     norms = replace(current, elasticity=each.elasticity.astype(np.float32))
-    return Identified(norms, each, evidence, grade_products(evidence, panel), nuisances.networks, ladder)
+    grade = grade_products(evidence, panel)
+    tested_means = known.tested if known else None
+    return Identified(norms, each, evidence, grade, nuisances.networks, ladder, tested=tested_means)
 
 
 def centre_of_margins(panel: Panel, category: Ints) -> Floats:

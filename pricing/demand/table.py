@@ -18,6 +18,7 @@ from pricing.demand.curve import DemandAt, DemandGrid, Offers
 from pricing.demand.grades import Evidence, Grades
 from pricing.demand.ladder import UNKNOWN, Ladder
 from pricing.demand.shrinkage import PRIOR_SD
+from pricing.demand.tested_gap import TestedMeans
 
 NODES = 8
 # Quadrature with equally likely nodes: normal quantiles of the elasticity, scaled to variance 1, each paired with a
@@ -90,6 +91,7 @@ class DemandTable:
     evidence: Evidence  # behind each product's elasticity, and objections to it
     competitor: CompetitorEffects | None = None  # effect of his price, uncertain; None where not estimated
     ladder: Ladder = UNKNOWN  # what history says of the shop's elasticity, by what is held fixed
+    tested: TestedMeans | None = None  # by category, observed beside tested elasticities; None where nothing was tested
 
     @cached_property
     def _nodes(self) -> Floats:
@@ -293,12 +295,15 @@ class DemandTable:
 
     def elasticities(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
         """Mean, low and high of the 80 % interval of products `rows`, averaged over a week; (row,) each."""
-        weekend = self.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
-        nodes = self._nodes[rows] * (1.0 + weekend)[:, None]
+        nodes = self._nodes[rows] * self.week_factor(rows)[:, None]
         logs = np.log(-nodes)
         middle = logs.mean(axis=1)
         width = NormalDist().inv_cdf(0.9) * logs.std(axis=1)
         return nodes.mean(axis=1), -np.exp(middle + width), -np.exp(middle - width)
+
+    def week_factor(self, rows: Ints) -> Floats:
+        """(row,) mean elasticity over a week as a multiple of that on its ordinary days."""
+        return 1.0 + self.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
 
     def sharing(self) -> tuple[Strings, Ints]:
         """(product,) the parent of each, and by how many products its elasticity is shared; itself and 1 without."""

@@ -61,6 +61,48 @@ def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
     return ShownCompetitor(effect, low, high, moves, words.replace("-", "−"))
 
 
+@dataclass(frozen=True)
+class ShownTest:
+    """Mean elasticities of a category's products that were both observed and tested, over a week, with errors.
+
+    `observed` is from people's price changes, `tested` from random draws; errors are standard errors.
+    """
+
+    observed: float
+    observed_error: float
+    tested: float
+    tested_error: float
+    products: int
+
+    def __str__(self) -> str:
+        observed = f"observed {self.observed:.1f} ± {self.observed_error:.1f}"
+        tested = f"tested {self.tested:.1f} ± {self.tested_error:.1f}"
+        return f"{observed}, {tested} ({self.products} products)".replace("-", "−")
+
+
+def shown_tests(demand: DemandTable) -> dict[str, ShownTest]:
+    """Returns by category what its tests tell beside people's price changes; categories without tests are absent."""
+    known = demand.tested
+    if known is None:
+        return {}
+    names = demand.categories.tolist()
+    factor = demand.week_factor(len(demand.product_ids) + np.arange(len(names)))
+
+    def shown(values: Floats, row: int) -> float:
+        return round(float(values[row] * factor[row]), ELASTICITY_DIGITS)
+
+    return {
+        names[row]: ShownTest(
+            observed=shown(known.observed, row),
+            observed_error=shown(known.observed_error, row),
+            tested=shown(known.tested, row),
+            tested_error=shown(known.tested_error, row),
+            products=int(known.products[row]),
+        )
+        for row in np.flatnonzero(known.products).tolist()
+    }
+
+
 def shown_elasticities(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
     """Describes the elasticities of products `rows` and how well they are known, as columns (row,), for every place.
 
