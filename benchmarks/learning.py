@@ -8,7 +8,7 @@ weeks on what was sold at its own prices, which are marked as such. Prints the t
 
 import datetime as dt
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -35,9 +35,12 @@ from pricing.data.build import build_panel
 from pricing.data.own_prices import NO_SPANS, Moves
 from pricing.data.panel import Panel
 from pricing.decision.experiment_results import find_draws
-from pricing.decision.experiments import LARGEST, NO_EXPERIMENTS, Arm, Experiment, Experiments
+from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
+from pricing.decision.price_tests import week_of_tests
+from pricing.decision.pricer import Pricer
 from pricing.demand.model import DemandModel
 from pricing.demand.table import DemandTable
+from pricing.errors import ConfigError
 from pricing.runtime.cli import configure_logging
 from simulation.market import Ledger, Market, MarketConfig, record_day, simulate
 from simulation.policies import Oracle, static
@@ -50,7 +53,7 @@ FIRST = "day 0"
 KNOWING = (FIRST, NO_TESTS, TESTS)  # the models of which it is measured what they know
 LATE = 28  # days at the end that are also scored alone
 TRAINING = 28  # days between two trainings; a refresh a fortnight lies between
-UNSURE = 0.25  # sd of the log elasticity above which a product is tested
+MOVES = 0.25  # largest move that the market takes: draws lie on top of that of the rule, 0.10
 
 EARLY = "few_prices"  # the setting of the shop that starts early
 EARLY_HISTORY = 60  # days that it has when the platform begins to price
@@ -59,21 +62,7 @@ EARLY_TRAINING = 56  # days between two trainings, the first after 28
 AFTER = 60  # days that both price then
 WITH, WITHOUT = "champion since day 60", "incumbent until then"
 
-Wave = Callable[[DemandTable, Mapping[str, float], dt.date], Experiments]
 Record = dict[str, Any]  # a decision, with the fields of the decision log that `find_draws` and `moves` read
-
-
-def wave(table: DemandTable, prices: Mapping[str, float], day: dt.date) -> Experiments:
-    """A week of random draws, from `day` on, for the products whose elasticity is poorly known.
-
-    `prices` holds the price of each product that is on sale, around which it is drawn.
-    """
-    sure = table.elasticity_sd[: len(table.product_ids)] <= UNSURE
-    drawn = {product: prices[product] for product in table.product_ids[~sure].tolist() if product in prices}
-    if not drawn:
-        return NO_EXPERIMENTS
-    draw = Arm("draw", share=1.0, size=LARGEST)
-    return Experiments((Experiment(f"wave-{day}", day, 1, (draw,), dict.fromkeys(drawn, draw.name), drawn),))
 
 
 class Learner(Platform):
@@ -87,28 +76,26 @@ class Learner(Platform):
         *,
         trainings: Collection[int],
         withhold: Collection[str] = (),
-        wave: Wave | None = None,
+        tests: bool = False,
     ) -> None:
         """Begins with a model of the market's history.
 
-        `trainings` are days after it on which a new model is trained, where a refresh falls on them. `wave` plans the
-        price tests of each week.
+        `trainings` are days after it on which a new model is trained, where a refresh falls on them. With `tests` the
+        price tests on offer are begun, and carried on each Monday.
         """
         self.model = model
         self.log: list[Record] = []
         self._begin = market.config.days
         self._trainings = trainings
-        self._wave = wave
+        self._tests = tests
         super().__init__(market, config, self._current, withhold=withhold)
 
     def __call__(self, requests: Requests) -> Floats:
         """Prices a morning as the platform does, and logs its decisions."""
         today = requests.date.astype("datetime64[D]").item()
         products = requests.product_id.tolist()
-        if self._wave is not None and today.weekday() == 0:
-            prices = dict(zip(products, requests.current_price.tolist(), strict=True))
-            untested = {record["product_id"]: record["settled"] for record in self.log[-len(self.decisions) :]}
-            self.experiments = self._wave(self.model.table(), prices | untested, today)
+        if self._tests and today.weekday() == 0:
+            self.experiments = self._week_of_tests(requests, today)
         answer = super().__call__(requests)
 
         for product, detailed in zip(products, self.decisions, strict=True):
@@ -121,10 +108,22 @@ class Learner(Platform):
                     "current_price": detailed.current_price,
                     "settled": detailed.settled,
                     "decision": {"recommended_price": detailed.decision.recommended_price},
-                    "experiment": asked and {"name": asked.experiment, "deviation": asked.deviation},
+                    "experiment": asked and _drawn(asked),
                 }
             )
         return answer
+
+    def _week_of_tests(self, requests: Requests, today: dt.date) -> Experiments:
+        """The price tests of a week, planned as a night does, from this morning's prices."""
+        current = dict(zip(requests.product_id.tolist(), requests.current_price.tolist(), strict=True))
+        price = np.array([current.get(product, np.nan) for product in self.facts.product_ids.tolist()])
+        facts = replace(self.facts, price=price, state_date=requests.date.astype("datetime64[D]") - 1)
+        pricer = Pricer(self.model.table(), facts, self._config, version="market")
+        try:
+            planned = week_of_tests(pricer, self.model.table(), facts, known=self.experiments, day=today)
+        except ConfigError:  # all is known
+            return NO_EXPERIMENTS
+        return Experiments((planned,))
 
     def trained(self, panel: Panel) -> DemandModel:
         """A new model of the history and of what was sold since, whose prices and draws the log knows."""
@@ -145,6 +144,12 @@ class Learner(Platform):
         elif sold:
             self.model = self.model.refresh(panel)
         return self.model.table()
+
+
+def _drawn(asked: Assignment) -> Record:
+    """An assignment as the log has it: without a deviation where nothing was drawn."""
+    deviation = {} if asked.deviation is None else {"deviation": asked.deviation}
+    return {"name": asked.experiment, **deviation}
 
 
 def moves(log: Sequence[Record]) -> Moves:
@@ -179,12 +184,14 @@ def measure(name: str, seed: int, *, options: dict[str, int], config_file: str |
     every = range(TRAINING, days, TRAINING)
     learners = {
         NO_TESTS: Learner(market, config, model, trainings=every, withhold=withhold),
-        TESTS: Learner(market, config, model, trainings=every, withhold=withhold, wave=wave),
+        TESTS: Learner(market, config, model, trainings=every, withhold=withhold, tests=True),
         NEVER: Learner(market, config, model, trainings=(), withhold=withhold),
     }
-    runs = run_policies(market, {STATIC: static, oracle_name(market): Oracle(market), **learners}, ahead=days)
+    runs = run_policies(
+        market, {STATIC: static, oracle_name(market): Oracle(market), **learners}, ahead=days, max_move=MOVES
+    )
     models = {row: learners[row].trained_after(runs[row]) for row in (NO_TESTS, TESTS)}
-    asked = [record["experiment"] is not None for record in learners[TESTS].log]
+    asked = [bool(record["experiment"]) for record in learners[TESTS].log]
     found = {
         "setting": name,
         "seed": seed,

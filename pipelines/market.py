@@ -63,12 +63,16 @@ def oracle_name(market: SimulatedMarket) -> str:
     return f"{ORACLE} ({limit})" if limit else ORACLE
 
 
-def run_policies(market: SimulatedMarket, policies: dict[str, Policy], *, ahead: int) -> dict[str, Run]:
+def run_policies(
+    market: SimulatedMarket, policies: dict[str, Policy], *, ahead: int, max_move: float = MAX_MOVE
+) -> dict[str, Run]:
     """Runs each policy over the same `ahead` days; one with a method `refresh` learns each fortnight's new rows."""
     runs = {}
     for name, policy in policies.items():
         started = time.monotonic()
-        runs[name] = roll_forward(market, policy, days=ahead, refresh=getattr(policy, "refresh", None))
+        runs[name] = roll_forward(
+            market, policy, days=ahead, refresh=getattr(policy, "refresh", None), max_move=max_move
+        )
         print(f"  {name}: {ahead} days in {time.monotonic() - started:.1f} s", file=sys.stderr)
     return runs
 
@@ -194,5 +198,5 @@ class Platform:
     def _learnt(self) -> Pricer:
         panel = build_panel(self._frame, self._config.data, anchors=self._anchors)
         self._anchors = version_anchors(self._anchors, panel)
-        facts = ProductFacts.from_panel(panel, anchors=self._anchors)
-        return Pricer(self._learn(panel), facts, self._config, version="market")
+        self.facts = ProductFacts.from_panel(panel, anchors=self._anchors)
+        return Pricer(self._learn(panel), self.facts, self._config, version="market")
