@@ -183,6 +183,8 @@ class DecisionConfig(Section):
     review_days: UpToAYear
     approve_beyond: Share | None = None
     target_margin: dict[str, Inside]
+    field_elasticity: dict[str, Annotated[float, Field(ge=-20, lt=0)]]
+    field_test: Literal["off", "warn", "hold"]
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails

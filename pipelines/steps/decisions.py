@@ -30,6 +30,7 @@ COLUMNS = [
     "expected_gain",
     "gain_low",
     "gain_high",
+    "worst_case",
     "source",
     "reasons",
     "binds",

@@ -10,7 +10,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.net_price import unit_profit
-from pricing.decision.limits import PricingContext, forgone
+from pricing.decision.limits import NEAR, PricingContext, forgone
 from pricing.decision.stock import NOTHING, Sales, normal_chance
 from pricing.demand.curve import DemandAt
 
@@ -75,6 +75,25 @@ class Compared:
         around = more - mean[:, None]
         reach = GAIN_WIDTH * np.sqrt((around * around * self.weight).sum(axis=1))
         return np.array([mean, mean - reach, mean + reach])
+
+    def worst_case(self, place: Ints, steepest: Floats | float) -> Floats:
+        """(request,) expected profit until the next delivery over that of the regular price, if history misleads.
+
+        From the units expected at the price that stays, demand answers to a price below the regular one by the
+        context's `field_elasticity`, to one above it by `steepest`; NaN where that is unknown.
+        """
+        context = self._context
+        price = self.price(place)
+        units = self.sales.until[self._rows, :, STAY] @ self.weight
+        in_field = np.nan if context.field_elasticity is None else context.field_elasticity
+        elasticity = np.where(price < context.anchor, in_field, steepest)
+
+        def profit(price: Floats) -> Floats:
+            worth = unit_profit(price, context.unit_cost, tax_rate=context.tax_rate) - self._forgone
+            return np.asarray(units * (price / self.prices[STAY]) ** elasticity * worth)
+
+        same = np.abs(price / context.anchor - 1) <= NEAR
+        return np.where(same, 0.0, profit(price) - profit(context.anchor))
 
     def as_good(self, logs: Floats, worth: Floats, *, place: Ints) -> Bools:
         """(request, candidate) whether the chance of earning as much as the price at a place is above 10 %.

@@ -26,7 +26,10 @@ from pricing.demand.grades import CATEGORY, PRIOR_ONLY
 DOUBTS = np.array([[0.0], [1.0], [-1.0], [2.0], [-2.0]])
 LOSS = 1e3  # log units a loss of a whole price counts for: more than units sold can make up for
 TARGET_WEIGHT = 2.0  # how strongly a target margin draws
-_CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
+CENT = 0.01  # of profit; a smaller loss is none
+_CHOSEN = (
+    BIT["field_test"] | BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]
+)  # how a price was chosen
 
 
 class Policy:
@@ -97,6 +100,7 @@ class Choices(NamedTuple):
     units: Floats  # expected sales of the requested period, no more than stock
     margin: Floats  # expected profit on them
     gain: Floats  # (3, request) profit until the next delivery over the current price's, and the ends of its interval
+    worst: Floats  # profit until the next delivery over the regular price's, if history misleads; NaN where unknown
     kept: Bools  # whether the current price stands in for another, or no model may move it
     reasons: Ints  # bits
     source: Ints  # index into the demand's SOURCES
@@ -178,7 +182,12 @@ def _decide(
         unsure = right < policy.config.confidence_threshold
         doubtful = moves & away & ~held & ~surely & unsure
         keep = context.keep > 0
-        final = np.where(held | doubtful | keep, STAY, MOVE)
+        rests = ~(follows | given | policy.is_kind("clearance", context))
+        tested = np.full(len(context), MOVE)
+        loses = (policy.config.field_test == "hold") & rests & (sold.worst_case(tested, grid.steepest) < -CENT)
+        losing = moves & away & loses
+        final = np.where(held | doubtful | losing | keep, STAY, MOVE)
+        worst = np.where(rests & (policy.config.field_test != "off"), sold.worst_case(final, grid.steepest), np.nan)
 
         right_to_stay = calibrated(chance_of_stay, slope=policy.config.confidence_slope)
         confidence = np.where(moves & (final == MOVE), right, right_to_stay)
@@ -192,7 +201,8 @@ def _decide(
     unidentified = wish.blind & ~given
     reasons = flagged(
         low_confidence=doubtful & ~keep,
-        held=stays & ~(doubtful | keep | given),
+        field_test=(losing | (worst < -CENT)) & ~keep,
+        held=stays & ~(doubtful | losing | keep | given),
         elasticity_unidentified=unidentified & ~keep,
         elasticity_from_category=grid.grade == CATEGORY,
         outside_seen_prices=unseen,
@@ -208,7 +218,8 @@ def _decide(
         units=units,
         margin=units * unit_profit(price, context.unit_cost, tax_rate=context.tax_rate),
         gain=sold.profit_gain(final),
-        kept=doubtful | unidentified | keep,
+        worst=worst,
+        kept=doubtful | losing | unidentified | keep,
         reasons=context.keep | limits.reasons(price, stays=wish.blind & stays) | reasons,
         source=grid.source,
         best=wish.best,

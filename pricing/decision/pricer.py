@@ -372,6 +372,7 @@ class Pricer:
             "expected_gain": [
                 Spread(mean=mean, low=low, high=high) if compared else None for (mean, low, high), compared in gains
             ],
+            "worst_case": _numbers(choices.worst.round(4)),
             "source": [_SOURCES[place] for place in np.where(choices.kept, RULE, choices.source).tolist()],
             "strategy": [self.policy.names[number] for number in context.strategy.tolist()],
             "comp_price_used": _numbers(context.comp_price),

@@ -150,6 +150,11 @@ class Decision(BaseModel):
         description="Profit until the next delivery over that at the current price, with what the other products of "
         "its category win or lose by it; null where that is unknown.",
     )
+    worst_case: float | None = Field(
+        default=None,
+        description="Profit until the next delivery over that at the regular price, if shoppers answer to a cut as "
+        "little as decision.field_elasticity has it, or to a rise as strongly as history may mean; null where unknown.",
+    )
     comp_price_used: float | None = Field(None, description="The competitor's price that counted; null where none did.")
     comp_price_age: float | None = Field(
         default=None,

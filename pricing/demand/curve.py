@@ -1,6 +1,7 @@
 """The interface between demand and pricing: candidate prices in, demand distributions out. No network code."""
 
 import datetime as dt
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,6 +50,7 @@ class DemandGrid:
     known: Floats  # (request,) share of the prior variance of the elasticity's log that data removed
     unit: Floats | float = 1.0  # (request,) counting unit, in the units of demand and stock; or one number for all
     diverted: Floats | float = 0.0  # (request,) share of what it loses, in money, that other products win; or for all
+    steepest: Floats | float = math.nan  # (request,) elasticity that a rise may meet at worst; NaN where unknown
 
 
 DemandAt = Callable[[Floats], DemandGrid]  # at prices (request, candidate) in currency units, in any order

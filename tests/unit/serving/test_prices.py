@@ -23,7 +23,7 @@ def test_a_price_has_every_field_of_the_contract_and_is_logged_with_its_request(
     assert decision.keys() == {
         "recommended_price", "confidence", "price_range", "expected_units", "expected_margin",
         "source", "reasons", "binds", "gave_way", "strategy", "model_version", "decision_id", "expected_gain",
-        "comp_price_used", "comp_price_age",
+        "worst_case", "comp_price_used", "comp_price_age",
     }  # fmt: skip
     low, high = decision["price_range"]
     assert low <= decision["recommended_price"] <= high
