@@ -8,6 +8,7 @@ from pipelines.steps.sales import with_plan
 from pricing.config import ConfigFile, served_config
 from pricing.decision.experiments import Experiment, Experiments
 from pricing.decision.price_tests import NAME, Outlook, of_arms, week_of_tests
+from pricing.errors import ConfigError
 from pricing.paths import actor
 from pricing.registry import CHAMPION
 
@@ -42,6 +43,9 @@ def continue_tests(file: ConfigFile, *, day: dt.date) -> str:
     former = known.unstopped(NAME)
     if former is None or day < former.end:
         return ""
-    planned, _ = plan_week(file, known=known, day=day)
+    try:
+        planned, _ = plan_week(file, known=known, day=day)
+    except ConfigError as none:  # for now: another night asks again
+        return str(none)
     put_tests(file, planned)
     return f"price tests go on with {len(planned.products):,} products"

@@ -7,6 +7,7 @@ products leave as they are learnt, and new ones enter. It goes on, a week at a t
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from pricing.arrays import Floats
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.every_product import requests_for_all_products
-from pricing.decision.experiments import WAYS, Arm, Experiment, Experiments
+from pricing.decision.experiments import NO_EXPERIMENTS, WAYS, Arm, Experiment, Experiments
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import DetailedDecision
 from pricing.demand.grades import LEAST_FORTNIGHTS
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
@@ -25,6 +27,7 @@ from pricing.errors import ConfigError
 NAME = "tests"
 # Posterior standard deviation of the log elasticity above which a product's price is drawn, and by which fraction.
 SIZES = ((0.4, 0.10), (0.25, 0.05))
+NEARLY = 0.9  # share of the largest move from which on the rule is on its way to a price far off
 WORTH = 52.0  # weeks; of what tests teach later, prices will not profit
 
 
@@ -48,8 +51,8 @@ def week_of_tests(
     """Plan the experiment `tests` for the week of a day: who is drawn for, how widely, and from which prices.
 
     A product's price is drawn around the price that the rule had chosen for it the week before, else around the price
-    charged last. Left out are products of other experiments, those whose guardrails leave no room, and those that
-    would teach too late.
+    charged last. Left out are products of other experiments, those on their way to a price far off, those whose
+    guardrails leave no room, and those that would teach too late.
 
     Args:
         pricer: Prices by the version.
@@ -69,16 +72,19 @@ def week_of_tests(
     busy = {product for other in others for product in other.products}
     free = {request.product_id: request for request in requests_for_all_products(facts)}
     arms = [Arm("draw", share=1.0 / len(SIZES), size=size) for _, size in SIZES]
+    by_size = _unknown(demand, sorted(free.keys() - busy))
+    bases = _bases(pricer, facts, [*chain(*by_size)], former=former, day=day)
     chosen: dict[str, str] = {}
-    for arm, products in zip(arms, _unknown(demand, sorted(free.keys() - busy)), strict=True):
+    for arm, unknown in zip(arms, by_size, strict=True):
+        products = [product for product in unknown if product in bases]
         room = pricer.room([free[product] for product in products], size=arm.size, today=_today(facts))
         able = [product for product, has in zip(products, room.tolist(), strict=True) if has]
         weeks_needed = outlook(demand, facts, able, arm).weeks
         chosen |= {product: arm.name for product, late in zip(able, weeks_needed > WORTH, strict=True) if not late}
     if not chosen:
         raise ConfigError("no product needs a price test: each is known well enough, in an experiment, or has no room")
-    planned = Experiment(NAME, start, weeks, tuple(arms), chosen, _prices(facts, sorted(chosen)))
-    return planned if former is None else _from_chosen(planned, former, pricer, facts, day=day)
+    prices = {product: bases[product] for product in sorted(chosen)}
+    return Experiment(NAME, start, weeks, tuple(arms), chosen, prices)
 
 
 def next_monday(day: dt.date) -> dt.date:
@@ -133,24 +139,35 @@ def _unknown(demand: DemandTable, products: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def _prices(facts: ProductFacts, products: Sequence[str]) -> dict[str, float]:
-    at = np.searchsorted(facts.product_ids, np.array(products))
-    return dict(zip(products, facts.price[at].astype(float).tolist(), strict=True))
+def _bases(
+    pricer: Pricer, facts: ProductFacts, products: Sequence[str], *, former: Experiment | None, day: dt.date
+) -> dict[str, float]:
+    """Product → the price to draw around, of those whose rule is not on its way to a price far off.
+
+    A product that was drawn for has the price that the rule chose without the draw; left out for a week is one that is
+    advertised, or that somebody moved.
+    """
+    wanted = frozenset(products)
+    before = dict(former.prices) if former else {}
+    again = [request for request in requests_for_all_products(facts, day=day) if request.product_id in before]
+    entering = [request for request in requests_for_all_products(facts) if request.product_id not in before]
+    stretched = () if former is None else (replace(former, weeks=(day - former.start).days // 7 + 1),)
+    found: dict[str, float] = {}
+    for requests, experiments in ((again, Experiments(stretched)), (entering, NO_EXPERIMENTS)):
+        asked = [request for request in requests if request.product_id in wanted]
+        answers = pricer.price_detailed(asked, today=_today(facts), experiments=experiments)
+        for request, answer in zip(asked, answers, strict=True):
+            product = request.product_id
+            base = before.get(product, answer.current_price)
+            if base is not None and (product not in before or answer.experiment) and not _far(base, answer, pricer):
+                found[product] = answer.settled if product in before else base
+    return found
 
 
-def _from_chosen(
-    planned: Experiment, former: Experiment, pricer: Pricer, facts: ProductFacts, *, day: dt.date
-) -> Experiment:
-    """With the prices that the rule chooses from last week's, of the products that were drawn for then."""
-    stretched = Experiments((replace(former, weeks=planned.weeks),))
-    both = planned.prices.keys() & former.prices.keys()
-    again = [request for request in requests_for_all_products(facts, day=day) if request.product_id in both]
-    answers = pricer.price_detailed(again, today=_today(facts), experiments=stretched)
-    drawn = [answer.experiment is not None and answer.experiment.deviation is not None for answer in answers]
-    chosen = {
-        request.product_id: answer.settled for request, answer, here in zip(again, answers, drawn, strict=True) if here
-    }
-    return replace(planned, prices={**planned.prices, **chosen})
+def _far(base: float, answer: DetailedDecision, pricer: Pricer) -> bool:
+    """True where the rule moves a price by nearly all that it may at once."""
+    most = pricer.policy.config.guardrails.max_move
+    return most is not None and abs(answer.settled / base - 1) > NEARLY * most
 
 
 def _today(facts: ProductFacts) -> dt.date:

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pricing.decision.every_product import requests_for_all_products
 from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, Experiments
 from pricing.decision.price_tests import NAME, of_arms, week_of_tests
+from pricing.decision.pricer import Pricer
 from pricing.errors import ConfigError
 from pricing.registry.version import LoadedVersion
 from tests.kit.versions import loaded_version
@@ -26,10 +28,20 @@ def shop(**sd: float) -> tuple[LoadedVersion, list[str]]:
     return replace(version, demand=replace(version.demand, elasticity_sd=known)), ids
 
 
-def planned(version: LoadedVersion, *, known: Experiments = NO_EXPERIMENTS, day: dt.date | None = None) -> Experiment:
+def free_pricer(version: LoadedVersion) -> Pricer:
+    """A pricer that reaches every price at once, so that no product is on its way."""
+    decision = version.config.decision
+    guardrails = decision.guardrails.model_copy(update={"max_move": None})
+    config = version.config.model_copy(update={"decision": decision.model_copy(update={"guardrails": guardrails})})
+    return version.pricer(version="1", config=config)
+
+
+def planned(
+    version: LoadedVersion, *, known: Experiments = NO_EXPERIMENTS, day: dt.date | None = None, by: Pricer | None = None
+) -> Experiment:
     after = version.facts.state_date.astype(dt.date) + DAY
     monday = after + DAY * (-after.weekday() % 7)
-    pricer = version.pricer(version="1")
+    pricer = by or free_pricer(version)
     return week_of_tests(pricer, version.demand, version.facts, known=known, day=day or monday)
 
 
@@ -57,13 +69,25 @@ def test_a_further_week_begins_at_the_prices_that_the_rule_chose_without_those_t
 
     found = planned(learnt, known=known, day=former.end)
 
-    pricer = learnt.pricer(version="1")
+    after = found.start + 7 * DAY
+    asked = [each for each in requests_for_all_products(version.facts, day=after) if each.product_id == ids[0]]
+    (rule,) = free_pricer(learnt).price_detailed(asked, today=former.start, experiments=running(known))
     assert found.products == {ids[0]: "draw/wide", ids[2]: "draw"}
     assert (found.start, found.weeks) == (former.start, 2)
-    assert found.prices[ids[2]] == version.facts.price[2]
-    most = pricer.policy.config.guardrails.max_move
-    assert abs(np.log(found.prices[ids[0]] / start[ids[0]])) <= np.log1p(most) + 1e-9
+    assert found.prices == {ids[0]: rule.settled, ids[2]: version.facts.price[2]}
     assert known.with_tests(found).every == (found,)
+
+
+def running(known: Experiments) -> Experiments:
+    """The same experiments, which also run the week after."""
+    return Experiments(tuple(replace(each, weeks=each.weeks + 1) for each in known.every))
+
+
+def test_a_product_on_its_way_to_a_price_far_off_waits() -> None:
+    version, _ = shop(p0=0.6, p1=0.6)
+
+    with pytest.raises(ConfigError):
+        planned(version, by=version.pricer(version="1"))  # its rule moves all prices as far as it may
 
 
 def test_products_of_other_experiments_are_left_out() -> None:
