@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from pipelines.experiment import main
+from pipelines.steps.price_tests import continue_tests
+from pricing.config import read_config_file
 from pricing.decision.experiments import Arm, Experiments
 from pricing.decision.price_tests import outlook
 from pricing.decision.request import PriceRequest
@@ -147,3 +149,28 @@ def test_the_forecast_of_draws_is_that_of_the_versions_demand() -> None:
     noise = (units * demand.unit[:3] + units**2 / (7 * demand.size[:3])) / units**2
     weeks = noise / (0.8**2 * demand.elasticity[:3] ** 2 * (2 / 3 * math.log(1.05) ** 2))
     assert found.weeks == pytest.approx(np.maximum(weeks, 8))
+
+
+def test_price_tests_on_offer_begin_and_are_carried_on_until_somebody_stops_them(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = home / "pricing.yaml"  # no product is on its way to a price far off
+    config.write_text("decision: {guardrails: {max_move: null}}\n", encoding="utf-8")
+    given = ("--config", str(config))
+
+    assert run("suggest", *given) == 0
+    offered = capsys.readouterr().out
+    assert run("suggest", *given, "--start", "true") == 0
+    (begun,) = known(home).every
+    file = read_config_file(str(config))
+    during = continue_tests(file, day=begun.start)
+    after = continue_tests(file, day=begun.end)
+    (second,) = known(home).every
+    assert run("stop", "--name", "tests", *given) == 0
+    stopped = continue_tests(file, day=second.end)
+
+    assert f"{len(begun.products):,} products, prices ±" in offered
+    assert (begun.start, begun.weeks) == (MONDAY, 1)
+    assert (during, stopped) == ("", "")
+    assert f"{len(second.products):,} products" in after
+    assert (second.start, second.weeks) == (MONDAY, 2)
