@@ -1,4 +1,4 @@
-"""The regression finds the effect of loan rates drawn at random, and a wrong one without the risk that sets their odds."""
+"""The regression finds the effect of loan rates drawn at random, and a wrong one without the risk that they hang on."""
 
 import pytest
 
