@@ -203,8 +203,14 @@ def test_draws_overrule_what_other_changes_say() -> None:
 
     assert found.level == pytest.approx(-2.5, abs=0.15)
     np.testing.assert_allclose(found.value, -2.5, atol=0.15)
-    np.testing.assert_allclose(found.error, 1 / np.hypot(1 / 0.3, 1 / 0.4))
-    assert found.bias < 0.35
+    assert found.tested is not None
+    around, noise = (0.5 * 0.9) ** 2, (0.3**2 + 0.4**2) / 5
+    of_gap = 0.64**2 * around * noise / (around + noise)  # people's changes have 0.64 of the weight
+    np.testing.assert_allclose(found.error, np.sqrt(0.24**2 + of_gap))
+    assert (found.bias * found.exposure < 0.1).all()
+    assert found.bias < known_of(-1.6, 0.3).bias / 2
+    np.testing.assert_allclose([found.tested.observed, found.tested.tested], [[-1.6], [-2.5]])
+    assert found.tested.products.tolist() == [5]
 
 
 LENGTH = 112
