@@ -9,7 +9,7 @@ from flask import Blueprint, render_template
 from console.pages.common import current_shop, current_table, reasons_by_frequency
 from console.worklist import WAYS, Pick, Worklist
 from pricing.decision.reasons import GUARDRAILS, REASONS
-from pricing.registry.knowledge import tested_words
+from pricing.registry.knowledge import words_of_tests
 
 _WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "frozen")
 page = Blueprint("portfolio", __name__)
@@ -32,7 +32,7 @@ def show() -> str:
             "Why prices stay": [(code, number) for code, number in counts if code in _WHY_HELD],
         },
         categories=_categories(table),
-        tests=tested_words(served.version.demand) if served else {},
+        tests=words_of_tests(served.version.demand) if served else {},
         REASONS=REASONS | GUARDRAILS,
     )
 

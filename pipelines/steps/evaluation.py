@@ -29,7 +29,7 @@ from pricing.registry.knowledge import (
     shares_by_grade,
     shown_competitor,
     shown_elasticities,
-    tested_words,
+    words_of_tests,
 )
 from pricing.registry.version import LoadedVersion
 
@@ -188,7 +188,7 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
         shown=shown,
         saved=saved,
         prices=_prices(version),
-        tests=tested_words(demand),
+        tests=words_of_tests(demand),
         competitor=_competitor(demand),
         events=_events(demand.lifts),
         clear=_CLEAR,

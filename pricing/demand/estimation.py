@@ -18,7 +18,7 @@ from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import AFTER, EstimationSample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import PosteriorElasticities, shrink
-from pricing.demand.tested_gap import TestedMeans, between_variance, mean_elasticities, posterior_gaps
+from pricing.demand.tested_gap import PairedMeans, between_variance, mean_elasticities, posterior_gaps
 
 SERIES = 2  # of a product: its other periods and its advertised ones, each with an intercept of its own
 LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
@@ -42,7 +42,7 @@ class Estimates:
     shift: Shift  # the regression behind them
     checks: FalsificationTests
     exposure: Floats | float = 1.0  # (category,) part of `bias` that each category's estimates have
-    tested: TestedMeans | None = None  # what draws tell beside people's price changes; None without draws
+    tested: PairedMeans | None = None  # what draws tell beside people's price changes; None without draws
     people: "Estimates | None" = None  # the estimates that draws corrected; None without draws
 
     def posterior(self, *, category: Ints, centre: Floats) -> PosteriorElasticities:

@@ -22,7 +22,7 @@ from pricing.demand.grades import Evidence, Grades, category_of_parents, gather_
 from pricing.demand.nuisances import Nuisances
 from pricing.demand.price_changes import select_sample
 from pricing.demand.shrinkage import PRIOR_MEDIAN, START, PosteriorElasticities, shrink
-from pricing.demand.tested_gap import TestedMeans
+from pricing.demand.tested_gap import PairedMeans
 
 if TYPE_CHECKING:
     from pricing.demand.network import Progress
@@ -40,7 +40,7 @@ class Identified:
     evidence: Evidence  # what each product's history tells of it
     grade: Grades  # (product,) how well each elasticity is known, index into `grades.GRADES`
     networks: Networks  # those that they were estimated with
-    tested: TestedMeans | None  # what random draws tell beside people's price changes; None without draws
+    tested: PairedMeans | None  # what random draws tell beside people's price changes; None without draws
 
 
 def identify(

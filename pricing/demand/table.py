@@ -17,7 +17,7 @@ from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.curve import DemandAt, DemandGrid, Offers
 from pricing.demand.grades import Evidence, Grades
 from pricing.demand.shrinkage import PRIOR_SD
-from pricing.demand.tested_gap import TestedMeans
+from pricing.demand.tested_gap import PairedMeans
 
 NODES = 8
 # Quadrature with equally likely nodes: normal quantiles of the elasticity, scaled to variance 1, each paired with a
@@ -89,7 +89,7 @@ class DemandTable:
     own: Bools  # (product,) whether its own history is used and not its category's
     evidence: Evidence  # behind each product's elasticity, and objections to it
     competitor: CompetitorEffects | None = None  # effect of his price, uncertain; None where not estimated
-    tested: TestedMeans | None = None  # by category, observed beside tested elasticities; None where nothing was tested
+    tested: PairedMeans | None = None  # by category, observed beside tested elasticities; None where nothing was tested
 
     @cached_property
     def _nodes(self) -> Floats:

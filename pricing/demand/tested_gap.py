@@ -20,7 +20,7 @@ DEGREES = 4.0
 
 
 @dataclass(frozen=True)
-class TestedMeans:
+class PairedMeans:
     """Mean elasticities of each category's products that were both observed and tested; NaN where none was.
 
     Both means have the same weights, so that their difference is the mean gap. A product's stores count as one.
@@ -53,7 +53,7 @@ class Gaps:
     variance: Floats  # (category,) of the rest, which categories do not share
 
 
-def mean_elasticities(value: Floats, variance: Floats, *, share: Floats, category: Ints) -> TestedMeans:
+def mean_elasticities(value: Floats, variance: Floats, *, share: Floats, category: Ints) -> PairedMeans:
     """Average the estimates of parents that are both observed and tested, by precision of their gaps.
 
     `value` and `variance` are (2, parent), observed and tested, the latter infinite without an estimate. `share` is (2,
@@ -74,7 +74,7 @@ def mean_elasticities(value: Floats, variance: Floats, *, share: Floats, categor
     observed, tested = np.where(usable, mean, np.nan)
     observed_error, tested_error = np.where(usable, error, np.nan)
     products = np.where(usable, np.bincount(row, minlength=share.shape[1]), 0)
-    return TestedMeans(observed, observed_error, tested, tested_error, products)
+    return PairedMeans(observed, observed_error, tested, tested_error, products)
 
 
 def between_variance(gap: Floats, variance: Floats, *, open_to: float) -> float:

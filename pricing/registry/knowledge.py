@@ -61,7 +61,7 @@ def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
     return ShownCompetitor(effect, low, high, moves, words.replace("-", "−"))
 
 
-def tested_words(demand: DemandTable) -> dict[str, str]:
+def words_of_tests(demand: DemandTable) -> dict[str, str]:
     """Returns by category its mean elasticities, observed and tested, over a week and with standard errors.
 
     They are of its products that have both; a category without such is absent.
