@@ -12,7 +12,7 @@ from console.worklist import WAYS, Pick, Worklist
 from pricing.decision.experiments import Experiment
 from pricing.decision.price_tests import of_arms
 from pricing.decision.reasons import GUARDRAILS, REASONS
-from pricing.registry.knowledge import shown_tests
+from pricing.registry.knowledge import words_of_tests
 
 _WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "frozen")
 page = Blueprint("portfolio", __name__)
@@ -36,7 +36,7 @@ def show() -> str:
         },
         categories=_categories(table),
         tests=_tests(),
-        tested=shown_tests(served.version.demand) if served else {},
+        tested=words_of_tests(served.version.demand) if served else {},
         REASONS=REASONS | GUARDRAILS,
     )
 

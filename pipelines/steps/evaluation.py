@@ -29,7 +29,7 @@ from pricing.registry.knowledge import (
     shares_by_grade,
     shown_competitor,
     shown_elasticities,
-    shown_tests,
+    words_of_tests,
 )
 from pricing.registry.version import LoadedVersion
 
@@ -188,7 +188,7 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
         shown=shown,
         saved=saved,
         prices=_prices(version),
-        tests=shown_tests(demand),
+        tests=words_of_tests(demand),
         competitor=_competitor(demand),
         ladder=demand.ladder.sentence(),
         events=_events(demand.lifts),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pricing.arrays import Bools, Floats, Ints
+from pricing.arrays import Floats, Ints
 from pricing.data.ewma import Norms
 from pricing.demand.batches import FeatureTable
 from pricing.demand.endogeneity import control_function, fit_price_change_mixture
@@ -18,7 +18,7 @@ from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import AFTER, EstimationSample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import PosteriorElasticities, shrink
-from pricing.demand.tested_gap import Gaps, TestedMeans, between_variance, mean_elasticities, posterior_gaps
+from pricing.demand.tested_gap import PairedMeans, between_variance, mean_elasticities, posterior_gaps
 
 SERIES = 2  # of a product: its other periods and its advertised ones, each with an intercept of its own
 LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
@@ -39,7 +39,7 @@ class Estimates:
     shift: Shift  # the regression behind them
     checks: FalsificationTests
     exposure: Floats | float = 1.0  # (category,) part of `bias` that each category's estimates have
-    tested: TestedMeans | None = None  # what draws tell beside people's price changes; None without draws
+    tested: PairedMeans | None = None  # what draws tell beside people's price changes; None without draws
     people: "Estimates | None" = None  # the estimates that draws corrected; None without draws
 
     def posterior(self, *, category: Ints, centre: Floats) -> PosteriorElasticities:
@@ -221,51 +221,35 @@ def with_draws(known: Estimates, random: Shift, *, old: Floats, category: Ints) 
     precision. What stays unknown of a gap enters an estimate by the part f that people's price changes have in it:
     f² times its variance; the same, of a category's mean, enters the category's information.
     """
-    tested = old + random.value
     noise = random.error**2 + (random.drift**2 if np.isfinite(random.drift) else 0.0)
-    means = _tested_means(known, random, tested=tested, noise=noise, category=category)
-    gaps = _gaps(known, means, both=np.isfinite(known.error) & np.isfinite(random.error))
+    value = np.stack([known.value, old + random.value])
+    variance = np.stack([known.error**2, noise])
+    information = np.stack([known.category_information, random.category_information])
+    share = np.stack([_share(told, own, category) for told, own in zip(information, variance, strict=True)])
+    tested = mean_elasticities(value, variance, share=share, category=category)
+    both = np.isfinite(variance).all(axis=0)
+    open_to = max(known.bias, float(np.min(known.error[both], initial=1.0)))
+    between = between_variance(tested.gap, tested.variance, open_to=open_to)
+    gaps = posterior_gaps(tested.gap, tested.variance, open_to=open_to, between=between)
 
-    of_moves = _precision(known.error**2)
-    of_draws = _precision(noise)
-    total = of_moves + of_draws
-    part = np.divide(of_moves, total, where=total > 0, out=np.ones(len(total)))
-    squared = np.divide(1.0, total, where=total > 0, out=np.full(len(total), np.inf))
     correction = gaps.value[category]
-    combined = part * (known.value - correction) + (1.0 - part) * np.where(of_draws > 0, tested, 0.0)
+    value[0] -= correction
+    precision = _precision(variance)
+    total = precision.sum(axis=0)
+    part = np.divide(precision, total, where=total > 0, out=np.stack([np.ones(len(total)), np.zeros(len(total))]))
+    of_category = information.sum(axis=0)
+    of_moves = np.divide(information[0], of_category, where=of_category > 0, out=np.ones(len(of_category)))
     return replace(
         known,
-        value=combined,
-        error=np.sqrt(squared + part**2 * gaps.variance[category]),
-        category_information=_with_variance(known.category_information, random.category_information, gaps.variance),
-        level=known.level - float(np.average(correction, weights=of_moves if of_moves.any() else None)),
+        value=(part * value).sum(axis=0),
+        error=np.sqrt(_precision(total) + part[0] ** 2 * gaps.variance[category]),
+        category_information=of_category / (1.0 + gaps.variance * of_moves * information[0]),
+        level=known.level - float(np.mean(correction)),
         bias=min(known.bias, gaps.shared_sd),
         exposure=gaps.exposure,
-        tested=means if means.products.any() else None,
+        tested=tested if tested.products.any() else None,
         people=known,
     )
-
-
-def _tested_means(known: Estimates, random: Shift, *, tested: Floats, noise: Floats, category: Ints) -> TestedMeans:
-    """Average what is observed and `tested`, with the (parent,) variance `noise`, by category."""
-    observed_share = _share(known.category_information, known.error**2, category)
-    tested_share = _share(random.category_information, noise, category)
-    shares = np.stack([observed_share, tested_share])
-    return mean_elasticities(known.value, known.error**2, tested, noise, shares=shares, row=category)
-
-
-def _gaps(known: Estimates, means: TestedMeans, *, both: Bools) -> Gaps:
-    """Compute the posterior gaps; their mean is open to the shared bias, at least to the error of the best estimate."""
-    open_to = max(known.bias, float(np.min(known.error[both], initial=1.0)))
-    between = between_variance(means.gap, means.gap_variance, open_to=open_to)
-    return posterior_gaps(means.gap, means.gap_variance, open_to=open_to, between=between)
-
-
-def _with_variance(moves: Floats, draws: Floats, variance: Floats) -> Floats:
-    """(category,) information of moves and draws together, moves having an error of `variance` more in common."""
-    total = moves + draws
-    told = np.divide(moves**2, total, where=total > 0, out=np.zeros(len(total)))
-    return np.asarray(total / (1.0 + variance * told))
 
 
 def _share(information: Floats, variance: Floats, category: Ints) -> Floats:
@@ -276,5 +260,6 @@ def _share(information: Floats, variance: Floats, category: Ints) -> Floats:
 
 
 def _precision(variance: Floats) -> Floats:
-    """Inverse variances; 0 where one is infinite."""
-    return np.divide(1.0, variance, where=np.isfinite(variance), out=np.zeros(len(variance)))
+    """Inverse variances, or variances of precisions; 0 where one is infinite, and infinite where one is 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(1.0 / variance)

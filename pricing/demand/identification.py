@@ -24,7 +24,7 @@ from pricing.demand.ladder import Ladder
 from pricing.demand.nuisances import Nuisances
 from pricing.demand.price_changes import select_sample
 from pricing.demand.shrinkage import PRIOR_MEDIAN, START, PosteriorElasticities, shrink
-from pricing.demand.tested_gap import TestedMeans
+from pricing.demand.tested_gap import PairedMeans
 
 if TYPE_CHECKING:
     from pricing.demand.network import Progress
@@ -43,7 +43,7 @@ class Identified:
     grade: Grades  # (product,) how well each elasticity is known, index into `grades.GRADES`
     networks: Networks  # those that they were estimated with
     ladder: Ladder  # what history says of the shop's elasticity, by what is held fixed
-    tested: TestedMeans | None  # what random draws tell beside people's price changes; None without draws
+    tested: PairedMeans | None  # what random draws tell beside people's price changes; None without draws
 
 
 def identify(

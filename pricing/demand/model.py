@@ -29,7 +29,7 @@ from pricing.demand.levels import (
 )
 from pricing.demand.state import State, add_blank_states, carry, encode_panel, expand, find_rows
 from pricing.demand.table import WEEK, DemandTable
-from pricing.demand.tested_gap import TestedMeans
+from pricing.demand.tested_gap import PairedMeans
 from pricing.errors import HistoryError
 
 NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `own_noise` removes the level's error
@@ -50,7 +50,7 @@ class DemandModel(Learnt):
     level_error: tuple[float, float]  # log-level sd one period ahead, and its growth with the root of the step
     competitor: CompetitorEffects | None = None  # what his price does to demand; None where it was not estimated
     ladder: Ladder = UNKNOWN  # what history says of the shop's elasticity, by what is held fixed
-    tested: TestedMeans | None = None  # by category, observed beside tested elasticities; None where nothing was tested
+    tested: PairedMeans | None = None  # by category, observed beside tested elasticities; None where nothing was tested
     networks: Networks | None = None  # by which other products can be modelled; None in a model of such products
 
     @property

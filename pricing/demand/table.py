@@ -18,7 +18,7 @@ from pricing.demand.curve import DemandAt, DemandGrid, Offers
 from pricing.demand.grades import PRIOR_ONLY, Evidence, Grades
 from pricing.demand.ladder import UNKNOWN, Ladder
 from pricing.demand.shrinkage import PRIOR_SD
-from pricing.demand.tested_gap import TestedMeans
+from pricing.demand.tested_gap import PairedMeans
 
 NODES = 8
 # Quadrature with equally likely nodes: normal quantiles of the elasticity, scaled to variance 1, each paired with a
@@ -92,7 +92,7 @@ class DemandTable:
     evidence: Evidence  # behind each product's elasticity, and objections to it
     competitor: CompetitorEffects | None = None  # effect of his price, uncertain; None where not estimated
     ladder: Ladder = UNKNOWN  # what history says of the shop's elasticity, by what is held fixed
-    tested: TestedMeans | None = None  # by category, observed beside tested elasticities; None where nothing was tested
+    tested: PairedMeans | None = None  # by category, observed beside tested elasticities; None where nothing was tested
 
     @cached_property
     def _nodes(self) -> Floats:

@@ -20,7 +20,7 @@ DEGREES = 4.0
 
 
 @dataclass(frozen=True)
-class TestedMeans:
+class PairedMeans:
     """Mean elasticities of each category's products that were both observed and tested; NaN where none was.
 
     Both means have the same weights, so that their difference is the mean gap. A product's stores count as one.
@@ -38,7 +38,7 @@ class TestedMeans:
         return self.observed - self.tested
 
     @property
-    def gap_variance(self) -> Floats:
+    def variance(self) -> Floats:
         """(category,) variance of the gap's error; infinite where nothing was tested."""
         return np.where(self.products > 0, self.observed_error**2 + self.tested_error**2, np.inf)
 
@@ -47,45 +47,34 @@ class TestedMeans:
 class Gaps:
     """Posterior gaps: with z standard normal, that of category c is `value` + `exposure` · `shared_sd` · z + rest."""
 
-    shared: float  # posterior mean of b
+    value: Floats  # (category,) posterior means; where nothing was tested, that of b
     shared_sd: float  # posterior standard deviation of b
-    value: Floats  # (category,) posterior means
     exposure: Floats  # (category,) by how much each moves per unit of b, 0 to 1; 1 where nothing was tested
     variance: Floats  # (category,) of the rest, which categories do not share
 
 
-def mean_elasticities(
-    observed: Floats, observed_variance: Floats, tested: Floats, tested_variance: Floats, *, shares: Floats, row: Ints
-) -> TestedMeans:
-    """Average (parent,) estimates that have both errors, by precision of their gaps.
+def mean_elasticities(value: Floats, variance: Floats, *, share: Floats, category: Ints) -> PairedMeans:
+    """Average the estimates of parents that are both observed and tested, by precision of their gaps.
 
-    `row` is (parent,) each one's category. `shares` is (2, category): the part of the information of its observed and
-    of its tested estimates that counts for a mean, where their errors go together; see `shrinkage.shrink`.
+    `value` and `variance` are (2, parent), observed and tested, the latter infinite without an estimate. `share` is (2,
+    category): the part of their information that counts for a mean, where errors go together; see `shrinkage.shrink`.
     """
-    count = shares.shape[1]
-    both = np.isfinite(observed_variance) & np.isfinite(tested_variance)
-    row = row[both]
-    weight = 1.0 / (observed_variance + tested_variance)[both]
-    total = np.bincount(row, weight, count).astype(np.float64)
-    usable = (total > 0) & (shares > 0).all(axis=0)
+    both = np.isfinite(variance).all(axis=0)
+    row = category[both]
+    weight = 1.0 / variance[:, both].sum(axis=0)
 
-    def ratio(values: Floats, below: Floats) -> Floats:
-        above = np.bincount(row, values, count)
-        return np.asarray(np.divide(above, below, where=usable, out=np.full(count, np.nan)))
+    def sums(values: Floats) -> Floats:
+        return np.stack([np.bincount(row, each, share.shape[1]) for each in values])
 
-    def mean(values: Floats) -> Floats:
-        return ratio(weight * values[both], total)
-
-    def error(variance: Floats, share: Floats) -> Floats:
-        return np.sqrt(ratio(weight**2 * variance[both], total**2 * share))
-
-    return TestedMeans(
-        observed=mean(observed),
-        observed_error=error(observed_variance, shares[0]),
-        tested=mean(tested),
-        tested_error=error(tested_variance, shares[1]),
-        products=np.where(usable, np.bincount(row, minlength=count), 0),
-    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = sums(weight[None])
+        mean = sums(weight * value[:, both]) / total
+        error = np.sqrt(sums(weight**2 * variance[:, both]) / share) / total
+    usable = np.isfinite(error).all(axis=0)
+    observed, tested = np.where(usable, mean, np.nan)
+    observed_error, tested_error = np.where(usable, error, np.nan)
+    products = np.where(usable, np.bincount(row, minlength=share.shape[1]), 0)
+    return PairedMeans(observed, observed_error, tested, tested_error, products)
 
 
 def between_variance(gap: Floats, variance: Floats, *, open_to: float) -> float:
@@ -116,14 +105,9 @@ def posterior_gaps(gap: Floats, variance: Floats, *, open_to: float, between: fl
     `gap` is (category,) measured, with `variance` of its error; infinite where nothing was tested.
     """
     tested = np.isfinite(variance)
-    weight = np.where(tested, 1.0 / (between + variance), 0.0)
+    gap = np.where(tested, gap, 0.0)
+    weight = 1.0 / (between + variance)
     left = 1.0 / (float(weight.sum()) + 1.0 / open_to**2)
-    shared = left * float(weight[tested] @ gap[tested])
-    exposure = np.where(tested, weight * np.where(tested, variance, 0.0), 1.0)
-    return Gaps(
-        shared=shared,
-        shared_sd=float(np.sqrt(left)),
-        value=exposure * shared + (1.0 - exposure) * np.where(tested, gap, 0.0),
-        exposure=exposure,
-        variance=between * exposure,
-    )
+    exposure = 1.0 - between * weight
+    value = exposure * left * float(weight @ gap) + (1.0 - exposure) * gap
+    return Gaps(value, float(np.sqrt(left)), exposure, between * exposure)

@@ -61,45 +61,20 @@ def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
     return ShownCompetitor(effect, low, high, moves, words.replace("-", "−"))
 
 
-@dataclass(frozen=True)
-class ShownTest:
-    """Mean elasticities of a category's products that were both observed and tested, over a week, with errors.
+def words_of_tests(demand: DemandTable) -> dict[str, str]:
+    """Returns by category its mean elasticities, observed and tested, over a week and with standard errors.
 
-    `observed` is from people's price changes, `tested` from random draws; errors are standard errors.
+    They are of its products that have both; a category without such is absent.
     """
-
-    observed: float
-    observed_error: float
-    tested: float
-    tested_error: float
-    products: int
-
-    def __str__(self) -> str:
-        observed = f"observed {self.observed:.1f} ± {self.observed_error:.1f}"
-        tested = f"tested {self.tested:.1f} ± {self.tested_error:.1f}"
-        return f"{observed}, {tested} ({self.products} products)".replace("-", "−")
-
-
-def shown_tests(demand: DemandTable) -> dict[str, ShownTest]:
-    """Returns by category what its tests tell beside people's price changes; categories without tests are absent."""
     known = demand.tested
     if known is None:
         return {}
-    names = demand.categories.tolist()
-    factor = demand.week_factor(len(demand.product_ids) + np.arange(len(names)))
-
-    def shown(values: Floats, row: int) -> float:
-        return round(float(values[row] * factor[row]), ELASTICITY_DIGITS)
-
+    week = demand.week_factor(len(demand.product_ids) + np.arange(len(known.products)))
+    means = np.stack([known.observed, known.observed_error, known.tested, known.tested_error], axis=1) * week[:, None]
+    words = "observed {:.2f} ± {:.2f}, tested {:.2f} ± {:.2f} ({} products)"
     return {
-        names[row]: ShownTest(
-            observed=shown(known.observed, row),
-            observed_error=shown(known.observed_error, row),
-            tested=shown(known.tested, row),
-            tested_error=shown(known.tested_error, row),
-            products=int(known.products[row]),
-        )
-        for row in np.flatnonzero(known.products).tolist()
+        str(demand.categories[row]): words.format(*means[row], known.products[row]).replace("-", "−")
+        for row in np.flatnonzero(known.products)
     }
 
 

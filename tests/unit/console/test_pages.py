@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from pricing.decision.switches import Review, Switches, Unfreeze
 from pricing.errors import ConfigError, SourceError
 from pricing.objects import FolderStore
 from pricing.registry.control import Heard
+from pricing.registry.knowledge import words_of_tests
 from tests.kit.console import Console, Visitor, open_console, price_table, put_table, shop_home
 from tests.kit.control import NIGHT, SAID, approve, freeze, override, put_control, read_control, table
 from tests.kit.price_api import price_api, status
-from tests.kit.versions import product_names, shared_panel
+from tests.kit.versions import product_names, shared_panel, with_test
 
 HOSTILE = [
     '<script>alert("1")</script>',
@@ -411,6 +413,25 @@ def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(
     assert str(console.shop.served.version.facts.next_delivery(PRODUCTS[0])) in page
     assert "stranger" in stranger
     assert whole.count('<svg class="chart"') == 5
+
+
+@pytest.mark.parametrize(("category", "shown"), [("drinks", True), ("another", False)])
+def test_tests_of_a_category_stand_beside_what_was_observed(
+    console: Console, ann: Visitor, category: str, shown: bool
+) -> None:
+    served = console.shop.served
+    assert served is not None
+    addresses = ["/portfolio", f"/products/{PRODUCTS[0]}"]
+    untested = [ann.see(address) for address in addresses]
+    demand = with_test(served.version.demand)
+    demand = replace(demand, categories=np.array([category, *demand.categories[1:]]))
+    console.shop.served = replace(served, version=replace(served.version, demand=demand))
+
+    tested = [ann.see(address) for address in addresses]
+
+    words = words_of_tests(demand)[category]
+    assert [words in page for page in untested] == [False, False]
+    assert [words in page for page in tested] == [shown, shown]
 
 
 def test_nothing_is_expected_of_a_price_that_a_person_set(ann: Visitor) -> None:

@@ -214,9 +214,27 @@ def test_draws_overrule_what_other_changes_say() -> None:
 
     assert found.level == pytest.approx(-2.5, abs=0.15)
     np.testing.assert_allclose(found.value, -2.5, atol=0.15)
-    alone = 1 / np.hypot(1 / 0.3, 1 / 0.4)  # of both estimates, were the gap of their category known
-    assert ((found.error > alone) & (found.error < 0.3)).all()
-    assert found.bias < 0.5
+    assert found.tested is not None
+    around, noise = (0.5 * 0.9) ** 2, (0.3**2 + 0.4**2) / 5
+    of_gap = 0.64**2 * around * noise / (around + noise)  # people's changes have 0.64 of the weight
+    np.testing.assert_allclose(found.error, np.sqrt(0.24**2 + of_gap))
+    assert (found.bias * found.exposure < 0.1).all()
+    assert found.bias < known_of(-1.6, 0.3).bias / 2
+    np.testing.assert_allclose([found.tested.observed, found.tested.tested], [[-1.6], [-2.5]])
+    assert found.tested.products.tolist() == [5]
+
+
+def test_what_draws_correct_is_no_step_of_a_round_and_no_error_of_one() -> None:
+    estimated = moving(-2.8, seed=1, offset=-2.7)
+    known = estimated(so_far=None)
+    error = np.full(PRODUCTS, 0.1)
+    corrected = with_draws(known, shift_of(1.0, *error), old=known.value, category=np.zeros(PRODUCTS, int))
+
+    again = estimated(so_far=corrected)
+
+    assert corrected.level > known.level + 0.5
+    assert (again.step, again.moved) == (0.0, 0.0)
+    np.testing.assert_allclose(again.error, known.error)
 
 
 LENGTH = 112

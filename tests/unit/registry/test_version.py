@@ -24,17 +24,18 @@ from pricing.errors import VersionError
 from pricing.registry import files
 from pricing.registry.version import FORMAT, LoadedVersion, load, read_anchors
 from tests.kit.promotions import history_anchors, packed
-from tests.kit.versions import make_demand, make_panel, with_feast
+from tests.kit.versions import make_demand, make_panel, with_feast, with_test
 
 ARRAY = "products/price.npy"
 
 
 def learnt() -> DemandModel:
-    """A model with all that one may have: named events, effects of the competitor, and networks."""
+    """A model with all that one may have: named events, effects of the competitor, tests, and networks."""
     panel = make_panel()
     model, count = with_feast(make_demand(panel), date=str(panel.dates[-1] + 9)), len(panel.product_ids)
     effects = CompetitorEffects(np.full(count, 0.3, np.float32), np.full(count, 0.1, np.float32), np.arange(count))
-    return replace(model, competitor=effects, networks=Networks({"demand-0-0": model.weights}, panel.dates[:1]))
+    networks = Networks({"demand-0-0": model.weights}, panel.dates[:1])
+    return replace(model, competitor=effects, networks=networks, tested=with_test(model.table()).tested)
 
 
 @pytest.fixture(scope="module")
