@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from aws_cdk import Duration, Stack, TimeZone
+from aws_cdk import CfnOutput, Duration, Stack, TimeZone
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_events as events
@@ -52,7 +52,7 @@ class Jobs(Stack):
         publisher = self._task("publish", PUBLISHER, ["--every", "10"])
         self._grant(publisher)
         # It mends what a job could not publish, and publishes what people did by hand.
-        service_of(
+        self.publisher = service_of(
             self,
             "Publisher",
             task=publisher,
@@ -75,6 +75,7 @@ class Jobs(Stack):
         self._schedule()
         self._on_event("refresh", options=())
         self._on_event("retrain", options=("reason",))
+        CfnOutput(self, "ServiceName", value=self.publisher.service_name)
 
     def _task(self, kind: str, size: Size, options: Sequence[str] = (), *, command: Sequence[str] = ()) -> Task:
         base = self._base

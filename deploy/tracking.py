@@ -55,6 +55,8 @@ class Tracking(Stack):
         if base.environment_.network.people:
             self._show_to_people()
         CfnOutput(self, "MlflowLogin", value=self.login.secret_name)
+        for role, secret in self.passwords.items():
+            CfnOutput(self, f"{role.capitalize()}Secret", value=secret.secret_name)
         CfnOutput(self, "ServiceName", value=self.service.service_name)
         CfnOutput(self, "Address", value=self.balancer.load_balancer_dns_name)
 

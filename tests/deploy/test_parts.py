@@ -1,6 +1,9 @@
 """What needs no CDK: the file of environments, the programs that run before others in a task."""
 
+import base64
 import configparser
+import hashlib
+import hmac
 import importlib
 import os
 import subprocess
@@ -97,6 +100,7 @@ def master() -> Iterator[dict[str, str]]:
         url = make_url(address)
         owner = {"host": str(url.query.get("host") or url.host), "user": str(url.username)}
         run("CREATE ROLE master LOGIN CREATEDB CREATEROLE PASSWORD 'x'", dbname="postgres", **owner)
+        run("ALTER ROLE master SET log_statement = 'ddl'", dbname="postgres", **owner)  # as RDS logs
         yield {**owner, "user": "master", "password": "x"}
 
 
@@ -126,18 +130,32 @@ def test_each_program_owns_its_database_and_enters_no_other(prepared: dict[str, 
             run_as(role, other, "SELECT 1", master=prepared)
 
 
+def test_no_password_stands_in_the_servers_log(prepared: dict[str, str]) -> None:
+    data = run("SHOW data_directory", host=prepared["host"], user="postgres", dbname="postgres")[0][0]
+    log = "".join(path.read_text() for path in Path(str(data)).glob("log*") if path.is_file())
+
+    assert "ROLE" in log
+    for password in PASSWORDS.values():
+        assert password.replace("'", "''") not in log
+
+
 def test_a_new_password_counts_from_the_next_start(prepared: dict[str, str]) -> None:
-    before = password_of(prepared, "pricing")
+    before = opened_by("renewed", prepared, "pricing")
 
     database_setup.prepare(prepared, {**PASSWORDS, "pricing": "renewed"})
 
-    assert password_of(prepared, "pricing") != before
+    assert (before, opened_by("renewed", prepared, "pricing")) == (False, True)
 
 
-def password_of(master: dict[str, str], role: str) -> object:
-    """The stored hash of a password, which only the server's owner may see."""
+def opened_by(password: str, master: dict[str, str], role: str) -> bool:
+    """Whether a password is the role's, by RFC 5803: the stored verifier is one that only the server's owner sees."""
     statement = f"SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'"
-    return run(statement, host=master["host"], user="postgres", dbname="postgres")
+    verifier = run(statement, host=master["host"], user="postgres", dbname="postgres")[0][0]
+    _, salted, keys = str(verifier).split("$")
+    rounds, _, salt = salted.partition(":")
+    whole = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(rounds))
+    client = hmac.digest(whole, b"Client Key", "sha256")
+    return hashlib.sha256(client).digest() == base64.b64decode(keys.partition(":")[0])
 
 
 def test_roles_are_known_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
