@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -252,3 +253,58 @@ def test_mlflows_accounts_lie_in_its_own_database_and_no_password_in_the_file(tm
     assert read["mlflow"]["database_uri"] == store
     assert "characters" not in path.read_text()
     assert first["MLFLOW_FLASK_SERVER_SECRET_KEY"] != second["MLFLOW_FLASK_SERVER_SECRET_KEY"]
+
+
+# What people search in the logs
+
+
+FAULT = """
+import logging, logging.config, sys
+from pricing.errors import HistoryError
+from pricing.runtime.cli import job
+from serving.__main__ import log_config
+
+@job("fault", config=False)
+def main():
+    if sys.argv[1] == "known":
+        raise HistoryError("too few days")
+    if sys.argv[1] == "serving":
+        logging.config.dictConfig(log_config("INFO"))
+    log = logging.getLogger("pricing.somewhere")
+    if sys.argv[1] == "bug":
+        raise ZeroDivisionError
+    getattr(log, sys.argv[2])("%s errors in the feed", 3)
+    return 0
+
+sys.exit(main([] if sys.argv[1] != "typed" else ["--ghost", "1"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["known", ""], True),
+        (["typed", ""], True),
+        (["bug", ""], True),
+        (["job", "error"], True),
+        (["job", "critical"], True),
+        (["serving", "error"], True),
+        (["serving", "critical"], True),
+        (["serving", "exception"], True),
+        (["job", "info"], False),
+        (["job", "warning"], False),
+        (["serving", "info"], False),
+        (["serving", "warning"], False),
+    ],
+)
+def test_the_search_for_errors_finds_the_lines_that_programs_write_and_no_others(words: list[str], found: bool) -> None:
+    (pattern,) = re.findall(r"--filter-pattern '%(.*)%'", (ROOT / "docs/operator/operating.md").read_text("utf-8"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", FAULT, *words], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert re.fullmatch(r"[\w:#=@/;,^$?\[\]{}|\\*+.-]+", pattern)  # all that CloudWatch takes: no space, no group
+    assert done.stderr
+    assert any(re.search(pattern, line) for line in done.stderr.splitlines()) == found, done.stderr
