@@ -12,7 +12,7 @@ SHARED_QUALIFIER = "hnb659fds"  # of `cdk bootstrap` without --qualifier
 DASK_PORT = 8786
 SHARE = 0.5  # of a task's saturation that it is kept at; the rest is for the minutes until new ones answer
 Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
-Image = Annotated[str, Field(pattern=r"^(sha256:)?[\w.-]+$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Domain = Annotated[str, Field(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
 
 
@@ -111,14 +111,6 @@ class WatchPart(Part):
     guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operator/operating.md"  # ends alarms' descriptions
 
 
-class ImagesPart(Part):
-    """Tag, or `sha256:…` digest, of each image in its repository."""
-
-    serving: Image
-    mlflow: Image
-    jobs: Image
-
-
 class Environment(Part):
     """One environment."""
 
@@ -131,7 +123,8 @@ class Environment(Part):
     # Part of the names of what `cdk bootstrap` makes for this environment alone, unlike any other's in the account.
     qualifier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{2,9}$")]
     network: NetworkPart
-    images: ImagesPart
+    # Digests to deploy, which are no part of the file; the others are those that run, as their parameters name them.
+    images: Annotated[dict[Literal["serving", "mlflow", "jobs"], Digest], Field(validation_alias="IMAGES")]
     serving: ServingPart
     tracking: TrackingPart
     jobs: JobsPart
@@ -154,6 +147,10 @@ class Environment(Part):
         """The CloudWatch namespace of everything that the platform's programs measure."""
         return f"Pricing/{self.name}"
 
+    def image_parameter(self, image: str) -> str:
+        """The name of the parameter of Systems Manager that holds the digest of an image as it runs."""
+        return f"/pricing/{self.name}/images/{image}"
+
     @property
     def private_domain(self) -> str:
         """The zone of names that tasks find each other by."""
@@ -171,7 +168,7 @@ class Environment(Part):
 
 
 def read_environments(path: Path = FILE, *, images: str = "") -> dict[str, Environment]:
-    """Reads every environment of the file, with other images where given, as `serving=TAG jobs=sha256:…`.
+    """Reads every environment of the file, with new images where given, as `serving=sha256:… jobs=sha256:…`.
 
     Raises:
         DeploymentError: The file, an environment in it or a word of `images` cannot be used; names each fault's place.
@@ -193,7 +190,7 @@ def read_environments(path: Path = FILE, *, images: str = "") -> dict[str, Envir
 
 def _environment(name: str, given: dict[str, Any], *, images: dict[str, str], path: Path) -> Environment:
     try:
-        return Environment.model_validate({"name": name, **given, "images": {**given.get("images", {}), **images}})
+        return Environment.model_validate({"name": name, **given, "IMAGES": images})
     except ValidationError as error:
         faults = "\n".join(
             f"  {'.'.join([name, *map(str, fault['loc'])])}: {fault['msg']} (found {fault['input']!r})"

@@ -23,7 +23,7 @@ from deploy.network import Network
 READ = ("s3:GetObject",)
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 DELETE = ("s3:DeleteObject",)
-IMAGES_KEPT = 30
+RELEASES_KEPT = 30
 # Services of AWS that tell the topic of alarms, spent money and failed tasks, and those that write with our key.
 _TELLERS = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com", "events.amazonaws.com")
 _WRITERS = (*_TELLERS, "scheduler.amazonaws.com")
@@ -59,7 +59,11 @@ class Foundation(Stack):
                 encryption=ecr.RepositoryEncryption.KMS,
                 encryption_key=self.key,
                 removal_policy=self.removal,
-                lifecycle_rules=[ecr.LifecycleRule(max_image_count=IMAGES_KEPT)],
+                # A release is a tag; the manifests of its parts have none, and go with it.
+                lifecycle_rules=[
+                    ecr.LifecycleRule(tag_pattern_list=["*"], max_image_count=RELEASES_KEPT),
+                    ecr.LifecycleRule(tag_status=ecr.TagStatus.UNTAGGED, max_image_age=Duration.days(1)),
+                ],
                 empty_on_delete=not environment.kept,
             )
             for image in ("serving", "mlflow", "jobs", "collector")

@@ -47,6 +47,7 @@ SCALED = ENVIRONMENTS["staging"].model_copy(
     update={"name": "staging-scaled", "jobs": JOBS_OF_STAGING.model_copy(update={"workers": 3})}
 )
 REPOSITORY = "shop@12/pricing@345"
+DIGEST = f"sha256:{'a' * 64}"
 JOBS = ("train", "nightly", "promote", "publish")
 KEPT = ("AWS::S3::Bucket", "AWS::RDS::DBInstance", "AWS::KMS::Key", "AWS::ECR::Repository")
 WITH_KEY = {
@@ -243,6 +244,33 @@ def test_a_tag_of_an_image_never_moves_and_each_push_is_scanned(made: Made) -> N
 
     assert [one["ImageTagMutability"] for one in found] == ["IMMUTABLE"] * 4
     assert all(one["ImageScanningConfiguration"]["ScanOnPush"] for one in found)
+
+
+def test_releases_are_kept_by_their_tags_and_not_by_the_manifests_that_make_one_up(made: Made) -> None:
+    for one in made.of("AWS::ECR::Repository").values():
+        rules = [rule["selection"] for rule in json.loads(one["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]]
+        counted = [rule["tagStatus"] for rule in rules if rule["countType"] == "imageCountMoreThan"]
+        assert counted == ["tagged"]
+
+
+def test_a_deployment_names_images_by_digest_and_those_that_run_where_none_are_given(
+    made: Made, tmp_path: Path
+) -> None:
+    given = made.environment.model_copy(update={"images": {"serving": DIGEST}})
+    app = new_app(str(tmp_path))
+    build(app, given)
+    app.synth()
+    template = json.loads((tmp_path / f"pricing-{given.name}-serving.template.json").read_text(encoding="utf-8"))
+    (task,) = (one for one in template["Resources"].values() if one["Type"] == "AWS::ECS::TaskDefinition")
+    named = {one["Name"]: flat(one["Image"]).partition("@")[2] for one in task["Properties"]["ContainerDefinitions"]}
+
+    kept = flat(made.container("serving", "serving")["Image"]).partition("@")[2]
+    parameter = made.templates["serving"]["Parameters"][kept]
+
+    assert named["serving"] == named["proxy"] == DIGEST
+    assert re.fullmatch("sha256:[0-9a-f]{64}", named["collector"])
+    assert parameter["Type"] == "AWS::SSM::Parameter::Value<String>"
+    assert parameter["Default"] == f"/pricing/{given.name}/images/serving"
 
 
 def test_a_deployment_that_fails_rolls_back_by_itself_and_none_resets_the_number_of_tasks(made: Made) -> None:
@@ -613,7 +641,7 @@ def test_an_environment_is_deployed_by_way_of_its_own_bootstrap_and_protected_wh
     ("given", "complaint"),
     [
         ({"ENV": "live"}, "ENV=live: no such environment; there are staging, production"),
-        ({"ENV": "staging", "IMAGES": "service=1"}, r"staging\.images\.service"),
+        ({"ENV": "staging", "IMAGES": "service=1"}, r"staging\.IMAGES\.service"),
         ({"ENV": "staging", "REPOSITORY": "shop/pricing"}, "expected OWNER@ID/NAME@ID"),
         ({"ENV": "staging", "REPOSITORY": "shop@1/*"}, "expected OWNER@ID/NAME@ID"),
     ],

@@ -101,6 +101,7 @@ def run_script(name: str, here: Path, tags: dict[str, str], **given: str) -> tup
         "DIGEST": DIGEST,
         "SIGNED": DIGEST,
         "SAID": "not found",
+        "STACK": "",
     }
     files = {"HERE": str(here), "GITHUB_STEP_SUMMARY": "/dev/null", "PATH": f"{here}:{os.environ['PATH']}"}
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]  # as GitHub starts it
@@ -119,6 +120,12 @@ def test_a_deployment_copies_the_digests_that_this_repositorys_workflow_signed(t
         assert verified.endswith("github.com/Shop/Pricing/.github/workflows/images.yml@refs/heads/main")
         copied = f"docker buildx imagetools create --tag {THEIRS}/{name}:{COMMIT} {OURS}/{name}@{DIGEST}"
         assert calls.index(verified) < calls.index(copied)
+
+
+def test_a_rollback_of_the_service_deploys_its_image_and_no_other(tmp_path: Path) -> None:
+    code, calls = run_script("Copy images", tmp_path, BUILT, STACK="serving")
+
+    assert (code, calls[-1]) == (0, f"words=serving={DIGEST} ")
 
 
 def test_a_deployment_ends_before_it_copies_what_it_should_not(tmp_path: Path) -> None:
