@@ -12,6 +12,7 @@ SHARED_QUALIFIER = "hnb659fds"  # of `cdk bootstrap` without --qualifier
 DASK_PORT = 8786
 SHARE = 0.5  # of a task's saturation that it is kept at; the rest is for the minutes until new ones answer
 Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
+Image = Annotated[str, Field(pattern=r"^(serving|mlflow|jobs)$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Domain = Annotated[str, Field(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
 
@@ -124,7 +125,7 @@ class Environment(Part):
     qualifier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{2,9}$")]
     network: NetworkPart
     # Digests to deploy, which are no part of the file; the others are those that run, as their parameters name them.
-    images: Annotated[dict[Literal["serving", "mlflow", "jobs"], Digest], Field(validation_alias="IMAGES")]
+    images: Annotated[dict[Image, Digest], Field(validation_alias="IMAGES")]
     serving: ServingPart
     tracking: TrackingPart
     jobs: JobsPart
