@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 FILE = Path(__file__).resolve().parent / "environments.yaml"
 SHARED_QUALIFIER = "hnb659fds"  # of `cdk bootstrap` without --qualifier
@@ -91,8 +91,14 @@ class JobsPart(Part):
 
     train: Size
     nightly: Size
-    promote: Size
+    promote: Size  # as much memory as learning has: it may refit the champion on the sales of a new version
     workers: Annotated[int, Field(ge=0, le=500)] = 0
+
+    @model_validator(mode="after")
+    def _may_compare(self) -> "JobsPart":
+        if self.promote.memory < self.train.memory:
+            raise ValueError(f"promote has {self.promote.memory} MiB; expected {self.train.memory}, as train has")
+        return self
 
 
 class NightlyPart(Part):

@@ -48,6 +48,7 @@ class Foundation(Stack):
         self.access_logs = self._bucket("Logs", logs_of_others=True)
         self.artifacts = self._bucket("Artifacts")  # models and files of MLflow's runs
         self.data = self._bucket("Data")  # `sales/`, rows of `etl/`, versions under `published/`, and `decisions/`
+        self.sales = environment.sales.replace("{data}", self.data.bucket_name)  # what jobs get as --sales
         self._let_s3_through()
         self.repositories = {
             image: ecr.Repository(
@@ -210,6 +211,7 @@ class Foundation(Stack):
     def _tell(self) -> None:
         """Says what a person who starts a task, or uploads sales, needs to know."""
         CfnOutput(self, "DataBucket", value=self.data.bucket_name)
+        CfnOutput(self, "Sales", description="--sales of jobs", value=self.sales)
         subnets = ",".join(self.network.vpc.select_subnets(subnet_group_name="tasks").subnet_ids)
         groups = self.network.jobs.security_group_id
         CfnOutput(

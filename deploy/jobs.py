@@ -44,11 +44,8 @@ class Jobs(Stack):
             variable: secretsmanager.Secret.from_secret_name_v2(self, variable.title().replace("_", ""), secret)
             for variable, secret in environment.job_secrets.items()
         }
-        self._sales = ("--sales", environment.sales.replace("{data}", base.data.bucket_name))
-        self.tasks = {
-            kind: self._task(kind, getattr(environment.jobs, kind), () if kind == "promote" else self._sales)
-            for kind in KINDS
-        }
+        self._sales = ("--sales", base.sales)
+        self.tasks = {kind: self._task(kind, getattr(environment.jobs, kind), self._sales) for kind in KINDS}
         publisher = self._task("publish", PUBLISHER, ["--every", "10"])
         self._grant(publisher)
         # It mends what a job could not publish, and publishes what people did by hand.

@@ -52,6 +52,7 @@ def changed(tmp_path: Path, environment: str, path: str, value: object) -> Path:
         ("qualifier", "pricingstage", r"staging\.qualifier: .*pattern"),
         ("qualifier", "hnb659fds", r"staging\.qualifier: .*CDK's own"),
         ("qualifier", "pricingprd", "expected a qualifier of its own for each environment"),
+        ("jobs.promote.memory", 4096, r"staging\.jobs: .*expected 8192"),
         ("jobs", {"train": {"cpu": 256, "memory": 512}}, r"staging\.jobs\.nightly: Field required"),
     ],
 )

@@ -399,6 +399,7 @@ def test_a_task_runs_the_job_that_it_is_named_after_and_publishing_runs_for_ever
     commands = {kind: made.container(kind, "job")["Command"] for kind in JOBS}
 
     assert {kind: command[:2] for kind, command in commands.items()} == {kind: ["pricing", kind] for kind in JOBS}
+    assert commands["promote"][2:] == commands["nightly"][2:]  # the sales, on which versions are compared
     assert commands["publish"][2:] == ["--every", "10"]
     assert made.one("AWS::ECS::Service", "jobs")["DesiredCount"] == 1
 
