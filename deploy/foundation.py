@@ -24,9 +24,8 @@ READ = ("s3:GetObject",)
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 DELETE = ("s3:DeleteObject",)
 RELEASES_KEPT = 30
-# Services of AWS that tell the topic of alarms, spent money and failed tasks, and those that write with our key.
+# Services of AWS that tell the topics of alarms, spent money and failed tasks, with our key.
 _TELLERS = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com", "events.amazonaws.com")
-_WRITERS = (*_TELLERS, "scheduler.amazonaws.com")
 
 
 class Foundation(Stack):
@@ -135,7 +134,7 @@ class Foundation(Stack):
         )
         key.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(service) for service in _WRITERS],
+                principals=[iam.ServicePrincipal(service) for service in _TELLERS],
                 # Whose alarm or event it is, the topic's and the queue's own policies say.
                 actions=["kms:Decrypt", "kms:GenerateDataKey*"],
                 resources=["*"],

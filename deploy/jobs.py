@@ -8,6 +8,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_scheduler_targets as scheduler_targets
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -173,8 +174,22 @@ class Jobs(Stack):
                 dead_letter_queue=self.undelivered,
                 retry_attempts=5,
                 max_event_age=Duration.hours(2),
+                role=self._starter(),
             ),
         )
+
+    def _starter(self) -> iam.Role:
+        """Makes the role by which the schedule starts its task, and puts what cannot start into the encrypted queue."""
+        account = {"StringEquals": {"aws:SourceAccount": self.account}}
+        role = iam.Role(self, "Starter", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com", conditions=account))
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                resources=[self._base.key.key_arn],
+                conditions={"StringEquals": {"kms:ViaService": f"sqs.{self.region}.amazonaws.com"}},
+            )
+        )
+        return role
 
     def _on_event(self, job: str, *, options: Sequence[str]) -> None:
         """Starts a job for events of `actions.EventBridgeLauncher`, on this environment's sales.

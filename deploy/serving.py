@@ -118,16 +118,8 @@ class Serving(Stack):
     def _scale(self) -> None:
         """Lets the number of tasks follow load."""
         part = self._base.environment_.serving
-        cluster = self._base.cluster.cluster_name
-        tasks = autoscaling.ScalableTarget(
-            self,
-            "Tasks",
-            service_namespace=autoscaling.ServiceNamespace.ECS,
-            resource_id=f"service/{cluster}/{self._service.service_name}",
-            scalable_dimension="ecs:service:DesiredCount",
-            min_capacity=part.least,
-            max_capacity=part.most,
-        )
+        scaled = self._service.auto_scale_task_count(min_capacity=part.least, max_capacity=part.most)
+        tasks: Any = scaled.node.find_child("Target")
         self._follow_cpu(tasks)
         self._meet_bursts(tasks)
 

@@ -21,6 +21,8 @@ HOME = "/var/lib/pricing"
 SETTINGS_FILE = "/tmp/settings.yaml"
 # Writes the settings' file before whatever the command is, also one that `aws ecs run-task` puts in its place.
 ENTRY = ["sh", "-c", f'printf %s "$SETTINGS" > {SETTINGS_FILE} && exec "$@"', "sh"]
+# ECS stops it by SIGTERM, at which HAProxy would cut off what it has; at SIGUSR1 it answers that first.
+PROXY = "haproxy -db -f /app/haproxy.cfg & trap 'kill -USR1 $!' TERM; wait $! || wait $!"
 LONGEST_STOP = Duration.seconds(120)  # Fargate waits no longer between SIGTERM and SIGKILL
 PUBLISHED = "published"  # in the data bucket, as the next
 DECISIONS = "decisions"
@@ -134,7 +136,7 @@ class Task(Construct):
         proxy = self.add(
             "proxy",
             image="serving",
-            command=["haproxy", "-db", "-f", "/app/haproxy.cfg"],
+            command=["sh", "-c", PROXY],
             variables={**variables, "TRUSTED_PROXIES": self._base.environment_.network.cidr},
             stop_timeout=stop,
         )
