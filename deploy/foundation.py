@@ -1,5 +1,6 @@
 """The first stack: what all others stand on, and what must be there before the first image is pushed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
@@ -68,7 +69,8 @@ class Foundation(Stack):
             )
             for image in ("serving", "mlflow", "jobs", "collector")
         }
-        self.topic = self._topic()  # for alarms and alerts
+        self.topic = self._topic("Alarms", environment.watch.emails)  # what can wait: by mail
+        self.pager = self._topic("Pager", environment.watch.pagers)  # what wakes somebody
         # Where monitoring asks for jobs.
         self.bus = events.EventBus(self, "Bus", event_bus_name=f"pricing-{environment.name}")
         self.cluster = ecs.Cluster(
@@ -191,9 +193,9 @@ class Foundation(Stack):
                 iam.PolicyStatement(principals=[iam.AnyPrincipal()], actions=actions, resources=resources)
             )
 
-    def _topic(self) -> sns.Topic:
+    def _topic(self, name: str, addresses: Sequence[str]) -> sns.Topic:
         topic = sns.Topic(
-            self, "Alarms", display_name=f"Pricing {self.environment_.name}", master_key=self.key, enforce_ssl=True
+            self, name, display_name=f"Pricing {self.environment_.name}", master_key=self.key, enforce_ssl=True
         )
         topic.add_to_resource_policy(
             iam.PolicyStatement(
@@ -203,8 +205,10 @@ class Foundation(Stack):
                 conditions={"StringEquals": {"aws:SourceAccount": self.account}},
             )
         )
-        for address in self.environment_.watch.emails:
-            topic.add_subscription(subscriptions.EmailSubscription(address))
+        for address in addresses:
+            web = address.startswith("https://")
+            kind = subscriptions.UrlSubscription if web else subscriptions.EmailSubscription
+            topic.add_subscription(kind(address))
         return topic
 
     def _tell(self) -> None:

@@ -376,7 +376,7 @@ def test_data_go_with_the_stacks_or_outlive_them_and_logs_end_as_the_environment
 def test_everything_that_is_kept_is_encrypted_with_the_environments_key(made: Made) -> None:
     for kind, field in WITH_KEY.items():
         assert all("Encryption" in flat(one.get(field)) for one in made.of(kind).values()), kind
-    assert "aws:SecureTransport" in flat(made.one("AWS::SNS::TopicPolicy"))
+    assert all("aws:SecureTransport" in flat(one) for one in made.of("AWS::SNS::TopicPolicy").values())
     for name, one in made.of("AWS::S3::Bucket").items():
         assert ("aws:kms" in flat(one["BucketEncryption"])) != name.startswith("Logs")
 
@@ -427,10 +427,15 @@ def test_alarms_failed_jobs_and_a_month_that_becomes_too_dear_are_told(made: Mad
     budget = made.one("AWS::Budgets::Budget")["NotificationsWithSubscribers"]
 
     assert alarms.keys() == meant
-    for one in alarms.values():  # when it begins, and when it ends
-        assert "Alarms" in flat(one["AlarmActions"])
+    for name, one in alarms.items():  # when it begins, and when it ends
+        wakes = TABLE[name.removeprefix(f"pricing-{made.environment.name}-")].get("pager")
+        assert ("Pager" if wakes else "Alarms") in flat(one["AlarmActions"])
         assert one["OKActions"] == one["AlarmActions"]
-    assert made.one("AWS::Events::Rule", "watch")["EventPattern"]["detail-type"] == ["ECS Task State Change"]
+    pattern = made.one("AWS::Events::Rule", "watch")["EventPattern"]
+    (badly, _) = pattern["detail"]["$or"]
+    assert pattern["detail-type"] == ["ECS Task State Change"]
+    assert badly["containers"]["exitCode"] == [{"anything-but": [0, 3]}]
+    assert "UserInitiated" in flat(badly["stopCode"])
     assert [one["Notification"]["NotificationType"] for one in budget] == ["ACTUAL", "FORECASTED"]
 
 

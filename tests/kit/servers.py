@@ -135,7 +135,7 @@ def running(
     folder: Path | None = None,
     ends: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL),
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Runs a server process in `folder`, yields it once `ready` answers, and ends it after the block by these signals."""
+    """Runs a server process in `folder`, yields it once `ready` answers, and ends it by these signals."""
     # `mlflow models serve` looks its own server program up there, also when the environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     values = {**os.environ, "PATH": path, **(environment or {})}
