@@ -38,6 +38,7 @@ from pricing.registry import CHAMPION
 from pricing.runtime.cli import DAY, POSITIVE, SETTINGS, JobGroup, flag, job, typed
 from simulation.market import simulated_sales
 
+NAMED = 8  # products of a suggestion that are named
 _NAMED = click.option("--name", required=True, metavar="NAME", help="of the experiment")
 
 
@@ -177,9 +178,11 @@ def suggest(*, config: str | None, start: bool, today: dt.date | None = None) ->
         if arm.name in expected:
             count = len(planned.in_arm(arm.name))
             print(f"{count:,} products, prices ± {arm.size:.0%} from {monday} on: {expected[arm.name].sentence()}")
+            print(f"  {', '.join(sorted(planned.in_arm(arm.name))[:NAMED])}{', …' if count > NAMED else ''}")
     if not start:
         print(f"{typed('experiment suggest --start true')} begins it; products leave as they are learnt")
         return 0
+    print(f"begins on {monday}, and nights carry it on; {typed(f'experiment stop --name {NAME}')} ends it")
     return put_tests(file, planned)
 
 

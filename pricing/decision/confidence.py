@@ -33,6 +33,7 @@ class Compared:
         self.prices = prices
         self.log_prices = np.log(prices)
         self.sales = Sales(grid, context.supply)
+        self._demand = grid.until
         self.weight = grid.weight
         self._forgone = forgone(context, grid.diverted, margin=context.others_margin)
         self._context = context
@@ -79,21 +80,23 @@ class Compared:
     def worst_case(self, place: Ints, steepest: Floats | float) -> Floats:
         """(request,) expected profit until the next delivery over that of the regular price, if history misleads.
 
-        From the units expected at the price that stays, demand answers to a price below the regular one by the
-        context's `field_elasticity`, to one above it by `steepest`; NaN where that is unknown.
+        From the demand expected at the price that stays, demand answers to a price below the regular one by the
+        context's `field_elasticity`, to one above it by `steepest`; NaN where that is unknown. No more is sold than the
+        supply.
         """
         context = self._context
         price = self.price(place)
-        units = self.sales.until[self._rows, :, STAY] @ self.weight
+        demand = self._demand[self._rows, :, STAY] @ self.weight
         in_field = np.nan if context.field_elasticity is None else context.field_elasticity
         elasticity = np.where(price < context.anchor, in_field, steepest)
 
         def profit(price: Floats) -> Floats:
             worth = unit_profit(price, context.unit_cost, tax_rate=context.tax_rate) - self._forgone
-            return np.asarray(units * (price / self.prices[STAY]) ** elasticity * worth)
+            units = np.minimum(demand * (price / self.prices[STAY]) ** elasticity, context.supply)
+            return np.asarray(units * worth)
 
         same = np.abs(price / context.anchor - 1) <= NEAR
-        return np.where(same, 0.0, profit(price) - profit(context.anchor))
+        return np.where(same | (context.stock <= 0), 0.0, profit(price) - profit(context.anchor))
 
     def as_good(self, logs: Floats, worth: Floats, *, place: Ints) -> Bools:
         """(request, candidate) whether the chance of earning as much as the price at a place is above 10 %.

@@ -183,11 +183,12 @@ def _decide(
         doubtful = moves & away & ~held & ~surely & unsure
         keep = context.keep > 0
         rests = ~(follows | given | policy.is_kind("clearance", context))
-        tested = np.full(len(context), MOVE)
-        loses = (policy.config.field_test == "hold") & rests & (sold.worst_case(tested, grid.steepest) < -CENT)
-        losing = moves & away & loses
+        at_worst = [sold.worst_case(np.full(len(context), place), grid.steepest) for place in (STAY, MOVE)]
+        loses = moves & away & rests & (at_worst[MOVE] < -CENT) & ~(at_worst[MOVE] > at_worst[STAY])
+        losing = loses & (policy.config.field_test == "hold")
         final = np.where(held | doubtful | losing | keep, STAY, MOVE)
-        worst = np.where(rests & (policy.config.field_test != "off"), sold.worst_case(final, grid.steepest), np.nan)
+        told = rests & (policy.config.field_test != "off")
+        worst = np.where(told, np.where(final == MOVE, at_worst[MOVE], at_worst[STAY]), np.nan)
 
         right_to_stay = calibrated(chance_of_stay, slope=policy.config.confidence_slope)
         confidence = np.where(moves & (final == MOVE), right, right_to_stay)
@@ -201,7 +202,7 @@ def _decide(
     unidentified = wish.blind & ~given
     reasons = flagged(
         low_confidence=doubtful & ~keep,
-        field_test=(losing | (worst < -CENT)) & ~keep,
+        field_test=told & loses & (losing | (final == MOVE)),
         held=stays & ~(doubtful | losing | keep | given),
         elasticity_unidentified=unidentified & ~keep,
         elasticity_from_category=grid.grade == CATEGORY,

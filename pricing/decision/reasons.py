@@ -23,8 +23,8 @@ REASONS: dict[str, str] = {
     "unknown_product": "the product is not in the model's history",
     "low_confidence": "the model's own price was too doubtful; the current price was kept inside the guardrails, and "
     "the confidence is that of the price kept",
-    "field_test": "the price loses money if history misleads: its worst case is below the profit of the regular price; "
-    "a price test would tell (decision.field_test)",
+    "field_test": "the move loses money if history misleads: its worst case is below the profit of the regular price; "
+    "where decision.field_test is hold it is not made",
     "held": "no allowed price promises enough more than the current one",
     "elasticity_unidentified": "the history does not tell how demand answers to price; the price stays, but one above "
     "the regular one goes back to it, and stock that runs out raises it",

@@ -49,7 +49,7 @@ class Ladder:
     def sentence(self) -> str:
         """Summarise the rungs for a person; empty where none is known."""
         told = ", ".join(f"{value:+.1f} ± {error:.1f} ({name})" for name, (value, error) in self.known.items())
-        return f"Depending on what is held fixed, history supports {told}" if told else ""
+        return f"Plain regressions, which take every price for chance, support {told}" if told else ""
 
 
 UNKNOWN = Ladder(np.full(len(RUNGS), np.nan), np.full(len(RUNGS), np.nan))

@@ -496,7 +496,7 @@ def test_price_tests_on_offer_begin_by_one_button(console: Console, ann: Visitor
     assert f"<b>{len(tests.products)}</b> products by" in offer
     assert tests.name == "tests"
     assert tests.start.weekday() == 0
-    assert f"<b>{len(tests.products)}</b> products are drawn anew" in ann.see("/portfolio")
+    assert f"<b>{len(tests.products)}</b> products are drawn anew each week from" in ann.see("/portfolio")
     assert ann.send("/tests", offer).status_code == 409
 
 

@@ -37,34 +37,57 @@ def ask(
     )
 
 
+def worst(price: float, *, current: float, elasticity: float, factor: float) -> float:
+    """The profit over the regular price by the elasticity that may be true."""
+    at_worst = FIELD if price < 10.0 else -elasticity * factor
+    demand = 10.0 * NEXT_DELIVERY * (current / 10.0) ** -elasticity
+    profit = {each: demand * (each / current) ** at_worst * (each - 6.0) for each in (price, 10.0)}
+    return profit[price] - profit[10.0]
+
+
 @given(elasticity=st.floats(1.2, 6.0), current=st.floats(8.0, 12.0), factor=st.floats(1.0, 3.0))
 def test_it_is_the_profit_over_the_regular_price_by_the_elasticity_that_may_be_true(
     elasticity: float, current: float, factor: float
 ) -> None:
     found = ask(elasticity, current=current, factor=factor)
 
-    price = found.price[0]
-    at_worst = FIELD if price < 10.0 else -elasticity * factor
-    sold = 10.0 * NEXT_DELIVERY * (round(current, 2) / 10.0) ** -elasticity
-    profit = {each: sold * (each / round(current, 2)) ** at_worst * (each - 6.0) for each in (price, 10.0)}
-    assert found.worst[0] == pytest.approx(profit[price] - profit[10.0], rel=1e-3, abs=1e-2)
-    assert bool(found.reasons[0] & BIT["field_test"]) == (found.worst[0] < -0.01)
+    expected = worst(found.price[0], current=round(current, 2), elasticity=elasticity, factor=factor)
+    assert found.worst[0] == pytest.approx(expected, rel=1e-3, abs=1e-2)
+    if found.reasons[0] & BIT["field_test"]:
+        assert found.worst[0] < 0.0
 
 
 @given(elasticity=st.floats(1.2, 6.0), current=st.floats(8.0, 12.0), factor=st.floats(1.0, 3.0))
-def test_a_warning_moves_no_price_and_a_hold_lets_no_move_lose(
+def test_a_warning_moves_no_price_and_a_hold_makes_no_move_away_that_loses(
     elasticity: float, current: float, factor: float
 ) -> None:
     off, warned, held = (
         ask(elasticity, current=current, factor=factor, field_test=rule) for rule in ("off", "warn", "hold")
     )
 
+    stays = worst(round(current, 2), current=round(current, 2), elasticity=elasticity, factor=factor)
+    away = abs(np.log(warned.price[0] / 10.0)) > abs(np.log(round(current, 2) / 10.0)) + 1e-6
+    loses = away and warned.worst[0] < -0.02 and warned.worst[0] < stays - 0.02
     assert warned.price == off.price
     assert np.isnan(off.worst[0])
-    away = abs(np.log(held.price[0] / 10.0)) > abs(np.log(current / 10.0)) + 1e-3
-    assert not (away and held.worst[0] < -0.01)
-    if warned.worst[0] >= -0.01:
+    if loses:
+        assert held.price[0] == round(current, 2)
+        assert held.reasons[0] & warned.reasons[0] & BIT["field_test"]
+    elif not away or warned.worst[0] > 0.0:
         assert held.price == warned.price
+        assert not warned.reasons[0] & BIT["field_test"]
+
+
+def test_no_more_is_sold_at_worst_than_there_is() -> None:
+    settings = config(menu_cost=0.0, confidence_threshold=0.0).decision
+    short = pricing_context(stock=5.0)
+
+    found = decide(short, steep(3.0), Policy(settings))
+    none = decide(pricing_context(stock=0.0), steep(3.0), Policy(settings))
+
+    assert found.price[0] > 10.0
+    assert found.worst[0] == pytest.approx(5.0 * (found.price[0] - 10.0))
+    assert none.worst[0] == 0.0
 
 
 def test_a_cut_has_none_where_no_field_elasticity_is_configured() -> None:
