@@ -145,6 +145,7 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
         target=plain.target,
         wanted=plain.wanted,
         settled=plain.price,
+        worst=np.where(drawn & ~whole, plain.worst, tested.worst),
         kept=np.where(drawn, plain.kept, tested.kept),
         reasons=tested.reasons | whole * BIT["price_test"] | drawn * (plain.reasons & _CHOSEN),
     )

@@ -40,7 +40,7 @@ REASONS: dict[str, str] = {
     "approved last, or from the current one where nobody did; that one is kept, inside the cost, until a person "
     "approves the proposal",
     "price_test": "an experiment drew a small change of the chosen price for this week, inside the guardrails; held, "
-    "low_confidence and elasticity_unidentified beside it are said of the price before the draw",
+    "field_test, low_confidence and elasticity_unidentified beside it are said of the price before the draw",
     "promotion_planned": "the request does not say whether the offer is advertised; a promotion is planned for it",
     "delivery_planned": "the request does not say when the next delivery comes; the planned one counts",
     "stock_short": "stock is expected to run out before the next delivery, and a price that is not kept allows for it",

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pricing.decision.decide import Choices, Policy, decide
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
+from pricing.decision.switches import Switches
 from pricing.demand.curve import DemandAt, DemandGrid
+from tests.kit.control import override
 from tests.kit.decision import NEXT_DELIVERY, TODAY, ConstantElasticity, config, demand, pricer, pricing_context
 
 FIELD = -0.35
@@ -124,3 +126,21 @@ def test_the_configured_elasticity_is_the_categorys_else_the_usual_one() -> None
     assert fruit.recommended_price == bread.recommended_price < 10.0
     assert fruit.worst_case < bread.worst_case < 0.0
     assert neither.worst_case is None
+
+
+def test_a_price_that_a_person_gives_or_has_yet_to_approve_has_no_worst_case_of_another_price() -> None:
+    asked = [PriceRequest(product_id="apple", current_stock=1e6, day_of_week="Monday", current_price=10.0)]
+    flat = {"demand": ConstantElasticity(elasticities=(4.0,)), "menu_cost": 0.0, "confidence_threshold": 0.0}
+    known = {"field_elasticity": {"default": FIELD}}
+    given_price = Switches((override(12.0, "apple"),))
+
+    (waits,) = pricer(approve_beyond=0.0, **known, **flat).price_detailed(asked, today=TODAY)
+    (given,) = pricer(**known, **flat).price_detailed(asked, today=TODAY, switches=given_price)
+
+    assert waits.proposed is not None
+    assert waits.proposed.worst_case is not None
+    assert waits.proposed.worst_case < 0.0
+    assert "field_test" in waits.proposed.reasons
+    for answer in (waits.decision, given.decision):
+        assert answer.worst_case is None
+        assert "field_test" not in answer.reasons
