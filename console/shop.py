@@ -20,7 +20,7 @@ from pricing.data.panel import HEADER, Panel, is_panel, load_panel
 from pricing.decision.decide import Policy
 from pricing.decision.experiment_results import Gain, profit_gain, spans
 from pricing.decision.experiments import Experiment
-from pricing.decision.price_tests import NAME, next_monday, week_of_tests
+from pricing.decision.price_tests import next_monday, week_of_tests
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Review, Switch, Unfreeze
@@ -150,13 +150,13 @@ class Shop:
     def start_tests(self, planned: Experiment, *, who: str) -> None:
         """Begins price tests; raises as `write`, and ConfigError where another experiment has one of their products."""
         now = dt.datetime.now(dt.UTC)
-        self.record.append_experiment(planned.name, lambda known: known.with_tests(planned), who=who, at=now)
+        self.record.append_experiment(planned.name, lambda known: known.rolled(planned, former=None), who=who, at=now)
         self._publish()
 
     def tests_on_offer(self) -> Experiment | None:
         """The price tests that run, else those that can begin next Monday; None where no product needs one."""
         known = self.hear().control().experiments
-        running = known.unstopped(NAME)
+        running = known.rolling
         if running is not None or self.served is None:
             return running
         served = self.served

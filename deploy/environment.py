@@ -113,9 +113,7 @@ class WatchPart(Part):
 
     log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]  # that logs are kept
     emails: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = []  # beside whatever subscribes to the topic
-    pagers: list[
-        Annotated[str, Field(pattern=r"^(https://\S+|[^@\s]+@[^@\s]+)$")]
-    ] = []  # whom `pager` alarms wake
+    pagers: list[Annotated[str, Field(pattern=r"^(https://\S+|[^@\s]+@[^@\s]+)$")]] = []  # whom `pager` alarms wake
     budget_usd: Annotated[float, Field(gt=0, le=1e7)]  # a month, of which 80 % spent, or all of it forecast, is mailed
     without: list[str] = []  # alarms of `alarms.yaml` that this environment does without
     guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operator/operating.md"  # ends alarms' descriptions

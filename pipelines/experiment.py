@@ -26,7 +26,7 @@ from pricing.decision.experiment_results import (
     spans,
 )
 from pricing.decision.experiments import LARGEST, USUAL, Arm, Experiment, deal, strata_of
-from pricing.decision.price_tests import NAME, Outlook, next_monday, outlook
+from pricing.decision.price_tests import Outlook, next_monday, outlook
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.read import read_drawn
@@ -168,10 +168,10 @@ def suggest(*, config: str | None, start: bool, today: dt.date | None = None) ->
     now = today or file.config.now().date()
     monday = next_monday(now)
     known = control_record(file.config).control().experiments
-    running = known.unstopped(NAME)
+    running = known.rolling
     if running is not None:
         print(_line(running, now))
-        print(f"nights carry it on; {typed(f'experiment stop --name {NAME}')} ends it")
+        print(f"nights carry it on; {typed(f'experiment stop --name {running.name}')} ends it")
         return 0
     planned, expected = plan_week(file, known=known, day=monday)
     for arm in planned.arms:
@@ -182,8 +182,8 @@ def suggest(*, config: str | None, start: bool, today: dt.date | None = None) ->
     if not start:
         print(f"{typed('experiment suggest --start true')} begins it; products leave as they are learnt")
         return 0
-    print(f"begins on {monday}, and nights carry it on; {typed(f'experiment stop --name {NAME}')} ends it")
-    return put_tests(file, planned)
+    print(f"begins on {monday}, and nights carry it on; {typed(f'experiment stop --name {planned.name}')} ends it")
+    return put_tests(file, planned, former=None)
 
 
 @job("results", sales="needed")
@@ -262,8 +262,12 @@ def _promised(expected: Outlook, *, weeks: int) -> str:
 def _line(experiment: Experiment, today: dt.date) -> str:
     stands = "over" if today >= experiment.end else "running" if today >= experiment.start else "to come"
     count = Counter(experiment.products.values())
-    arms = ", ".join(f"{arm.name} {count[arm.name]:,} (odds {arm.share:g})" for arm in experiment.arms)
-    return f"{experiment.name}: {_days(experiment)}, {stands}; {arms}"
+    arms = ", ".join(
+        f"{arm.name} {count[arm.name]:,}{'' if experiment.rolling else f' (odds {arm.share:g})'}"
+        for arm in experiment.arms
+    )
+    more = ", a week more each night that needs it" if experiment.rolling and experiment.stopped is None else ""
+    return f"{experiment.name}: {_days(experiment)}{more}, {stands}; {arms}"
 
 
 def _days(experiment: Experiment) -> str:

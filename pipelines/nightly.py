@@ -109,7 +109,7 @@ class _Night:
         # A log that monitoring remembers, and that is not there any more, has lost decisions.
         if empty and not (pricing_home() / "monitoring").is_dir() and given_database_url() is None:
             return f"no decision in {log_url()}, so nothing to monitor; {self._tried(self._refresh)}"
-        parts = [*self._follow_monitoring(), self._tried(self._continue_tests), self._tried(self._delete_versions)]
+        parts = [*self._follow_monitoring(), self._tried(self._delete_versions)]
         return "; ".join(filter(None, parts))
 
     def _follow_monitoring(self) -> list[str]:
@@ -128,7 +128,7 @@ class _Night:
             parts.append("monitoring asks for a person; see its report")
             if found.get("sales_at_fault"):
                 return [*parts, "the sales may be at fault, so states stay as they are"]
-        return [*parts, self._tried(self._refresh)]
+        return [*parts, self._tried(self._refresh), self._tried(self._continue_tests)]
 
     def _tried(self, step: Callable[[], str]) -> str:
         """Does what costs no prices where it fails; returns its summary, empty where it failed."""
@@ -175,7 +175,7 @@ class _Night:
         return f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"
 
     def _continue_tests(self) -> str:
-        return continue_tests(self.file, day=self.config.now().date())
+        return continue_tests(self.file, today=self.config.now().date())
 
     def _retrain(self, reason: str) -> str:
         summary = f"retrained: {reason}"

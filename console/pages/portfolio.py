@@ -67,7 +67,7 @@ def _tests() -> dict[str, Any]:
 
 
 def _runs(found: Experiment) -> bool:
-    return current_shop().hear().control().experiments.unstopped(found.name) is not None
+    return current_shop().hear().control().experiments.rolling is not None
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Request a price for every product on sale, from what is known of it."""
+"""Request a price for every product on sale, from what is known of it, on the day that is priced."""
 
 import datetime as dt
 import math
@@ -36,3 +36,15 @@ def requests_for_all_products(
         PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)
         for product_id, stock in zip(ids.tolist(), stocks.tolist(), strict=True)
     ]
+
+
+def day_priced(facts: ProductFacts, *, today: dt.date, horizon: int) -> dt.date:
+    """The first day of the period that is priced where no requests are given.
+
+    It is the period that today lies in, or the first one after the states where that is later. A today that lies beyond
+    the horizon is not forecast: then it is the first one after the states, too.
+    """
+    last: dt.date = facts.state_date.astype(dt.date)
+    step = STEP_DAYS[facts.period]
+    ahead = (today - last).days // step
+    return last + dt.timedelta(days=step * (ahead if 1 <= ahead <= horizon else 1))

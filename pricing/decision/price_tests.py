@@ -29,6 +29,7 @@ NAME = "tests"
 SIZES = ((0.4, 0.10), (0.25, 0.05))
 NEARLY = 0.9  # share of the largest move from which on the rule is on its way to a price far off
 WORTH = 52.0  # weeks; of what tests teach later, prices will not profit
+MOST = 2000  # products at a time, those that are known soonest: each week's are one entry of the control record
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,15 @@ def week_of_tests(
         day: One of the week.
 
     Raises:
-        ConfigError: No product needs a test, or can have one.
+        ConfigError: No product needs a test, or can have one; or the states are too old to plan on.
     """
     monday = day - dt.timedelta(days=day.weekday())
-    former = known.unstopped(NAME)
+    former = known.rolling
+    _refuse_old(facts, day, horizon=demand.horizon)
     start = monday if former is None else former.start
     weeks = (monday - start).days // 7 + 1
-    others = [each for each in known.beside(monday, monday + dt.timedelta(weeks=1)) if each.name != NAME]
-    busy = {product for other in others for product in other.products}
+    others = known.beside(monday, monday + dt.timedelta(weeks=1))
+    busy = {product for other in others if not other.rolling for product in other.products}
     free = {request.product_id: request for request in requests_for_all_products(facts)}
     arms = [Arm("draw", share=1.0 / len(SIZES), size=size) for _, size in SIZES]
     by_size = _unknown(demand, sorted(free.keys() - busy))
@@ -79,12 +81,20 @@ def week_of_tests(
         products = [product for product in unknown if product in bases]
         room = pricer.room([free[product] for product in products], size=arm.size, today=_today(facts))
         able = [product for product, has in zip(products, room.tolist(), strict=True) if has]
-        weeks_needed = outlook(demand, facts, able, arm).weeks
-        chosen |= {product: arm.name for product, late in zip(able, weeks_needed > WORTH, strict=True) if not late}
+        needed = dict(zip(able, outlook(demand, facts, able, arm).weeks.tolist(), strict=True))
+        soonest = sorted((product for product in able if needed[product] <= WORTH), key=needed.__getitem__)
+        chosen |= dict.fromkeys(soonest[: MOST - len(chosen)], arm.name)
     if not chosen:
         raise ConfigError("no product needs a price test: each is known well enough, in an experiment, or has no room")
     prices = {product: bases[product] for product in sorted(chosen)}
-    return Experiment(NAME, start, weeks, tuple(arms), chosen, prices)
+    return Experiment(NAME, start, weeks, tuple(arms), chosen, prices, rolling=True)
+
+
+def _refuse_old(facts: ProductFacts, day: dt.date, *, horizon: int) -> None:
+    last = _today(facts)
+    reach = dt.timedelta(days=horizon * STEP_DAYS[facts.period], weeks=1)
+    if day > last + reach:
+        raise ConfigError(f"the champion's states end on {last}, too long before {day}: refresh it, then plan tests")
 
 
 def next_monday(day: dt.date) -> dt.date:

@@ -163,11 +163,11 @@ def test_price_tests_on_offer_begin_and_are_carried_on_until_somebody_stops_them
     assert run("suggest", *given, "--start", "true") == 0
     (begun,) = known(home).every
     file = read_config_file(str(config))
-    during = continue_tests(file, day=begun.start)
-    after = continue_tests(file, day=begun.end)
+    during = continue_tests(file, today=begun.start)
+    after = continue_tests(file, today=begun.end)
     (second,) = known(home).every
     assert run("stop", "--name", "tests", *given) == 0
-    stopped = continue_tests(file, day=second.end)
+    stopped = continue_tests(file, today=second.end)
 
     assert f"{len(begun.products):,} products, prices ±" in offered
     assert (begun.start, begun.weeks) == (MONDAY, 1)

@@ -14,11 +14,11 @@ import pytest
 
 from console.worklist import WAYS, Pick, read_table
 from pipelines import price
-from pipelines.price import day_priced, main
+from pipelines.price import main
 from pipelines.steps.decisions import read_requests
 from pricing.config import load_config
 from pricing.data.panel import Period
-from pricing.decision.every_product import requests_for_all_products
+from pricing.decision.every_product import day_priced, requests_for_all_products
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts, carry_facts
 from pricing.decision.request import PriceRequest

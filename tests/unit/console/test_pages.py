@@ -488,6 +488,8 @@ def test_what_an_experiment_measured_stands_on_the_portfolio(tmp_path: Path, wee
 
 
 def test_price_tests_on_offer_begin_by_one_button(console: Console, ann: Visitor) -> None:
+    after = shared_panel().dates[-1].astype(dt.date) + dt.timedelta(days=1)
+    console.shop.now = lambda: dt.datetime.combine(after, dt.time(9), dt.UTC)
     offer = ann.see("/portfolio")
     begun = ann.send("/tests", offer)
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from pricing.decision.every_product import requests_for_all_products
 from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, Experiments
 from pricing.decision.price_tests import NAME, of_arms, week_of_tests
 from pricing.decision.pricer import Pricer
+from pricing.decision.switches import control_of
 from pricing.errors import ConfigError
 from pricing.registry.version import LoadedVersion
 from tests.kit.versions import loaded_version
@@ -75,7 +77,7 @@ def test_a_further_week_begins_at_the_prices_that_the_rule_chose_without_those_t
     assert found.products == {ids[0]: "draw/wide", ids[2]: "draw"}
     assert (found.start, found.weeks) == (former.start, 2)
     assert found.prices == {ids[0]: rule.settled, ids[2]: version.facts.price[2]}
-    assert known.with_tests(found).every == (found,)
+    assert known.rolled(found, former=known.rolling).every == (found,)
 
 
 def running(known: Experiments) -> Experiments:
@@ -99,7 +101,7 @@ def test_products_of_other_experiments_are_left_out() -> None:
 
     assert set(found.products) == {ids[1]}
     with pytest.raises(ConfigError, match=ids[0]):
-        Experiments((other,)).with_tests(planned(version))
+        Experiments((other,)).rolled(planned(version), former=None)
 
 
 @pytest.mark.parametrize("sd", [{}, {"p0": 0.2}])
@@ -118,3 +120,37 @@ def test_tests_that_a_person_stopped_begin_anew() -> None:
     found = planned(version, known=stopped, day=former.end)
 
     assert (found.start, found.weeks, found.stopped) == (former.end, 1, None)
+    assert stopped.rolled(found, former=None).every == (found,)
+
+
+def test_a_stop_that_comes_while_a_week_is_planned_is_not_undone() -> None:
+    version, _ = shop(p0=0.6)
+    former = planned(version)
+    found = planned(version, known=Experiments((former,)), day=former.end)
+    stopped = Experiments((former,)).ended(NAME, after=former.start)
+
+    with pytest.raises(ConfigError):
+        stopped.rolled(found, former=former)
+
+
+def test_a_product_may_be_tested_after_an_experiment_that_has_ended() -> None:
+    version, ids = shop(p0=0.6, p1=0.6)
+    former = planned(shop(p1=0.6)[0])
+    holdout = Experiment("holdout", former.start, 1, (Arm("keep", share=1.0),), {ids[0]: "keep"})
+    known = Experiments((former, holdout))
+
+    written = known.rolled(planned(version, known=known, day=former.end), former=former)
+
+    assert set(written.rolling.products) == set(ids[:2])
+    read = control_of(
+        [], [TypeAdapter(Experiment).dump_python(each, mode="json") for each in written.every], {}, entries=2
+    )
+    assert read.experiments.every == written.every
+
+
+def test_tests_are_not_planned_on_states_that_are_too_old() -> None:
+    version, _ = shop(p0=0.6)
+    late = version.facts.state_date.astype(dt.date) + 90 * DAY
+
+    with pytest.raises(ConfigError, match="refresh"):
+        planned(version, day=late)
