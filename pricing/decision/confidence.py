@@ -80,21 +80,23 @@ class Compared:
     def worst_case(self, place: Ints, steepest: Floats | float) -> Floats:
         """(request,) expected profit until the next delivery over that of the regular price, if history misleads.
 
-        From the demand expected at the price that stays, demand answers to a price below the regular one by the
-        context's `field_elasticity`, to one above it by `steepest`; NaN where that is unknown. No more is sold than the
+        From the demand expected at the price that stays, demand answers below the regular price by the context's
+        `field_elasticity`, above it by `steepest`; NaN where one that counts is unknown. No more is sold than the
         supply.
         """
         context = self._context
         price = self.price(place)
-        demand = self._demand[self._rows, :, STAY] @ self.weight
         in_field = np.nan if context.field_elasticity is None else context.field_elasticity
-        elasticity = np.where(price < context.anchor, in_field, steepest)
+
+        def answer(price: Floats) -> Floats:
+            """The factor of demand at a price over that at the regular one."""
+            return np.asarray((price / context.anchor) ** np.where(price < context.anchor, in_field, steepest))
 
         def profit(price: Floats) -> Floats:
             worth = unit_profit(price, context.unit_cost, tax_rate=context.tax_rate) - self._forgone
-            units = np.minimum(demand * (price / self.prices[STAY]) ** elasticity, context.supply)
-            return np.asarray(units * worth)
+            return np.asarray(np.minimum(regular * answer(price), context.supply) * worth)
 
+        regular = (self._demand[:, :, STAY] * self.weight).sum(axis=1) / answer(self.prices[STAY])
         same = np.abs(price / context.anchor - 1) <= NEAR
         return np.where(same | (context.stock <= 0), 0.0, profit(price) - profit(context.anchor))
 

@@ -185,7 +185,7 @@ def _decide(
         keep = context.keep > 0
         rests = ~(follows | given | policy.is_kind("clearance", context))
         at_worst = [sold.worst_case(np.full(len(context), place), grid.steepest) for place in (STAY, MOVE)]
-        loses = moves & away & rests & (at_worst[MOVE] < -CENT) & ~(at_worst[MOVE] > at_worst[STAY])
+        loses = moves & away & rests & (at_worst[MOVE] < -CENT) & (at_worst[MOVE] <= at_worst[STAY])
         losing = loses & (policy.config.field_test == "hold")
         final = np.where(held | doubtful | losing | keep, STAY, MOVE)
         told = rests & (policy.config.field_test != "off")
@@ -203,7 +203,7 @@ def _decide(
     unidentified = wish.blind & ~given
     reasons = flagged(
         low_confidence=doubtful & ~keep,
-        field_test=told & loses & (losing | (final == MOVE)),
+        field_test=told & loses & (losing | (final == MOVE)) & ~keep,
         held=stays & ~(doubtful | losing | keep | given),
         elasticity_unidentified=unidentified & ~keep,
         elasticity_from_category=grid.grade == CATEGORY,

@@ -50,7 +50,7 @@ class DemandGrid:
     known: Floats  # (request,) share of the prior variance of the elasticity's log that data removed
     unit: Floats | float = 1.0  # (request,) counting unit, in the units of demand and stock; or one number for all
     diverted: Floats | float = 0.0  # (request,) share of what it loses, in money, that other products win; or for all
-    steepest: Floats | float = math.nan  # (request,) elasticity that a rise may meet at worst; NaN where unknown
+    steepest: Floats | float = math.nan  # (request,) elasticity that a rise may meet at worst; NaN without a model
 
 
 DemandAt = Callable[[Floats], DemandGrid]  # at prices (request, candidate) in currency units, in any order

@@ -16,8 +16,8 @@ from pricing.demand.grades import FORTNIGHT, parents_of
 from pricing.demand.ladder import ADVERTISED, ALL, LASTING, RUNGS, STORES, Ladder
 
 LASTS: dict[Period, int] = {"day": 57, "week": 9}  # periods whose median price is the lasting one
-SERIES = 1000  # at most, every so many of a larger shop's
-WIDEST = 3.0  # standard error beyond which a rung is not told
+SERIES = 1000  # about, those of every so many products of a larger shop
+WIDEST = 1.0  # standard error beyond which a rung is not told
 _ROUNDS = 40
 _SWEEPS = 200
 _SETTLED = 1e-4
@@ -26,7 +26,8 @@ _PROJECTED = 1e-7
 
 def estimate_ladder(panel: Panel, *, own: Bools | None = None) -> Ladder:
     """Estimate every rung from the prices that people set; `own` (product, period) marks the platform's."""
-    chosen = slice(None, None, -(-len(panel.product_ids) // SERIES))
+    of = parents_of(panel)
+    chosen = np.isin(of, np.unique(of)[:: -(-len(of) // SERIES)])  # whole parents: siblings tell between stores
     use = panel.present[chosen] & (panel.price[chosen] > 0)
     if own is not None:
         use = use & ~own[chosen]
@@ -37,7 +38,7 @@ def estimate_ladder(panel: Panel, *, own: Bools | None = None) -> Ladder:
     price = log_price[series, at]
     slow = lasting[series, at]
     advertised = np.nan_to_num(panel.is_promo[chosen][series, at].astype(np.float64))
-    parent = np.unique(parents_of(panel)[chosen], return_inverse=True)[1][series]
+    parent = np.unique(of[chosen], return_inverse=True)[1][series]
     category = np.unique(panel.categories[chosen], return_inverse=True)[1][series]
     fortnight = _pairs(category, at // FORTNIGHT[panel.period])
 
@@ -76,8 +77,8 @@ def _first_coefficient(
     """Estimate a Poisson regression of (row,) units on (row, column) with two effects.
 
     Returns:
-        The first column's coefficient and its standard error; None where the effects leave nothing of the column, or
-        fewer than two clusters tell of it.
+        The first column's coefficient and its standard error; None where the effects leave nothing of the column,
+        fewer than two clusters tell of it, or the iteration does not settle.
     """
     sold = np.ones(len(units), np.bool_)
     for effect in effects:  # an effect without any sale is −∞, and tells nothing
@@ -107,8 +108,8 @@ def _first_coefficient(
         log_mean = np.clip(response - rest, -25.0, 25.0)
         mean = np.exp(log_mean)
         if np.abs(slope - before).max() < _SETTLED:
-            break
-    return _with_error(slope[varies], left[:, 1:][:, varies], told[:, varies], rest, cluster)
+            return _with_error(slope[varies], left[:, 1:][:, varies], told[:, varies], rest, cluster)
+    return None
 
 
 def _with_error(

@@ -41,10 +41,9 @@ def ask(
 
 def worst(price: float, *, current: float, elasticity: float, factor: float) -> float:
     """The profit over the regular price by the elasticity that may be true."""
-    at_worst = FIELD if price < 10.0 else -elasticity * factor
-    demand = 10.0 * NEXT_DELIVERY * (current / 10.0) ** -elasticity
-    profit = {each: demand * (each / current) ** at_worst * (each - 6.0) for each in (price, 10.0)}
-    return profit[price] - profit[10.0]
+    at_worst = {each: FIELD if each < 10.0 else -elasticity * factor for each in (price, current)}
+    regular = 10.0 * NEXT_DELIVERY * (current / 10.0) ** (-elasticity - at_worst[current])
+    return regular * (price / 10.0) ** at_worst[price] * (price - 6.0) - regular * 4.0
 
 
 @given(elasticity=st.floats(1.2, 6.0), current=st.floats(8.0, 12.0), factor=st.floats(1.0, 3.0))

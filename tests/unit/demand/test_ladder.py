@@ -87,6 +87,17 @@ def test_between_stores_nothing_counts_that_all_stores_share() -> None:
     assert np.isnan(estimate_ladder(sales).value[STORES])
 
 
+def test_of_a_large_chain_whole_products_are_read_with_all_their_stores() -> None:
+    rng = np.random.default_rng(6)
+    log_price = np.repeat(rng.normal(0.0, 0.1, (1040, 8)), 14, axis=1)
+    sales = history(log_price, 2.0 - 2.0 * log_price)
+    stores = replace(sales, parent_ids=np.repeat([f"P{number:02}" for number in range(26)], 40))
+
+    found = estimate_ladder(stores)
+
+    assert found.value[STORES] == pytest.approx(-2.0, abs=3 * found.error[STORES])
+
+
 def test_what_cannot_be_computed_adds_nothing() -> None:
     flat = estimate_ladder(history(np.zeros((PRODUCTS, DAYS)), np.full((PRODUCTS, DAYS), 2.0)))
 
