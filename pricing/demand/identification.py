@@ -19,7 +19,7 @@ from pricing.demand.batches import build_table
 from pricing.demand.estimation import Estimates, estimate_round
 from pricing.demand.fixed_effects import estimate_ladder
 from pricing.demand.forward_pass import Networks
-from pricing.demand.grades import Evidence, Grades, category_of_parents, gather_evidence, grade_products
+from pricing.demand.grades import PRIOR_ONLY, Evidence, Grades, category_of_parents, gather_evidence, grade_products
 from pricing.demand.ladder import Ladder
 from pricing.demand.nuisances import Nuisances
 from pricing.demand.price_changes import select_sample
@@ -112,6 +112,8 @@ def identify(
     each = shrunk.of_products(sample.parent)
     norms = replace(current, elasticity=each.elasticity.astype(np.float32))
     grade = grade_products(evidence, panel)
+    told = each.elasticity[grade > PRIOR_ONLY]
+    ladder = replace(ladder, level=float(told.mean()) if told.size else 0.0)
     tested_means = known.tested if known else None
     return Identified(norms, each, evidence, grade, nuisances.networks, ladder, tested=tested_means)
 

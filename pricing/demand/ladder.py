@@ -21,6 +21,7 @@ class Ladder:
 
     value: Floats  # (rung,) in the order of RUNGS
     error: Floats  # (rung,) standard errors
+    level: float = 0.0  # mean elasticity that the model has of the shop's products; 0 where it knows none
 
     @property
     def known(self) -> dict[str, tuple[float, float]]:
@@ -41,10 +42,12 @@ class Ladder:
         beyond = float(np.var(self.value[here], ddof=1) - np.mean(self.error[here] ** 2))
         return float(np.sqrt(max(beyond, 0.0)))
 
-    def steepest(self, level: float) -> float:
-        """Factor, 1 or more, by which the most elastic rung exceeds a mean elasticity below 0."""
+    @property
+    def steepest(self) -> float:
+        """Factor, 1 or more, by which the most elastic rung exceeds the model's mean elasticity."""
         here = np.isfinite(self.value)
-        return max(1.0, float(np.min(self.value, where=here, initial=0.0)) / level)
+        most = float(np.min(self.value, where=here, initial=0.0))
+        return max(1.0, most / self.level) if self.level < 0 else 1.0
 
     def sentence(self) -> str:
         """Summarise the rungs for a person; empty where none is known."""

@@ -15,7 +15,7 @@ from pricing.data.event_windows import EventLifts, Lift
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.curve import DemandAt, DemandGrid, Offers
-from pricing.demand.grades import PRIOR_ONLY, Evidence, Grades
+from pricing.demand.grades import Evidence, Grades
 from pricing.demand.ladder import UNKNOWN, Ladder
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.tested_gap import PairedMeans
@@ -109,12 +109,6 @@ class DemandTable:
         return np.asarray(shift - np.log(np.exp(shift).mean(axis=1, keepdims=True)), np.float32)
 
     @cached_property
-    def steepest(self) -> float:
-        """Factor, 1 or more, by which the most elastic rung of the ladder exceeds the mean elasticity that is known."""
-        known = self.elasticity[self.grade > PRIOR_ONLY]
-        return self.ladder.steepest(float(known.mean())) if known.size else 1.0
-
-    @cached_property
     def _columns(self) -> Floats:
         """(row, column) the numbers of a row that demand at a price needs, side by side as in `_Columns`."""
         known = np.maximum(1.0 - (self.elasticity_sd / PRIOR_SD) ** 2, 0.0)
@@ -128,7 +122,7 @@ class DemandTable:
             size=self.size,
             known=known,
             diversion=self.diversion,
-            steepest=self.elasticity * self.steepest,
+            steepest=self.elasticity * self.ladder.steepest,
         )
         return np.stack(columns, axis=1)
 

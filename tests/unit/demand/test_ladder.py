@@ -60,8 +60,10 @@ def test_cuts_and_lasting_prices_that_differ_stand_apart_and_cast_doubt() -> Non
     assert found.value[ALL] < -1.7
     assert found.doubt > 0.5
     assert alike.doubt < 0.2
-    assert found.steepest(-1.0) == pytest.approx(-found.value.min(where=np.isfinite(found.value), initial=0.0))
-    assert found.steepest(-9.0) == 1.0
+    assert replace(found, level=-1.0).steepest == pytest.approx(
+        -found.value.min(where=np.isfinite(found.value), initial=0.0)
+    )
+    assert replace(found, level=-9.0).steepest == found.steepest == 1.0
 
 
 def test_an_advertisement_held_fixed_takes_its_share() -> None:
@@ -104,7 +106,7 @@ def test_what_cannot_be_computed_adds_nothing() -> None:
     assert np.isnan(flat.value).all()
     assert flat.doubt == UNKNOWN.doubt == Ladder(np.array([-2.0, np.nan]), np.array([0.1, np.nan])).doubt == 0.0
     assert flat.sentence() == ""
-    assert flat.steepest(-2.0) == 1.0
+    assert replace(flat, level=-2.0).steepest == 1.0
 
 
 def test_prices_of_the_platform_tell_nothing() -> None:
