@@ -498,8 +498,15 @@ def test_price_tests_on_offer_begin_by_one_button(console: Console, ann: Visitor
     assert f"<b>{len(tests.products)}</b> products by" in offer
     assert tests.name == "tests"
     assert tests.start.weekday() == 0
-    assert f"<b>{len(tests.products)}</b> products are drawn anew each week from" in ann.see("/portfolio")
+    running = ann.see("/portfolio")
+    assert f"<b>{len(tests.products)}</b> products are drawn anew each week from" in running
+    assert all(f"/products/{product}" in running for product in tests.products)
     assert ann.send("/tests", offer).status_code == 409
+
+    assert ann.send("/tests/stop", offer).status_code == 302
+    (stopped,) = console.shop.record.control().experiments.every
+    assert (stopped.stopped, stopped.end) == (after, stopped.start)  # before they began: none is drawn
+    assert ann.send("/tests/stop", offer).status_code == 409
 
 
 # Price files
