@@ -360,6 +360,14 @@ def test_the_service_follows_its_cpu_a_burst_calls_the_peak_and_a_tenth_of_it_al
     assert cpu["PredefinedMetricType"] == "ECSServiceAverageCPUUtilizationHighResolution"
     assert measured == [{"MetricNames": ["CPUUtilization"], "ResolutionSeconds": 20}]
     assert (burst["AdjustmentType"], burst["StepAdjustments"][0]["ScalingAdjustment"]) == ("ExactCapacity", part.most)
+    assert {flat(one["ScalingTargetId"]) for one in policies} == set(
+        made.of("AWS::ApplicationAutoScaling::ScalableTarget")
+    )
+    alarms = [one for one in made.of("AWS::CloudWatch::Alarm", "serving").values() if "AlarmName" not in one]
+    assert [(one["MetricName"], one["Period"], one["Threshold"]) for one in alarms] == [
+        ("RequestCountPerTarget", 60, 60 * part.saturation)  # twice what CPU is kept at
+    ]
+    assert {one["ScalingAdjustment"] for one in burst["StepAdjustments"]} == {part.most}
     assert target["MinCapacity"] * part.saturation >= part.peak / 5
     assert target["MaxCapacity"] * part.saturation / 2 >= part.peak
 
