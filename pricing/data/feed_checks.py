@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pricing.arrays import Bools
+from pricing.data import day_checks
 from pricing.data.contract import COLUMNS
 from pricing.data.findings import ROWS, Finding, Found, Level
 from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, newest_run
@@ -52,6 +53,7 @@ def lost_days(sales: GivenRows) -> Iterator[Found]:
         text = f"{int(absent.any(axis=1).sum()):,} products that had a row almost every {sales.period} lack rows now"
         if absent.any():
             yield sales.found("set_aside", absent, text, aside=ROWS)
+    yield from day_checks.lost_parts(sales)
 
 
 def _sold_every_day(present: Bools, now: int) -> Bools:
