@@ -24,13 +24,13 @@ MOST = 0.4  # share that a shop may change on one day, however few it changed be
 FAR_LEVEL = 5.0  # standard deviations of the periods before
 ALIKE = 0.01  # relative difference of moves that are one move of all prices, which `price_unit` judges
 EQUAL = 0.005  # relative difference of prices that are equal but for rounding
-CUTS = 20  # parts of a list price: offers cut whole parts of 5 %
+CUTS = 20  # parts of a price: offers are of whole parts, 5 %
 SAME_PRICE = 0.1  # log units between prices whose units can be compared
 NOISE = 0.15  # variance of log units beside that of a Poisson number
 FURTHEST = 2.0  # log units that one product counts for, at most
 RIVAL_MARGIN = 1.1  # × and ÷ the range of a competitor's prices
-ACTIVE = 28  # periods over which a product is sold almost always
-ALMOST_ALWAYS = 0.8  # the share of them with a sale
+ACTIVE = 28  # periods over which a product has rows, or sales, almost always
+ALMOST_ALWAYS = 0.8  # the share of them with one
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,23 @@ def new_prices(sales: GivenRows) -> Iterator[Found]:
     before = value_before(price, present)
     ratio = price / before
     moved = present & (np.abs(ratio - 1) > EQUAL)
-    alike = np.abs(ratio / _middle(ratio, moved) - 1) <= ALIKE
+    common = _middle(ratio, moved)
+    alike = (np.abs(ratio / common - 1) <= ALIKE) & _round(common)
 
-    listed = sales.columns.get("list_price", np.exp(past_range(sales.logs("price"), sales.past)[1]))
-    parts = price / listed * CUTS
-    cut = (parts < CUTS + EQUAL * CUTS) & (np.abs(parts - np.round(parts)) <= EQUAL * CUTS)
+    listed = value_before(sales.columns.get("list_price", price), present)
+    cut = (price < listed) & _round(price / listed)
     new = moved & ~alike & ~cut
     new[new] = ~_had_before(price, new, past=sales.past)
     new &= ~given_lately(new, sales.given, product_ids=sales.grid.ids, dates=sales.grid.dates, price=price)
     among = present & np.isfinite(before) & ~_advertised(sales)
     rule = Rule("have a price that they never had, and that nobody gave", new, among, column="price", least=MOST)
     yield from rule.found(sales)
+
+
+def _round(ratio: Floats) -> Bools:
+    """True where a ratio of prices is a whole number of 5 %."""
+    parts = ratio * CUTS
+    return np.asarray(np.abs(parts - np.round(parts)) <= EQUAL * CUTS)
 
 
 def _had_before(price: Floats, marked: Bools, *, past: int) -> Bools:
@@ -116,7 +122,7 @@ def units(sales: GivenRows) -> Iterator[Found]:
     sold = sales.columns["units_sold"]
     away = np.clip(np.log((sold + 0.5) / (usual + 0.5)), -FURTHEST, FURTHEST)
     away = np.where(comparable, away, 0.0)
-    weight = np.where(comparable, 1 / (1 / usual + NOISE), 0.0)
+    weight = np.where(comparable, usual / (1 + NOISE * usual), 0.0)
     at = np.zeros_like(comparable)
     times = 1.0
     for _, members in sales.groups():
@@ -155,7 +161,7 @@ def _usual_units(sales: GivenRows) -> tuple[Bools, Floats]:
 
 
 def stock(sales: GivenRows) -> Iterator[Found]:
-    """Find a day whose stock is not that of its opening, by its sales and by the day before."""
+    """Find a day whose stock is not that of its opening, by its sales, the day before or all before."""
     if "stock" not in sales.columns:
         return
     held = sales.columns["stock"]
@@ -163,13 +169,14 @@ def stock(sales: GivenRows) -> Iterator[Found]:
     left = before - _earlier(sales.columns["units_sold"])
     highest = np.exp(past_range(sales.logs("stock"), BEFORE)[1])
     follows = np.isfinite(held) & np.isfinite(left)
-    for rule in (
-        Rule("sell more than their stock", sales.columns["units_sold"] > held, np.isfinite(held), "stock"),
-        Rule("have less stock than the day before left", held < left - 0.5, follows, "stock"),
-        Rule("have all the stock of the day before, and sold some", held == before, follows & (left < before), "stock"),
-        Rule("have over twice the most stock before", held > 2 * highest, np.isfinite(held + highest), "stock"),
+    more = Rule("sell more than their stock", sales.columns["units_sold"] > held, held > 0, column="stock")
+    yield from more.found(sales)
+    for text, odd, among in (
+        ("have less stock than the day before left", held < left - 0.5, follows),
+        ("have the stock of the day before, and sold some of it", held == before, follows & (left < before)),
+        ("have over twice the most stock before", held > 2 * highest, np.isfinite(held + highest)),
     ):
-        yield from rule.found(sales)
+        yield from Rule(text, odd, among, column="stock", aside="stock").found(sales)
 
 
 def copies(sales: GivenRows) -> Iterator[Found]:
@@ -213,13 +220,17 @@ def competitor(sales: GivenRows) -> Iterator[Found]:
 
 
 def lost_parts(sales: GivenRows) -> Iterator[Found]:
-    """Find categories and stores that have no sale on a day on which others do."""
+    """Find categories and stores without rows, or without a sale, on a day on which others have some."""
+    present = sales.grid.present
     sold = sales.columns["units_sold"] > 0
-    times = np.cumsum(sold, axis=1, dtype=np.float32)
-    often = _earlier(times) - np.nan_to_num(_earlier(times, ACTIVE + 1)) >= ALMOST_ALWAYS * ACTIVE
-    among = often & ~_sold_out(sales) & sold.any(axis=0)
-    rule = Rule("that are sold almost always have no sale", ~sold, among, aside=ROWS)
-    yield from rule.found(sales, by_part=True)
+    for text, there in (
+        ("that almost always have a row have none", present),
+        ("that are sold almost always are not", sold),
+    ):
+        times = np.cumsum(there, axis=1, dtype=np.float32)
+        often = _earlier(times) - np.nan_to_num(_earlier(times, ACTIVE + 1)) >= ALMOST_ALWAYS * ACTIVE
+        among = often & ~_sold_out(sales) & there.any(axis=0)
+        yield from Rule(text, ~there, among, aside=ROWS).found(sales, by_part=True)
 
 
 def _earlier(values: Floats, back: int = 1) -> Floats:

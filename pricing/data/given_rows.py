@@ -36,6 +36,7 @@ class GivenRows:
     categories: Strings  # (product,) latest category, "" where none is given
     categorised: Bools  # (product, period) whether the row names a category
     stores: Strings  # (product,) store or channel of a series, "" where it is none
+    country: str  # whose holidays count
     calendar: Bools  # (period,) whether the country's calendar calls it a holiday
     odd: Bools  # (period,) whether that or most rows do, or a person leaves it out
     since: int  # first of the newest periods that are judged
@@ -84,6 +85,7 @@ class GivenRows:
             categories=np.array([*names_of, ""])[latest[:, -1]],
             categorised=codes >= 0,
             stores=_stores(grid),
+            country=config.country,
             calendar=calendar,
             odd=calendar | flagged | left_out(grid.dates, config),
             since=max(since, grid.own.start),
@@ -107,6 +109,10 @@ class GivenRows:
     def open_days(self) -> Bools:
         """(period,) True where it has rows and is like others."""
         return np.asarray(self.grid.present.any(axis=0) & ~self.odd)
+
+    def is_holiday(self, day: np.datetime64) -> bool:
+        """Returns whether the country's calendar calls the period that begins on a day a holiday."""
+        return bool(holidays_for(np.array([day]), recurring=None, country=self.country, period=self.period)[0])
 
     def groups(self) -> Iterator[tuple[str, Ints]]:
         """Each category and store with the rows of its products, and the whole shop under the empty name, last."""

@@ -6,6 +6,7 @@ reported. A person accepts a finding by `data.quality.accept`. No check depends 
 """
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -36,10 +37,10 @@ CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
         "Deliver what the product cost on the shelf: without discounts of single buyers, and on days without a sale "
         "what it cost then; offers of a single day are is_promo",
     ),
-    "units": (price_checks.units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
+    "renamed_ids": (feed_checks.renamed_ids, "Deliver the former ids, or rename the history and train anew"),
     "lost_days": (feed_checks.lost_days, "Read these days again when they are complete; closed days are fine"),
     "lost_columns": (feed_checks.lost_columns, "Deliver the column as before, under the contract's name"),
-    "renamed_ids": (feed_checks.renamed_ids, "Deliver the former ids, or rename the history and train anew"),
+    "units": (price_checks.units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
     "duplicates": (feed_checks.duplicates, "They are learnt as different ones: write each in one way"),
     "competitor": (price_checks.competitor, "Look at the feed of his prices: unit, pack, copies, old prices"),
     "new_prices": (day_checks.new_prices, "Deliver each price beside its product; if all were newly priced, accept it"),
@@ -172,7 +173,7 @@ def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
     """
     days = sales.grid.dates.astype(str)
     stopped = False
-    held = np.zeros_like(sales.grid.present)
+    held: dict[str, Bools] = defaultdict(lambda: np.zeros_like(sales.grid.present))  # by what is set aside, "" if none
     for check, (look, advice) in CHECKS.items():
         until = str(accept.get(check, ""))
         for found in look(sales):
@@ -181,12 +182,13 @@ def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
                 finding = replace(finding, level="note", advice=f"Accepted up to {until} (data.quality.accept)")
             if stopped and finding.level != "stop":
                 continue
-            if found.cells is not None and 2 * (found.cells & held).sum() > found.cells.sum():
+            known = held[""] | held[ROWS] | held[found.aside]
+            if found.cells is not None and 2 * (found.cells & known).sum() > found.cells.sum():
                 continue
             stopped = finding.level == "stop"
             cells = None if found.cells is None else found.cells & (days > until)
-            if cells is not None and (stopped or found.aside == ROWS):
-                held |= cells
+            if cells is not None and finding.level != "note":
+                held[found.aside] |= cells
             yield Found(finding, found.aside, cells)
 
 
