@@ -39,7 +39,7 @@ HISTORY = 420  # days
 AHEAD = 365  # days of the platform
 DAILY = load_config().data.model_copy(update={"tax_rate": 0.0, "missing": "zero"})
 WEEKLY = load_config("weekly").data.model_copy(update={"tax_rate": 0.0, "missing": "zero"})
-READ = 240  # days of rows that a night is judged by: as far as any check looks back
+READ = 180  # days of rows that a night is judged by: as far as any check looks back
 TAIL = 35  # days that a champion keeps
 Rows = pd.DataFrame
 Spoil = Callable[[Rows, Rows], Rows]  # a night's rows and those of the day before → the night's as they came

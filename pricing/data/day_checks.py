@@ -13,7 +13,6 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.data.findings import ROWS, Found, Level
 from pricing.data.given_rows import LEAST_SEEN, LOOKBACK, WINDOW_DAYS, GivenRows, past_range
 from pricing.data.latest import value_before
-from pricing.data.own_prices import given_lately
 
 BEFORE = 56  # periods before, at most, that a period is compared with
 FEWEST_BEFORE = 14  # of them that are needed
@@ -22,7 +21,7 @@ USUAL = 0.05  # share of odd products on a usual day, at least
 CHANCE = 1e-6  # of so many odd products on a usual day: what is rarer is a fault
 MOST = 0.4  # share that a shop may change on one day, however few it changed before
 FAR_LEVEL = 5.0  # standard deviations of the periods before
-ALIKE = 0.01  # relative difference of moves that are one move of all prices, which `price_unit` judges
+ALIKE = 0.01  # relative difference of moves that are one round move of many prices, such as a sale or inflation
 EQUAL = 0.005  # relative difference of prices that are equal but for rounding
 CUTS = 20  # parts of a price: offers are of whole parts, 5 %
 SAME_PRICE = 0.1  # log units between prices whose units can be compared
@@ -88,13 +87,16 @@ def new_prices(sales: GivenRows) -> Iterator[Found]:
     ratio = price / before
     moved = present & (np.abs(ratio - 1) > EQUAL)
     common = _middle(ratio, moved)
+    listed = sales.columns.get("list_price", price)
+    listed_before = value_before(listed, present)
     alike = (np.abs(ratio / common - 1) <= ALIKE) & _round(common)
+    if "list_price" in sales.columns:  # a cut of list prices is no offer
+        alike &= (common > 1) | (np.abs(listed / listed_before - 1) <= EQUAL)
 
-    listed = value_before(sales.columns.get("list_price", price), present)
-    cut = (price < listed) & _round(price / listed)
+    cut = (price < listed_before) & _round(price / listed_before)
     new = moved & ~alike & ~cut
     new[new] = ~_had_before(price, new, past=sales.past)
-    new &= ~given_lately(new, sales.given, product_ids=sales.grid.ids, dates=sales.grid.dates, price=price)
+    new &= ~sales.was_given(new)
     among = present & np.isfinite(before) & ~_advertised(sales)
     rule = Rule("have a price that they never had, and that nobody gave", new, among, column="price", least=MOST)
     yield from rule.found(sales)
@@ -117,7 +119,7 @@ def _had_before(price: Floats, marked: Bools, *, past: int) -> Bools:
 
 
 def units(sales: GivenRows) -> Iterator[Found]:
-    """Find days on which a category, a store or the shop sells far more or less than before, or even numbers only."""
+    """Find days of more or fewer units than before in a category, a store or the shop, of even ones, or another day's."""
     comparable, usual = _usual_units(sales)
     sold = sales.columns["units_sold"]
     away = np.clip(np.log((sold + 0.5) / (usual + 0.5)), -FURTHEST, FURTHEST)
@@ -141,6 +143,10 @@ def units(sales: GivenRows) -> Iterator[Found]:
 
     whole = (sold > 0) & (sold == np.round(sold))
     yield from Rule("sell an even number of units", sold % 2 == 0, whole).found(sales)
+    for back in sorted({1, sales.phases}):
+        then = _earlier(sold, back)
+        text = f"sell exactly what they did {back} {sales.period}(s) before"
+        yield from Rule(text, sold == then, (sold > 0) & np.isfinite(then), least=MOST).found(sales)
 
 
 def _usual_units(sales: GivenRows) -> tuple[Bools, Floats]:
@@ -161,40 +167,28 @@ def _usual_units(sales: GivenRows) -> tuple[Bools, Floats]:
 
 
 def stock(sales: GivenRows) -> Iterator[Found]:
-    """Find a day whose stock is not that of its opening, by its sales, the day before or all before."""
+    """Find a day whose stock is not that of its opening, by its sales and the day before, or is one value."""
     if "stock" not in sales.columns:
         return
     held = sales.columns["stock"]
     before = _earlier(held)
     left = before - _earlier(sales.columns["units_sold"])
-    highest = np.exp(past_range(sales.logs("stock"), BEFORE)[1])
     follows = np.isfinite(held) & np.isfinite(left)
     more = Rule("sell more than their stock", sales.columns["units_sold"] > held, held > 0, column="stock")
     yield from more.found(sales)
     for text, odd, among in (
         ("have less stock than the day before left", held < left - 0.5, follows),
         ("have the stock of the day before, and sold some of it", held == before, follows & (left < before)),
-        ("have over twice the most stock before", held > 2 * highest, np.isfinite(held + highest)),
     ):
         yield from Rule(text, odd, among, column="stock", aside="stock").found(sales)
+    yield from _one_value(sales, "stock")
 
 
-def copies(sales: GivenRows) -> Iterator[Found]:
-    """Find a day that is an earlier one again, and columns in which all products have one value."""
-    sold = sales.columns["units_sold"]
-    for back in sorted({1, sales.phases}):
-        then = _earlier(sold, back)
-        text = f"sell exactly what they did {back} {sales.period}(s) before"
-        yield from Rule(text, sold == then, (sold > 0) & np.isfinite(then), least=MOST).found(sales)
-    for name in ("price", "unit_cost", "stock", "units_sold"):
-        if name in sales.columns:
-            yield from _one_value(sales, name).found(sales)
-
-
-def _one_value(sales: GivenRows, name: str, *, aside: str = "") -> Rule:
+def _one_value(sales: GivenRows, name: str) -> Iterator[Found]:
+    """Find a day on which all products have one value in a column."""
     values = sales.columns[name]
     same = values == _middle(values, values > 0)
-    return Rule(f"have one and the same {name}", same, values > 0, name, least=MOST, aside=aside)
+    yield from Rule(f"have one and the same {name}", same, values > 0, name, least=MOST, aside=name).found(sales)
 
 
 def promo_flags(sales: GivenRows) -> Iterator[Found]:
@@ -216,7 +210,7 @@ def competitor(sales: GivenRows) -> Iterator[Found]:
     outside = (logs - high > np.log(RIVAL_MARGIN)) | (low - logs > np.log(RIVAL_MARGIN))
     text = "have a competitor's price outside all before"
     yield from Rule(text, outside, np.isfinite(logs + low), "comp_price", aside="comp_price").found(sales)
-    yield from _one_value(sales, "comp_price", aside="comp_price").found(sales)
+    yield from _one_value(sales, "comp_price")
 
 
 def lost_parts(sales: GivenRows) -> Iterator[Found]:

@@ -12,7 +12,7 @@ from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for
 from pricing.data.findings import ROWS, Finding, Found, Level
 from pricing.data.grid import Grid, as_rows, days_of
-from pricing.data.own_prices import NO_MOVES, Moves
+from pricing.data.own_prices import NO_MOVES, Moves, given_lately
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
 SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
@@ -109,6 +109,11 @@ class GivenRows:
     def open_days(self) -> Bools:
         """(period,) True where it has rows and is like others."""
         return np.asarray(self.grid.present.any(axis=0) & ~self.odd)
+
+    def was_given(self, changed: Bools) -> Bools:
+        """(product, period) True where a price changed to one that the platform gave."""
+        price = self.columns["price"]
+        return given_lately(changed, self.given, product_ids=self.grid.ids, dates=self.grid.dates, price=price)
 
     def is_holiday(self, day: np.datetime64) -> bool:
         """Returns whether the country's calendar calls the period that begins on a day a holiday."""

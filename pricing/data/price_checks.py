@@ -23,11 +23,10 @@ PRICES = ("price", "list_price", "unit_cost")
 RARE = 0.05  # share of rows up to which a price that is not the shelf's is no habit of the export
 LEAST_DISCOUNT = 0.01  # of a single buyer, a fraction: less is rounding
 MOST_DISCOUNT = 0.15  # more is an offer to everybody
-LOWEST_NET, HIGHEST_NET = 0.74, 0.97  # price without tax over the price with it
 
 
 def price_unit(sales: GivenRows) -> Iterator[Found]:
-    """Find the day from which most prices of a category, or of the shop, are of another unit, pack or tax."""
+    """Find the day from which most prices of a category, a store or the shop are of another unit or pack."""
     for column in PRICES:
         at = _moved_together(sales, column)
         if at.any():
@@ -38,7 +37,6 @@ def price_unit(sales: GivenRows) -> Iterator[Found]:
             yield sales.found("stop", at, text, column=column)
             return
     yield from _unit_not_as_read(sales)
-    yield from _net_of_tax(sales)
 
 
 def _ratios(sales: GivenRows, values: Floats) -> Floats:
@@ -86,35 +84,6 @@ def _unit_not_as_read(sales: GivenRows) -> Iterator[Found]:
     if not LOW_TOGETHER < factor < HIGH_TOGETHER:
         text = f"price is about {factor:.3g} times what the champion has read of the same days"
         yield sales.found("stop", at, text, column="price")
-
-
-def _net_of_tax(sales: GivenRows) -> Iterator[Found]:
-    """Find the day from which prices are a like multiple of what they were, by no round cut, or as list prices are."""
-    ratios = _ratios(sales, sales.columns["price"])
-    if "is_promo" in sales.columns:
-        ratios[sales.columns["is_promo"] > 0] = np.nan
-    listed = sales.columns.get("list_price", np.full_like(ratios, np.nan))
-    list_ratios = _ratios(sales, listed)
-
-    for now in range(sales.since, ratios.shape[1]):
-        moved = ratios[:, now][np.isfinite(ratios[:, now])]
-        factor = float(np.median(moved)) if len(moved) > LEAST_TOGETHER else 1.0
-        alike = np.abs(ratios[:, now] / factor - 1) <= 2 * EQUAL
-        taxed = LOWEST_NET < factor < HIGHEST_NET or LOWEST_NET < 1 / factor < HIGHEST_NET
-        if not taxed or alike.sum() <= 0.6 * len(moved):
-            continue
-
-        cuts = list_ratios[alike, now]
-        cuts = cuts[np.isfinite(cuts)]
-        if factor < 1 and len(cuts):
-            net = abs(np.median(cuts) / factor - 1) <= 2 * EQUAL
-        else:
-            net = abs(factor * 20 - round(factor * 20)) > 20 * EQUAL  # no 10, 15 or 20 % off
-        if net:
-            text = f"price of {int(alike.sum()):,} products is {factor:.3f} times that of the day before, all alike"
-            at = alike[:, None] & (np.arange(ratios.shape[1]) == now)
-            yield sales.found("stop", at, text, column="price")
-            return
 
 
 def price_outlier(sales: GivenRows) -> Iterator[Found]:
@@ -165,6 +134,7 @@ def shelf_price(sales: GivenRows) -> Iterator[Found]:
     charged = sold & np.isfinite(before) & np.isfinite(after) & ~advertised
     off = 1 - price / before
     lower = charged & unchanged & (off > LEAST_DISCOUNT) & (off < MOST_DISCOUNT)
+    lower &= ~sales.was_given(lower)
     if _is_habit(lower, among=charged):
         share = lower.sum() / charged.sum()
         text = f"on {share:.0%} of the days with a sale the price is lower than on those beside it"

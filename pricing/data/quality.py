@@ -43,9 +43,11 @@ CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
     "units": (price_checks.units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
     "duplicates": (feed_checks.duplicates, "They are learnt as different ones: write each in one way"),
     "competitor": (price_checks.competitor, "Look at the feed of his prices: unit, pack, copies, old prices"),
-    "new_prices": (day_checks.new_prices, "Deliver each price beside its product; if all were newly priced, accept it"),
+    "new_prices": (
+        day_checks.new_prices,
+        "Deliver each price beside its product, tax included; if all were newly priced, accept it",
+    ),
     "stock": (day_checks.stock, "Deliver the stock of the day's opening, in its own column"),
-    "copies": (day_checks.copies, "Deliver the values of each day and product"),
     "promo_flags": (day_checks.promo_flags, "Deliver 1 for products that are advertised, and 0 for others"),
     "coverage": (feed_checks.coverage, "Give a longer history, data.country, and only columns that are filled"),
 }
