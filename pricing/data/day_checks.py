@@ -119,7 +119,7 @@ def _had_before(price: Floats, marked: Bools, *, past: int) -> Bools:
 
 
 def units(sales: GivenRows) -> Iterator[Found]:
-    """Find days of more or fewer units than before in a category, a store or the shop, of even ones, or another day's."""
+    """Find days of more or fewer units than before in a category, store or the shop, even ones, or another day's."""
     comparable, usual = _usual_units(sales)
     sold = sales.columns["units_sold"]
     away = np.clip(np.log((sold + 0.5) / (usual + 0.5)), -FURTHEST, FURTHEST)
