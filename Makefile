@@ -26,10 +26,10 @@ compile = .venv/bin/uv pip compile $(if $(UPGRADE),--upgrade) --quiet --universa
 # The command line of CDK, which comes from npm; the app itself is Python.
 CDK ?= npx --yes aws-cdk@2.1148.1
 environment = $(if $(ENV),,$(error make $@: which environment? give ENV=staging or ENV=production, see deploy/environments.yaml))
-define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those it needs
+define cdk  # `cdk VERB` on the stacks of an environment, or on STACK alone
 	$(installed) deploy
 	ENV='$(ENV)' IMAGES='$(IMAGES)' REPOSITORY='$(REPOSITORY)' $(CDK) $@ --app '.venv/bin/python -m deploy.app' --output build/cdk \
-		'pricing-$(ENV)-$(or $(STACK),*)' $(ARGS)
+		'pricing-$(ENV)-$(or $(STACK),*)' $(if $(filter-out pipeline,$(STACK)),--exclusively) $(ARGS)
 endef
 
 .PHONY: help install demo serve-demo notebook test test-fast lint train promote rollback nightly serve console image reports ui bench wheel \
@@ -109,7 +109,7 @@ bench:  ## one benchmark (NAME=demand, forecast, serving, …: the modules in be
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
 
-# The platform on AWS (docs/operator/operating.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
+# The platform on AWS (docs/operator/operating.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=sha256:… jobs=sha256:…"):
 
 synth:  ## its CloudFormation templates, in build/cdk (ENV=…: of one environment); needs no AWS account
 	$(installed) deploy
@@ -118,8 +118,10 @@ synth:  ## its CloudFormation templates, in build/cdk (ENV=…: of one environme
 diff:  ## what a deployment would change
 	$(environment)$(cdk)
 
-deploy:  ## makes it so, and asks before rights grow
+deploy:  ## makes it so, asks before rights grow, and notes which IMAGES run from then on
 	$(environment)$(cdk)
+	@for image in $(IMAGES); do aws ssm put-parameter --name "/pricing/$(ENV)/images/$${image%%=*}" --type String --overwrite \
+		--value "$${image#*=}" > /dev/null || exit; done
 
 destroy:  ## removes it, and asks before
 	$(environment)$(cdk)

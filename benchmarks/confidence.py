@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 
 from pricing.arrays import Bools, Floats
 from pricing.decision.request import DetailedDecision
@@ -22,7 +22,6 @@ from simulation.shelf import Shelf
 
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10
-ENOUGH = 500  # decisions that a table is fitted to, at least
 KEYS = ("decisions", "right")
 SAME = 1e-6  # relative: a price compared with itself claims nothing
 
@@ -94,15 +93,14 @@ def calibration_error(decisions: NDArray[np.int64], right: NDArray[np.int64]) ->
     return float(np.abs(claimed - true).sum() / total)
 
 
-def fitted(decisions: NDArray[Any], right: NDArray[Any], *, knots: int = 6) -> list[tuple[float, float]]:
-    """Pairs for `decision.calibration`: isotonic regression, read at quantiles of the confidence."""
-    seen = decisions > 0
+def fitted_slope(decisions: NDArray[Any], right: NDArray[Any]) -> float:
+    """`decision.confidence_slope` by logistic regression through even odds, from histograms of (BINS,)."""
     centre = (np.arange(BINS) + 0.5) / BINS
-    fit = IsotonicRegression(y_min=0.01, y_max=0.99, out_of_bounds="clip")
-    fit.fit(centre[seen], right[seen] / decisions[seen], sample_weight=decisions[seen])
-    share = np.cumsum(decisions) / decisions.sum()
-    at = np.unique(np.concatenate([[0.0], np.interp(np.linspace(0, 1, knots), share, centre), [1.0]]).round(2))
-    return [(float(raw), round(float(true), 3)) for raw, true in zip(at, fit.predict(at), strict=True)]
+    log_odds = np.log(centre / (1 - centre))
+    fit = LogisticRegression(C=np.inf, fit_intercept=False)
+    outcome = np.repeat([1, 0], BINS)
+    fit.fit(np.tile(log_odds, 2)[:, None], outcome, sample_weight=np.concatenate([right, decisions - right]))
+    return float(fit.coef_[0, 0])
 
 
 def figures(markets: list[dict[str, Any]]) -> dict[str, Any]:
@@ -115,13 +113,14 @@ def figures(markets: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table(markets: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    """What `decision.calibration` of `name` would be, each market of one weight; empty where too few decided.
+def slopes(markets: list[dict[str, Any]]) -> dict[str, float]:
+    """What `decision.confidence_slope` would be for moves, kept prices and both, each market of one weight.
 
-    To be read where the platform ran without a table of its own, on markets that are not judged.
+    To be read where the platform ran with a slope of 1, on markets that are not judged.
     """
-    decided, right = (np.array([market[name][key] for market in markets], dtype=np.float64) for key in KEYS)
-    if decided.sum() <= ENOUGH:
-        return []
-    weight = decided.sum() / len(markets) / np.maximum(decided.sum(axis=1, keepdims=True), 1.0)
-    return fitted((decided * weight).sum(axis=0), (right * weight).sum(axis=0))
+    found = {}
+    for name, parts in (("moves", ["moves"]), ("kept", ["kept"]), ("both", ["moves", "kept"])):
+        decided, right = (np.array([[one[part][key] for part in parts] for one in markets]).sum(axis=1) for key in KEYS)
+        weight = 1.0 / np.maximum(decided.sum(axis=1, keepdims=True), 1.0)
+        found[name] = fitted_slope((decided * weight).sum(axis=0), (right * weight).sum(axis=0))
+    return found

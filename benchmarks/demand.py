@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.confidence import Judged, figures, table
+from benchmarks.confidence import Judged, figures, slopes
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from benchmarks.table import markdown, measured
 from pipelines.market import PLATFORM, STATIC, Platform, oracle_name, run_policies, scores, standard_policies, without
@@ -214,14 +214,19 @@ def difference(
     return mean, mean - reach, mean + reach
 
 
-def report(markets: Sequence[Measured], *, development: bool) -> str:
-    """All tables: by setting, by family, every policy, elasticities and confidence; and the worst market."""
-    settings = {name: [one for one in markets if one["setting"] == name] for name in SETTINGS}
+def grouped(markets: Sequence[Measured]) -> dict[str, list[Measured]]:
+    """The markets of each setting, then of each family, by the name that tables have for it."""
+    settings = {name: [market for market in markets if market["setting"] == name] for name in SETTINGS}
     settings = {name: some for name, some in settings.items() if some}
     families: dict[str, list[Measured]] = {}
     for name, some in settings.items():
         families.setdefault(f"**{features(name).family}**", []).extend(some)
-    groups = settings | families
+    return settings | families
+
+
+def report(markets: Sequence[Measured], *, development: bool) -> str:
+    """All tables: by setting, by family, every policy, elasticities and confidence; and the worst market."""
+    groups = grouped(markets)
     worst = min(markets, key=lambda one: one["scores"][PLATFORM]["gain"])
     parts = [
         markdown(
@@ -239,14 +244,13 @@ def report(markets: Sequence[Measured], *, development: bool) -> str:
         f"{sum(one['below_cost'] for one in markets)}.",
     ]  # fmt: skip
     if development:
-        tables = {name: table([one["confidence"] for one in markets], name) for name in ("moves", "kept")}
-        parts.append(f"`decision.calibration`: {tables}")
+        parts.append(f"`decision.confidence_slope`: {slopes([one['confidence'] for one in markets])}")
     return "\n".join(parts)
 
 
 def _profit(name: str, markets: Sequence[Measured]) -> list[str]:
     oracle = np.mean([one["scores"][one["oracle"]]["gain"] for one in markets])
-    gains = [_interval(difference(markets, other, "gain"), "+.1%") for other in AGAINST]
+    gains = [interval(difference(markets, other, "gain"), "+.1%") for other in AGAINST]
     shares = ", ".join(f"{difference(markets, other, 'share')[0]:+.2f}" for other in AGAINST[1:])
     return [name, str(len(markets)), f"{oracle:+.1%}", *gains, shares]
 
@@ -278,7 +282,8 @@ def _known(name: str, markets: Sequence[Measured]) -> list[str]:
     ]
 
 
-def _interval(found: tuple[float, float, float], form: str) -> str:
+def interval(found: tuple[float, float, float], form: str) -> str:
+    """A mean with its interval; alone where that is NaN."""
     mean, low, high = found
     return f"{mean:{form}}" if np.isnan(low) else f"{mean:{form}} ({low:{form}} to {high:{form}})"
 
@@ -286,9 +291,23 @@ def _interval(found: tuple[float, float, float], form: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
     configure_logging()
-    given = _options(argv)
-    options = {name: value for name, value in (("products", given.products), ("days", given.days)) if value is not None}
-    options["future"] = given.ahead
+    options = parser("demand", __doc__)
+    options.add_argument("--ahead", type=int, default=60, help="days that the policies price")
+    options.add_argument("--days", type=int, default=None, help="days of history instead of a setting's own number")
+    given = options.parse_args(argv)
+    markets = measure_all(given, measure, days=given.days, future=given.ahead)
+    print(measured())
+    print(report(markets, development=given.development))
+    return 0
+
+
+def measure_all(given: argparse.Namespace, measure: Callable[..., Measured], **options: int | None) -> list[Measured]:
+    """What `measure` finds on every market asked for, read from its file where it has one.
+
+    `options` are of the markets; None leaves a setting's own.
+    """
+    options["products"] = given.products
+    known = {name: value for name, value in options.items() if value is not None}
     pools = DEVELOPMENT_SEEDS if given.development else HELD_OUT_SEEDS
     places = range(given.skip, given.skip + given.seeds)
     tasks = [(name, pools[features(name).family][place]) for place in places for name in given.settings]
@@ -298,30 +317,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(variable, "1")  # the processes share the cores, so that each must keep to one
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(measure, *task, options=options, config_file=given.config): task for task in missing}
-        for one in as_completed(running):
-            files[running[one]].write_text(json.dumps(one.result()), encoding="utf-8")
-            print(*running[one], "done", file=sys.stderr, flush=True)
-    print(measured())
-    print(report([json.loads(path.read_bytes()) for path in files.values()], development=given.development))
-    return 0
+        running = {pool.submit(measure, *task, options=known, config_file=given.config): task for task in missing}
+        for done in as_completed(running):
+            files[running[done]].write_text(json.dumps(done.result()), encoding="utf-8")
+            print(*running[done], "done", file=sys.stderr, flush=True)
+    return [json.loads(path.read_bytes()) for path in files.values()]
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = argparse.ArgumentParser("python -m benchmarks.demand", description=__doc__)
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The options that `measure_all` takes, of the benchmark of a name."""
+    options = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=description)
     options.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which markets")
     options.add_argument("--seeds", type=int, default=5, help="seeds of each setting")
     options.add_argument("--skip", type=int, default=0, help="seeds at the front to leave out: scored before")
-    options.add_argument("--ahead", type=int, default=60, help="days that the policies price")
     options.add_argument("--products", type=int, default=None, help="products instead of a setting's own number")
-    options.add_argument("--days", type=int, default=None, help="days of history instead of a setting's own number")
     options.add_argument("--jobs", type=int, default=1, help="markets at once, each in a process of its own")
     options.add_argument(
-        "--output", type=Path, default=pricing_home() / "demand", metavar="DIR", help="a file of each market measured"
+        "--output", type=Path, default=pricing_home() / name, metavar="DIR", help="a file of each market measured"
     )
     options.add_argument("--development", action="store_true", help="the seeds to choose settings on, and their table")
-    return options.parse_args(argv)
+    return options
 
 
 if __name__ == "__main__":

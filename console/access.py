@@ -2,9 +2,12 @@
 
 import datetime as dt
 import hmac
+import json
 import os
 import re
 import secrets
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -17,15 +20,14 @@ from werkzeug.wrappers import Response
 
 from pricing.config import Config
 from pricing.errors import ConfigError
-from pricing.fileio import replace_atomically
-from pricing.paths import actor
-from pricing.runtime.api_keys import ApiKey, find_key, is_local_name, is_loopback, read_keys
+from pricing.fileio import replace_atomically, replace_text
+from pricing.paths import actor, pricing_home
+from pricing.runtime.api_keys import PROXIED, ApiKey, find_key, is_local_name, is_loopback, read_keys
 
 HOURS = 12  # that a session lasts
 FORM_LIMIT = 200_000  # bytes of a form
 FILE_LIMIT = 32_000_000  # bytes of a price file that is read back
 PUBLIC = ("static", "stylesheet")  # endpoints of files that are no secret, and may be kept by browsers
-_SENDERS = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
 page = Blueprint("access", __name__)
 
 
@@ -37,6 +39,26 @@ class Person:
     decides: bool
 
 
+class EndedSessions:
+    """The sessions that people have ended, in a file: a cookie that was copied before opens nothing, ever after."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._forgotten: dict[str, float] = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._forgotten
+
+    def add(self, session_id: str) -> None:
+        """Ends a session; those whose cookies have expired are forgotten."""
+        now = time.time()
+        with self._lock:
+            kept = {each: until for each, until in self._forgotten.items() if until > now}
+            self._forgotten = {**kept, session_id: now + 2 * HOURS * 3600}
+            replace_text(self._place, json.dumps(self._forgotten))
+
+
 class Access:
     """Tells who a request is from."""
 
@@ -46,6 +68,7 @@ class Access:
         Raises:
             ConfigError: The rule is none, or keys are needed and none opens the console.
         """
+        self.ended = EndedSessions(pricing_home(environment) / "console" / "ended_sessions.json")
         self._proxy = config.console.trusted_proxy
         self._rule = environment.get("PRICING_KEYS") or config.serving.keys
         if self._rule not in ("required", "local", "none"):
@@ -64,7 +87,7 @@ class Access:
             return self._named_by_proxy(self._proxy)
         if not self.needed:
             return self._on_this_machine()
-        key = next((key for key in self._keys if _mark(key) == session.get("key")), None)
+        key = next((key for key in self._keys if _mark(key) == session.get("key") and "id" in session), None)
         return None if key is None else Person(key.name, decides="decide" in key.scopes)
 
     def log_in(self, sent: str) -> bool:
@@ -75,6 +98,7 @@ class Access:
         session.clear()
         session.permanent = True
         session["key"] = _mark(key)
+        session["id"] = secrets.token_urlsafe(16)
         return True
 
     @staticmethod
@@ -93,7 +117,7 @@ class Access:
         """
         environ = request.environ
         strange = not is_local_name(environ.get("HTTP_HOST", ""))
-        if strange or (self._rule == "local" and any(name in environ for name in _SENDERS)):
+        if strange or (self._rule == "local" and any(name in environ for name in PROXIED)):
             abort(403, "without keys only this machine is answered: set PRICING_KEYS=required, and give keys")
         return Person(actor(), decides=True)
 
@@ -127,6 +151,8 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
 
 def _ask() -> Response | None:
     """Lets a request pass, sends who must log in to the login, or aborts."""
+    if session.get("id") in _access().ended:
+        session.clear()  # before any answer renews its cookie
     if request.endpoint in (*PUBLIC, "alive"):
         return None
     login = request.endpoint == "access.log_in"
@@ -167,7 +193,9 @@ def log_in() -> Any:
 
 @page.post("/logout")
 def log_out() -> Response:
-    """Ends the session."""
+    """Ends the session, whoever has a copy of its cookie."""
+    if "id" in session:
+        _access().ended.add(session["id"])
     session.clear()
     return redirect(url_for("access.log_in"))
 

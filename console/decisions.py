@@ -66,17 +66,16 @@ def _given(
     price = form.get("price", "").replace(",", ".")
     change = change_in_percent(form.get("percent"))
     try:
-        day = dt.date.fromisoformat(form.get("until") or shop.soon)
+        until = shop.config.end_of(dt.date.fromisoformat(form.get("until") or shop.soon))
         wanted = np.array([float(price)]) if price else before * (1 + change / 100)
     except ValueError:
-        abort(400, "expected a price such as 4.99, and a day such as 2026-03-06")
+        abort(400, "expected a price such as 4.99, and a day such as 2026-03-06, of this century or the next")
     if not price and not change:
         abort(400, "say which price, or by how many per cent it changes")
     if len(wanted) != len(before):
         abort(400, "one price is for one product; change many by per cent")
     if not ((wanted > 0) & (wanted < HIGHEST)).all():
         abort(400, "expected a price above 0 that somebody could pay")
-    until = shop.config.end_of(day)
     if until <= after:
         abort(400, "the end date has passed")
     prices: list[float] = PriceGrid(shop.decision.price_step).nearest(wanted).tolist()

@@ -1,5 +1,6 @@
 """Price files: the changes of a day for another system or for a spreadsheet, read back with decisions, or sent."""
 
+import csv
 import datetime as dt
 import io
 import json
@@ -20,6 +21,8 @@ from pricing.quoting import quote_formulas, unquote_formulas
 from pricing.runtime.alerts import post
 
 COLUMNS = ("file", "id", "product_id", "name", "old", "new", "from", "reason", "gain", "status", "decision", "note")
+_READ = ("file", "id", "product_id", "new", "decision", "note")
+MOST_COLUMNS = 100  # of a file that is read back; a spreadsheet may have added some
 SHOWN = 20  # files, the newest
 _NAME = re.compile(r"\d{14}-[0-9a-f]{8}")  # when it was written, by UTC, so that the last is the newest
 _KEPT = "What was approved last, or the cost; a newer proposal waits."
@@ -132,12 +135,17 @@ class PriceFiles:
             SourceError: It was not written here, or its rows were changed.
         """
         try:
-            frame = unquote_formulas(pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False))
-            names = frame["file"].unique().tolist()
-            filled = frame[["id", "product_id", "new", "decision", "note"]].to_dict(orient="records")
-        except (KeyError, ValueError, OSError) as error:
+            columns = next(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")), [])
+            if len(columns) > MOST_COLUMNS:
+                raise ValueError(f"it has {len(columns):,} columns, expected at most {MOST_COLUMNS}")
+            frame = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, usecols=list(_READ))
+        except (csv.Error, ValueError, OSError) as error:
             raise SourceError(f"this is no price file that was written here ({first_line(error)})") from error
+        names = frame["file"].unique().tolist()
         file = self.find(names[0] if len(names) == 1 else "")
+        if len(frame) > len(file.rows):
+            raise SourceError(f"this file has {len(frame):,} rows, and {len(file.rows):,} were written")
+        filled = unquote_formulas(frame).to_dict(orient="records")
         written = {row["id"]: row for row in file.rows}
         decided: dict[str, tuple[str, str]] = {}
         for number, row in enumerate(filled, start=2):
@@ -153,6 +161,6 @@ class PriceFiles:
 
 def _differs(text: str, price: float) -> bool:
     try:
-        return abs(float(text.replace(",", ".")) - price) > 1e-9 * price
+        return not abs(float(text.replace(",", ".")) - price) <= 1e-9 * price  # nan differs
     except ValueError:
         return True

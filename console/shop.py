@@ -20,10 +20,11 @@ from pricing.data.panel import HEADER, Panel, is_panel, load_panel
 from pricing.decision.decide import Policy
 from pricing.decision.experiment_results import Gain, profit_gain, spans
 from pricing.decision.experiments import Experiment
+from pricing.decision.price_tests import next_monday, week_of_tests
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Review, Switch, Unfreeze
-from pricing.errors import PricingError, RegistryError
+from pricing.errors import ConfigError, PricingError, RegistryError
 from pricing.objects import open_store
 from pricing.paths import database_url
 from pricing.registry.control import ControlRecord, Heard
@@ -72,6 +73,7 @@ class Shop:
         self.trouble: dict[str, str] = {}  # what could not be read, and why
         self._heard = Heard()
         self._standing: tuple[object, Worklist | None] = None, None  # what it was made of, and itself
+        self._offer: tuple[object, Experiment | None] = None, None  # what it was made of, and itself
         self._lock = threading.Lock()
         self._seen: dict[str, object] = {}  # what was read last, by the names of `look`
         self.now = self.config.now
@@ -143,6 +145,33 @@ class Shop:
             RegistryError: It could not be written, or is written and not published.
         """
         self.record.append(*decisions, seen=seen)
+        self._publish()
+
+    def start_tests(self, planned: Experiment, *, who: str) -> None:
+        """Begins price tests; raises as `write`, and ConfigError where another experiment has one of their products."""
+        now = dt.datetime.now(dt.UTC)
+        self.record.append_experiment(planned.name, lambda known: known.rolled(planned, former=None), who=who, at=now)
+        self._publish()
+
+    def tests_on_offer(self) -> Experiment | None:
+        """The price tests that run, else those that can begin next Monday; None where no product needs one."""
+        known = self.hear().control().experiments
+        running = known.rolling
+        if running is not None or self.served is None:
+            return running
+        served = self.served
+        key = (served.pointer, next_monday(self.now().date()), known)
+        if self._offer[0] != key:
+            try:
+                version = served.version
+                planned = week_of_tests(served.pricer, version.demand, version.facts, known=known, day=key[1])
+            except ConfigError:  # each is known, or has no room
+                planned = None
+            self._offer = key, planned
+        return self._offer[1]
+
+    def _publish(self) -> None:
+        """Has what was written in force; raises RegistryError where it is not published."""
         self.hear()
         try:
             self.record.mirror(now=dt.datetime.now(dt.UTC))

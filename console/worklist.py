@@ -29,7 +29,7 @@ SAME = 0.01  # a proposal that differs by less than this fraction from one that 
 STATES = ("open", "automatic", "approved", "rejected", "by hand", "held")
 OPEN, AUTOMATIC, APPROVED, REJECTED, BY_HAND, HELD = range(len(STATES))
 EYES = sum(BIT[code] for code in ("low_confidence", "model_failed", "cost", "largest_jump", "stock_short"))
-_EXPECTED = ("expected_gain", "gain_low", "gain_high", "confidence")  # of the model's price
+_EXPECTED = ("expected_gain", "gain_low", "gain_high", "worst_case", "confidence")  # of the model's price
 _NUMBERS = (
     "current_price",
     "proposed_price",
@@ -173,7 +173,8 @@ class Worklist:
         state = np.where((self.change != 0) | found.waits | (seen & self._wants_eyes), state, HELD)
 
         bits = self.bits.copy()
-        frozen = self._frozen(policy.allowed, facts)
+        freezes = any(switch.price is None for switch in switches)
+        frozen = self._frozen(policy.allowed, facts) if freezes else charged
         for switch in sorted(switches, key=lambda switch: switch.scope):  # all, category, product: the narrowest counts
             mine = self._under(switch)
             if switch.price is None:

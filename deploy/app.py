@@ -42,8 +42,8 @@ def new_app(outdir: str | None = None) -> App:
 def make(app: App, variables: Mapping[str, str]) -> App:
     """Adds the stacks that are asked for.
 
-    Variables are ENV, without which every environment is meant; IMAGES as `serving=TAG jobs=sha256:…`; REPOSITORY, of
-    which the pipelines' roles are made.
+    Variables are ENV, without which every environment is meant; IMAGES as `serving=sha256:… jobs=sha256:…`, without
+    which those stay that run; REPOSITORY, of which the pipelines' roles are made.
 
     Raises:
         DeploymentError: There is no such environment, or one cannot be used.

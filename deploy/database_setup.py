@@ -14,7 +14,8 @@ ROLES = ("mlflow", "pricing")  # each owns the database of its name
 def prepare(master: dict[str, Any], passwords: dict[str, str]) -> None:
     """Makes roles and databases that are missing, and sets the passwords of roles.
 
-    `master` is a connection that may make databases, as psycopg takes it; what is missing there libpq knows.
+    `master` is a connection that may make databases, as psycopg takes it; what is missing there libpq knows. The server
+    gets a SCRAM verifier of each password, since it writes these statements to its log as they are.
     """
     import psycopg  # noqa: PLC0415 - MLflow's image has it, and not what describes the stacks, which takes ROLES
     from psycopg import sql  # noqa: PLC0415
@@ -25,7 +26,8 @@ def prepare(master: dict[str, Any], passwords: dict[str, str]) -> None:
         for role, password in passwords.items():
             word = "ALTER" if role in roles else "CREATE"
             statement = sql.SQL(word + " ROLE {} WITH LOGIN PASSWORD {}")
-            connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
+            verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+            connection.execute(statement.format(sql.Identifier(role), sql.Literal(verifier.decode())))
         for role in ROLES:
             # To give a database to a role, the master, who is no superuser on RDS, must be a member of it.
             connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))

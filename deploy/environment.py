@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 FILE = Path(__file__).resolve().parent / "environments.yaml"
 SHARED_QUALIFIER = "hnb659fds"  # of `cdk bootstrap` without --qualifier
 DASK_PORT = 8786
 SHARE = 0.5  # of a task's saturation that it is kept at; the rest is for the minutes until new ones answer
 Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
-Image = Annotated[str, Field(pattern=r"^(sha256:)?[\w.-]+$")]
+Image = Annotated[str, Field(pattern=r"^(serving|mlflow|jobs)$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Domain = Annotated[str, Field(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
 
 
@@ -90,8 +91,14 @@ class JobsPart(Part):
 
     train: Size
     nightly: Size
-    promote: Size
+    promote: Size  # as much memory as learning has: it may refit the champion on the sales of a new version
     workers: Annotated[int, Field(ge=0, le=500)] = 0
+
+    @model_validator(mode="after")
+    def _may_compare(self) -> "JobsPart":
+        if self.promote.memory < self.train.memory:
+            raise ValueError(f"promote has {self.promote.memory} MiB; expected {self.train.memory}, as train has")
+        return self
 
 
 class NightlyPart(Part):
@@ -106,17 +113,10 @@ class WatchPart(Part):
 
     log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]  # that logs are kept
     emails: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = []  # beside whatever subscribes to the topic
+    pagers: list[Annotated[str, Field(pattern=r"^(https://\S+|[^@\s]+@[^@\s]+)$")]] = []  # whom `pager` alarms wake
     budget_usd: Annotated[float, Field(gt=0, le=1e7)]  # a month, of which 80 % spent, or all of it forecast, is mailed
     without: list[str] = []  # alarms of `alarms.yaml` that this environment does without
     guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operator/operating.md"  # ends alarms' descriptions
-
-
-class ImagesPart(Part):
-    """Tag, or `sha256:…` digest, of each image in its repository."""
-
-    serving: Image
-    mlflow: Image
-    jobs: Image
 
 
 class Environment(Part):
@@ -131,7 +131,8 @@ class Environment(Part):
     # Part of the names of what `cdk bootstrap` makes for this environment alone, unlike any other's in the account.
     qualifier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{2,9}$")]
     network: NetworkPart
-    images: ImagesPart
+    # Digests to deploy, which are no part of the file; the others are those that run, as their parameters name them.
+    images: Annotated[dict[Image, Digest], Field(validation_alias="IMAGES")]
     serving: ServingPart
     tracking: TrackingPart
     jobs: JobsPart
@@ -154,6 +155,10 @@ class Environment(Part):
         """The CloudWatch namespace of everything that the platform's programs measure."""
         return f"Pricing/{self.name}"
 
+    def image_parameter(self, image: str) -> str:
+        """The name of the parameter of Systems Manager that holds the digest of an image as it runs."""
+        return f"/pricing/{self.name}/images/{image}"
+
     @property
     def private_domain(self) -> str:
         """The zone of names that tasks find each other by."""
@@ -171,7 +176,7 @@ class Environment(Part):
 
 
 def read_environments(path: Path = FILE, *, images: str = "") -> dict[str, Environment]:
-    """Reads every environment of the file, with other images where given, as `serving=TAG jobs=sha256:…`.
+    """Reads every environment of the file, with new images where given, as `serving=sha256:… jobs=sha256:…`.
 
     Raises:
         DeploymentError: The file, an environment in it or a word of `images` cannot be used; names each fault's place.
@@ -193,7 +198,7 @@ def read_environments(path: Path = FILE, *, images: str = "") -> dict[str, Envir
 
 def _environment(name: str, given: dict[str, Any], *, images: dict[str, str], path: Path) -> Environment:
     try:
-        return Environment.model_validate({"name": name, **given, "images": {**given.get("images", {}), **images}})
+        return Environment.model_validate({"name": name, **given, "IMAGES": images})
     except ValidationError as error:
         faults = "\n".join(
             f"  {'.'.join([name, *map(str, fault['loc'])])}: {fault['msg']} (found {fault['input']!r})"

@@ -1,5 +1,6 @@
 """The first stack: what all others stand on, and what must be there before the first image is pushed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
@@ -23,10 +24,9 @@ from deploy.network import Network
 READ = ("s3:GetObject",)
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 DELETE = ("s3:DeleteObject",)
-IMAGES_KEPT = 30
-# Services of AWS that tell the topic of alarms, spent money and failed tasks, and those that write with our key.
+RELEASES_KEPT = 30
+# Services of AWS that tell the topics of alarms, spent money and failed tasks, with our key.
 _TELLERS = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com", "events.amazonaws.com")
-_WRITERS = (*_TELLERS, "scheduler.amazonaws.com")
 
 
 class Foundation(Stack):
@@ -48,6 +48,7 @@ class Foundation(Stack):
         self.access_logs = self._bucket("Logs", logs_of_others=True)
         self.artifacts = self._bucket("Artifacts")  # models and files of MLflow's runs
         self.data = self._bucket("Data")  # `sales/`, rows of `etl/`, versions under `published/`, and `decisions/`
+        self.sales = environment.sales.replace("{data}", self.data.bucket_name)  # what jobs get as --sales
         self._let_s3_through()
         self.repositories = {
             image: ecr.Repository(
@@ -59,12 +60,17 @@ class Foundation(Stack):
                 encryption=ecr.RepositoryEncryption.KMS,
                 encryption_key=self.key,
                 removal_policy=self.removal,
-                lifecycle_rules=[ecr.LifecycleRule(max_image_count=IMAGES_KEPT)],
+                # A release is a tag; the manifests of its parts have none, and go with it.
+                lifecycle_rules=[
+                    ecr.LifecycleRule(tag_pattern_list=["*"], max_image_count=RELEASES_KEPT),
+                    ecr.LifecycleRule(tag_status=ecr.TagStatus.UNTAGGED, max_image_age=Duration.days(1)),
+                ],
                 empty_on_delete=not environment.kept,
             )
             for image in ("serving", "mlflow", "jobs", "collector")
         }
-        self.topic = self._topic()  # for alarms and alerts
+        self.topic = self._topic("Alarms", environment.watch.emails)  # what can wait: by mail
+        self.pager = self._topic("Pager", environment.watch.pagers)  # what wakes somebody
         # Where monitoring asks for jobs.
         self.bus = events.EventBus(self, "Bus", event_bus_name=f"pricing-{environment.name}")
         self.cluster = ecs.Cluster(
@@ -130,7 +136,7 @@ class Foundation(Stack):
         )
         key.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(service) for service in _WRITERS],
+                principals=[iam.ServicePrincipal(service) for service in _TELLERS],
                 # Whose alarm or event it is, the topic's and the queue's own policies say.
                 actions=["kms:Decrypt", "kms:GenerateDataKey*"],
                 resources=["*"],
@@ -187,9 +193,9 @@ class Foundation(Stack):
                 iam.PolicyStatement(principals=[iam.AnyPrincipal()], actions=actions, resources=resources)
             )
 
-    def _topic(self) -> sns.Topic:
+    def _topic(self, name: str, addresses: Sequence[str]) -> sns.Topic:
         topic = sns.Topic(
-            self, "Alarms", display_name=f"Pricing {self.environment_.name}", master_key=self.key, enforce_ssl=True
+            self, name, display_name=f"Pricing {self.environment_.name}", master_key=self.key, enforce_ssl=True
         )
         topic.add_to_resource_policy(
             iam.PolicyStatement(
@@ -199,13 +205,16 @@ class Foundation(Stack):
                 conditions={"StringEquals": {"aws:SourceAccount": self.account}},
             )
         )
-        for address in self.environment_.watch.emails:
-            topic.add_subscription(subscriptions.EmailSubscription(address))
+        for address in addresses:
+            web = address.startswith("https://")
+            kind = subscriptions.UrlSubscription if web else subscriptions.EmailSubscription
+            topic.add_subscription(kind(address))
         return topic
 
     def _tell(self) -> None:
         """Says what a person who starts a task, or uploads sales, needs to know."""
         CfnOutput(self, "DataBucket", value=self.data.bucket_name)
+        CfnOutput(self, "Sales", description="--sales of jobs", value=self.sales)
         subnets = ",".join(self.network.vpc.select_subnets(subnet_group_name="tasks").subnet_ids)
         groups = self.network.jobs.security_group_id
         CfnOutput(

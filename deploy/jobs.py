@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from aws_cdk import Duration, Stack, TimeZone
+from aws_cdk import CfnOutput, Duration, Stack, TimeZone
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_scheduler_targets as scheduler_targets
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -44,15 +45,12 @@ class Jobs(Stack):
             variable: secretsmanager.Secret.from_secret_name_v2(self, variable.title().replace("_", ""), secret)
             for variable, secret in environment.job_secrets.items()
         }
-        self._sales = ("--sales", environment.sales.replace("{data}", base.data.bucket_name))
-        self.tasks = {
-            kind: self._task(kind, getattr(environment.jobs, kind), () if kind == "promote" else self._sales)
-            for kind in KINDS
-        }
+        self._sales = ("--sales", base.sales)
+        self.tasks = {kind: self._task(kind, getattr(environment.jobs, kind), self._sales) for kind in KINDS}
         publisher = self._task("publish", PUBLISHER, ["--every", "10"])
         self._grant(publisher)
         # It mends what a job could not publish, and publishes what people did by hand.
-        service_of(
+        self.publisher = service_of(
             self,
             "Publisher",
             task=publisher,
@@ -75,6 +73,7 @@ class Jobs(Stack):
         self._schedule()
         self._on_event("refresh", options=())
         self._on_event("retrain", options=("reason",))
+        CfnOutput(self, "ServiceName", value=self.publisher.service_name)
 
     def _task(self, kind: str, size: Size, options: Sequence[str] = (), *, command: Sequence[str] = ()) -> Task:
         base = self._base
@@ -175,8 +174,22 @@ class Jobs(Stack):
                 dead_letter_queue=self.undelivered,
                 retry_attempts=5,
                 max_event_age=Duration.hours(2),
+                role=self._starter(),
             ),
         )
+
+    def _starter(self) -> iam.Role:
+        """Makes the role by which the schedule starts its task, and puts what cannot start into the encrypted queue."""
+        account = {"StringEquals": {"aws:SourceAccount": self.account}}
+        role = iam.Role(self, "Starter", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com", conditions=account))
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                resources=[self._base.key.key_arn],
+                conditions={"StringEquals": {"kms:ViaService": f"sqs.{self.region}.amazonaws.com"}},
+            )
+        )
+        return role
 
     def _on_event(self, job: str, *, options: Sequence[str]) -> None:
         """Starts a job for events of `actions.EventBridgeLauncher`, on this environment's sales.

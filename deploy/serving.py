@@ -21,7 +21,8 @@ from deploy.watch import FOLDER, ROLLBACK, Place, Places, alarm, alarm_name
 
 PORT = 8081  # of the service, on the task's loopback, behind the proxy
 KEY = "METRICS_KEY"  # the variable with the collector's key, in both containers
-COLLECTOR = "collector:v0.43.3"  # of public.ecr.aws/aws-observability/aws-otel-collector
+# Of public.ecr.aws/aws-observability/aws-otel-collector, release v0.43.3.
+COLLECTOR = "collector@sha256:8aa9ea5f67b8d318f7d6af24677e3c70f7098bc0631147cb5fa91addbe980b06"
 PRIORITY = 10  # of the rule by which callers reach it
 STOP = Duration.seconds(30)  # for open requests and the log's last segment
 # With the collector's key beside those that a person keeps.
@@ -117,16 +118,8 @@ class Serving(Stack):
     def _scale(self) -> None:
         """Lets the number of tasks follow load."""
         part = self._base.environment_.serving
-        cluster = self._base.cluster.cluster_name
-        tasks = autoscaling.ScalableTarget(
-            self,
-            "Tasks",
-            service_namespace=autoscaling.ServiceNamespace.ECS,
-            resource_id=f"service/{cluster}/{self._service.service_name}",
-            scalable_dimension="ecs:service:DesiredCount",
-            min_capacity=part.least,
-            max_capacity=part.most,
-        )
+        scaled = self._service.auto_scale_task_count(min_capacity=part.least, max_capacity=part.most)
+        tasks: Any = scaled.node.find_child("Target")
         self._follow_cpu(tasks)
         self._meet_bursts(tasks)
 

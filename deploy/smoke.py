@@ -54,7 +54,7 @@ def faults(service: Service, *, version: str | None, by_rule: bool, keyed: bool,
     refused.
     """
     served = _ready(service, version=version, by_rule=by_rule, until=time.monotonic() + wait)
-    if served is None:
+    if not served:
         yield f"not ready, or not with version {version or 'any'}, after {wait:g} s: {service.ask('/health/ready')}"
         return
     status, _ = service.ask(PRICE, {"product_id": "smoke-test", "current_stock": -1})
@@ -70,19 +70,24 @@ def faults(service: Service, *, version: str | None, by_rule: bool, keyed: bool,
         yield "/products names none; --by_rule where nothing is promoted yet"
     products = products[:: max(1, math.ceil(len(products) / PRODUCTS))]
     for product in products or [{"product_id": "smoke-test", "price": 9.99}]:
-        yield from _price_faults(product, *service.ask(PRICE, request_of(product)), version=served, by_rule=by_rule)
+        yield from _price_faults(product, *service.ask(PRICE, request_of(product)), served=served, by_rule=by_rule)
 
 
-def _ready(service: Service, *, version: str | None, by_rule: bool, until: float) -> str | None:
-    """Waits until the service is ready; returns the version that it serves, `none` by rule; None where time is up."""
+def _ready(service: Service, *, version: str | None, by_rule: bool, until: float) -> list[str]:
+    """Waits until the service is ready.
+
+    Returns:
+        The version that it serves, `none` by rule, and the one that an experiment tries beside it; empty where time is
+        up.
+    """
     while True:
         status, answer = service.ask("/health/ready")
         if status == 200 and version in (None, answer["model_version"]):
-            return str(answer["model_version"])
+            return [name for name in (answer["model_version"], answer.get("challenger")) if name]
         if by_rule and service.ask("/health/live")[0] == 200:
-            return "none"
+            return ["none"]
         if time.monotonic() >= until:
-            return None
+            return []
         time.sleep(1)
 
 
@@ -101,7 +106,7 @@ def request_of(product: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _price_faults(
-    product: Mapping[str, Any], status: int, answer: Any, *, version: str, by_rule: bool
+    product: Mapping[str, Any], status: int, answer: Any, *, served: Sequence[str], by_rule: bool
 ) -> Iterator[str]:
     name = product["product_id"]
     price = answer.get("recommended_price") if isinstance(answer, dict) else None
@@ -110,8 +115,8 @@ def _price_faults(
         return
     if WITHOUT_MODEL.intersection(answer["reasons"]) and not by_rule:
         yield f"{name}: by {answer['source']}, {', '.join(answer['reasons'])}"
-    if answer["model_version"] != version:
-        yield f"{name}: version {answer['model_version']}, /health/ready names {version}"
+    if answer["model_version"] not in served:
+        yield f"{name}: version {answer['model_version']}, /health/ready names {', '.join(served)}"
     low, high = answer["price_range"]
     if not low * (1 - EDGE) <= price <= high * (1 + EDGE):
         yield f"{name}: {price:g} lies outside its range {low:g} to {high:g}"

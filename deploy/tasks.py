@@ -10,6 +10,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from deploy.environment import Environment
@@ -20,6 +21,8 @@ HOME = "/var/lib/pricing"
 SETTINGS_FILE = "/tmp/settings.yaml"
 # Writes the settings' file before whatever the command is, also one that `aws ecs run-task` puts in its place.
 ENTRY = ["sh", "-c", f'printf %s "$SETTINGS" > {SETTINGS_FILE} && exec "$@"', "sh"]
+# ECS stops it by SIGTERM, at which HAProxy would cut off what it has; at SIGUSR1 it answers that first.
+PROXY = "haproxy -db -f /app/haproxy.cfg & trap 'kill -USR1 $!' TERM; wait $! || wait $!"
 LONGEST_STOP = Duration.seconds(120)  # Fargate waits no longer between SIGTERM and SIGKILL
 PUBLISHED = "published"  # in the data bucket, as the next
 DECISIONS = "decisions"
@@ -76,20 +79,17 @@ class Task(Construct):
 
         A secret is a whole one of Secrets Manager, or a field of it.
 
-        Its image is one of the environment's repositories: serving, mlflow, jobs by the tag that the environment names,
-        or another with its own, as `collector:TAG`. A folder that it `writes` to is a VOLUME of its image, which sets
-        its owner.
+        Its image lies in one of the environment's repositories: serving, mlflow, jobs by the digest that is given for
+        this deployment, else by the one that runs; or another by its own, as `collector@sha256:…`. A folder that it
+        `writes` to is a VOLUME of its image, which sets its owner.
         """
         parameters = ecs.LinuxParameters(self, f"{name.capitalize()}Linux", init_process_enabled=True)
         parameters.drop_capabilities(ecs.Capability.ALL)
         if secrets:
             self._decrypt()
-        repository, _, tag = image.partition(":")
         container = self.definition.add_container(
             name,
-            image=ecs.ContainerImage.from_ecr_repository(
-                self._base.repositories[repository], tag or getattr(self._base.environment_.images, image)
-            ),
+            image=self._image(image),
             environment=dict(variables or {}),
             secrets={
                 variable: secret if isinstance(secret, ecs.Secret) else ecs.Secret.from_secrets_manager(secret)
@@ -113,6 +113,18 @@ class Task(Construct):
             container.add_mount_points(ecs.MountPoint(container_path=path, source_volume=volume, read_only=False))
         return container
 
+    def _image(self, image: str) -> ecs.ContainerImage:
+        """Names an image by its digest, and lets ECS fetch it."""
+        environment = self._base.environment_
+        name, _, digest = image.partition("@")
+        if not digest:
+            digest = environment.images.get(name) or ssm.StringParameter.value_for_string_parameter(
+                self, environment.image_parameter(name)
+            )
+        repository = self._base.repositories[name]
+        repository.grant_pull(self._execution)
+        return ecs.ContainerImage.from_registry(f"{repository.repository_uri}@{digest}")
+
     def add_proxy(
         self, before: ecs.ContainerDefinition, *, port: int, stop: Duration, **variables: str
     ) -> ecs.ContainerDefinition:
@@ -124,7 +136,7 @@ class Task(Construct):
         proxy = self.add(
             "proxy",
             image="serving",
-            command=["haproxy", "-db", "-f", "/app/haproxy.cfg"],
+            command=["sh", "-c", PROXY],
             variables={**variables, "TRUSTED_PROXIES": self._base.environment_.network.cidr},
             stop_timeout=stop,
         )

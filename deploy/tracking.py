@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
+from aws_cdk import ArnFormat, CfnOutput, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
@@ -55,6 +55,8 @@ class Tracking(Stack):
         if base.environment_.network.people:
             self._show_to_people()
         CfnOutput(self, "MlflowLogin", value=self.login.secret_name)
+        for role, secret in self.passwords.items():
+            CfnOutput(self, f"{role.capitalize()}Secret", value=secret.secret_name)
         CfnOutput(self, "ServiceName", value=self.service.service_name)
         CfnOutput(self, "Address", value=self.balancer.load_balancer_dns_name)
 
@@ -152,7 +154,14 @@ class Tracking(Stack):
             self,
             "FirewallLogging",
             resource_arn=acl.attr_arn,
-            log_destination_configs=[group.log_group_arn],
+            log_destination_configs=[  # as WAF takes it: an attribute of the group ends with :*
+                self.format_arn(
+                    service="logs",
+                    resource="log-group",
+                    resource_name=group.log_group_name,
+                    arn_format=ArnFormat.COLON_RESOURCE_NAME,
+                )
+            ],
             redacted_fields=[
                 waf.CfnLoggingConfiguration.FieldToMatchProperty(single_header={"Name": header})
                 for header in ("x-api-key", "authorization")
@@ -189,7 +198,7 @@ class Tracking(Stack):
         base = self._base
         environment = base.environment_
         part = environment.tracking
-        engine = rds.DatabaseInstanceEngine.postgres(version=rds.PostgresEngineVersion.of("17.6", "17"))
+        engine = rds.DatabaseInstanceEngine.postgres(version=rds.PostgresEngineVersion.of("17", "17"))
         name = f"pricing-{environment.name}"
         # The instance would make its log group itself, for ever and without our key.
         group = base.log_group(self, "database", name=f"/aws/rds/instance/{name}/postgresql")

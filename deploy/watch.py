@@ -83,8 +83,9 @@ def alarm(scope: Construct, name: str, *, base: Foundation, places: Places) -> c
         comparison_operator=operator,
         treat_missing_data=MISSING[row.get("missing", "notBreaching")],
     )
-    made.add_alarm_action(actions.SnsAction(base.topic))
-    made.add_ok_action(actions.SnsAction(base.topic))
+    topic = actions.SnsAction(base.pager if row.get("pager") else base.topic)
+    made.add_alarm_action(topic)
+    made.add_ok_action(topic)
     return made
 
 
@@ -113,6 +114,7 @@ class Watch(Stack):
             "firewall": Place(
                 "AWS/WAFV2", {"WebACL": f"pricing-{environment.name}", "Rule": "ALL", "Region": self.region}
             ),
+            "publisher": Place("ECS/ContainerInsights", {**cluster, "ServiceName": jobs.publisher.service_name}),
             "mlflow": Place("ECS/ContainerInsights", {**cluster, "ServiceName": tracking.service.service_name}),
             "database": Place("AWS/RDS", {"DBInstanceIdentifier": f"pricing-{environment.name}"}),
             "queue": Place("AWS/SQS", {"QueueName": jobs.undelivered.queue_name}),
@@ -150,7 +152,11 @@ class Watch(Stack):
         """Tells the topic of tasks of jobs that ended with a code other than 0, or never began."""
         name = self._base.environment_.name
         field = events.EventField.from_path
-        ended_badly = {"containers": {"exitCode": [{"anything-but": 0}]}}
+        # 3: a gate refused, of which the job itself sends an alert. A person or a deployment stops tasks on purpose.
+        ended_badly = {
+            "containers": {"exitCode": [{"anything-but": [0, 3]}]},
+            "stopCode": [{"anything-but": ["UserInitiated", "ServiceSchedulerInitiated"]}],
+        }
         events.Rule(
             self,
             "FailedJobs",

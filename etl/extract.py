@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -20,6 +22,7 @@ from pricing.errors import ConfigError, PricingError, SourceError, first_line
 from pricing.fileio import redact_text
 
 _WANTED = {"time": "an ISO time such as 2026-11-27 09:30", "day": "an ISO day such as 2026-11-27", "number": "a number"}
+OFFLINE = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}  # configuration of DuckDB
 _CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
 _PARQUET = (".parquet",)
 _SAMPLED_LINES = 2000
@@ -86,11 +89,7 @@ def _selected(
 ) -> str:
     """The query that gives our columns of a relation, and what is wrong with each row."""
     if settings.query is not None:
-        con.execute(f"CREATE OR REPLACE TEMP VIEW raw AS SELECT * FROM {relation}")
-        try:
-            relation = f"({settings.query.read_text(encoding='utf-8').rstrip().rstrip(';')})"
-        except OSError as error:
-            raise ConfigError(f"{settings.query}: the query cannot be read ({error.strerror})") from error
+        relation = _queried(con, settings.query, relation)
     types = {str(row[0]): str(row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
     named = settings.named(table, list(types))
     if settings.query is not None and "store" in types and "store" in COLUMNS[table]:
@@ -113,6 +112,36 @@ def _selected(
         recent = f"WHERE {time} >= TIMESTAMP '{since}' OR {time} IS NULL"
     columns = ", ".join(f"{cell} AS {name}" for name, cell in cells.items())
     return f"SELECT {columns}, CASE {' '.join(faults)} END AS fault FROM {relation} {recent}"
+
+
+def _queried(con: duckdb.DuckDBPyConnection, query: Path, relation: str) -> str:
+    """Makes a table of what a shop's query returns of `raw`, and returns its name.
+
+    It runs in a database of its own, in which `raw` is a table and from which no file or address can be reached.
+
+    Raises:
+        ConfigError: The query cannot be read, or is not one SELECT.
+    """
+    try:
+        statements = con.extract_statements(query.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, duckdb.Error) as error:
+        raise ConfigError(f"{query}: the query cannot be read ({first_line(error)})") from error
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+        raise ConfigError(f"{query}: expected exactly one SELECT, found {len(statements)} statement(s)")
+
+    ((zone, memory),) = con.execute("SELECT current_setting('TimeZone'), current_setting('memory_limit')").fetchall()
+    with TemporaryDirectory(prefix="etl-query-") as scratch:
+        limits: dict[str, Any] = {**OFFLINE, "memory_limit": memory, "python_enable_replacements": False}
+        with duckdb.connect(f"{scratch}/query.duckdb", config=limits) as own:
+            own.execute(f"SET TimeZone = {literal(zone)}; SET temp_directory = {literal(f'{scratch}/spill')}")
+            own.register("batches", con.sql(f"SELECT * FROM {relation}").to_arrow_reader(_ROWS_AT_ONCE))
+            own.execute("CREATE TABLE raw AS FROM batches")
+            own.unregister("batches")
+            own.execute("SET enable_external_access = false; SET lock_configuration = true")
+            con.register("batches", own.sql(statements[0].query).to_arrow_reader(_ROWS_AT_ONCE))
+            con.execute("CREATE OR REPLACE TABLE queried AS FROM batches")
+            con.unregister("batches")
+    return "queried"
 
 
 def _cast(theirs: str, their_type: str, kind: Kind) -> str:

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from etl.competitors import CompetitorSettings, Reading
-from etl.extract import extract, literal, use_s3
+from etl.extract import OFFLINE, extract, literal, use_s3
 from etl.report import Report
 from etl.rows import CLOSED, EVER, REACH, ROW_COLUMNS, create_empty, discounts_found, make_rows, tell
 from etl.settings import CLOCKS, EtlSettings, read_settings
@@ -138,8 +138,7 @@ def run(
 
 
 def _connect(scratch: Path, zone: ZoneInfo) -> duckdb.DuckDBPyConnection:
-    offline = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    con = duckdb.connect(str(scratch / "work.duckdb"), config={**offline, "memory_limit": _MEMORY})
+    con = duckdb.connect(str(scratch / "work.duckdb"), config={**OFFLINE, "memory_limit": _MEMORY})
     con.execute(f"SET TimeZone = '{zone.key}'; SET temp_directory = {literal(str(scratch / 'spill'))}")
     return con
 

@@ -25,6 +25,7 @@ from pricing.data.findings import Finding, QualityError, quality_file
 from pricing.data.load import LoadedSales
 from pricing.data.panel import Panel, save_panel
 from pricing.data.quality import contract_findings
+from pricing.demand.fixed_effects import estimate_ladder
 from pricing.demand.grades import GRADES, gather_evidence, grade_products, why_held
 from pricing.errors import ETL, ContractError, LockError, PricingError, SourceError
 from pricing.fileio import redact_url, replace_text
@@ -218,4 +219,9 @@ def _taught(panel: Panel, known: InForce) -> dict[str, Any]:
             }
         )
     counts = {GRADES[number]: int((grade == number).sum()) for number in np.unique(grade).tolist()[::-1]}
-    return {"products": products, "counts": counts, "count": len(units)}
+    return {
+        "products": products,
+        "counts": counts,
+        "count": len(units),
+        "ladder": estimate_ladder(panel, own=own).sentence(),
+    }

@@ -2,8 +2,8 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ import click
 import numpy as np
 
 from pipelines.steps.control import control_in_force, control_record, publish_control
-from pipelines.steps.decisions import requests_for_all_products
+from pipelines.steps.price_tests import plan_week, put_tests
 from pipelines.steps.production import ProductionAccess, production
-from pricing.arrays import Floats
 from pricing.config import ModelConfig, load_config, read_config_file, served_config
 from pricing.data.load import load_panel_from
-from pricing.data.net_price import unit_profit
-from pricing.data.panel import STEP_DAYS, Panel
+from pricing.data.panel import Panel
+from pricing.decision.every_product import requests_for_all_products
 from pricing.decision.experiment_results import (
     Interval,
     cost_of_draws,
@@ -26,19 +25,20 @@ from pricing.decision.experiment_results import (
     profit_gain,
     spans,
 )
-from pricing.decision.experiments import LARGEST, WAYS, Arm, Experiment, deal, strata_of
+from pricing.decision.experiments import LARGEST, USUAL, Arm, Experiment, deal, strata_of
+from pricing.decision.price_tests import Outlook, next_monday, outlook
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.read import read_drawn
-from pricing.demand.grades import LEAST_FORTNIGHTS
-from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError
 from pricing.paths import actor, log_url
+from pricing.quoting import printable
 from pricing.registry import CHAMPION
-from pricing.runtime.cli import DAY, POSITIVE, SETTINGS, JobGroup, job, typed
+from pricing.runtime.cli import DAY, POSITIVE, SETTINGS, JobGroup, flag, job, typed
 from simulation.market import simulated_sales
 
+NAMED = 8  # products of a suggestion that are named
 _NAMED = click.option("--name", required=True, metavar="NAME", help="of the experiment")
 
 
@@ -58,7 +58,7 @@ def _arms(function: Callable[..., int]) -> Callable[..., int]:
 @job("plan")
 @_NAMED
 @_arms
-@click.option("--size", type=POSITIVE, default=LARGEST, help=f"fraction of a draw, at most {LARGEST:g}")
+@click.option("--size", type=POSITIVE, default=USUAL, help=f"fraction of a draw, at most {LARGEST:g}")
 @click.option("--weeks", type=click.IntRange(1), metavar="N", help="that it lasts; absent: until it is stopped")
 @click.option("--start", type=DAY, metavar="DATE", help="a Monday; absent: the next one")
 def plan(
@@ -76,7 +76,7 @@ def plan(
     """
     file = read_config_file(config)
     today = today or file.config.now().date()
-    first = start.date() if start else today + dt.timedelta(days=7 - today.weekday())
+    first = start.date() if start else next_monday(today)
     if first < today:
         raise ConfigError(f"--start {first}: has passed; an experiment is planned before it begins")
     record = control_record(file.config)
@@ -97,7 +97,7 @@ def plan(
     if draw:
         ready &= set(demand.product_ids.tolist())
     planned = _dealt(experiment, facts, ready)
-    promised = _promised(forecast(demand, facts, sorted(planned.prices), draw), weeks=weeks or 0) if draw else ""
+    promised = _promised(outlook(demand, facts, sorted(planned.prices), draw), weeks=weeks or 0) if draw else ""
     now = dt.datetime.now(dt.UTC)
     record.append_experiment(name, lambda known: known.plus(planned), who=actor(), at=now)
     print(f"{_line(planned, today)}{promised}")
@@ -132,7 +132,8 @@ def _dealt(experiment: Experiment, facts: ProductFacts, ready: Collection[str]) 
             f"experiment {experiment.name}: none of {len(strata):,} products is on sale, free and has room"
         )
     price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
-    prices = {product: float(price[product]) for product, arm in sorted(products.items()) if arm == "draw"}
+    drawn = {arm.name for arm in experiment.arms if arm.kind == "draw"}
+    prices = {product: float(price[product]) for product, arm in sorted(products.items()) if arm in drawn}
     return replace(experiment, products=products, prices=prices)
 
 
@@ -142,7 +143,7 @@ def list_all(*, config: str | None, today: dt.date | None = None) -> int:
     settings = load_config(config)
     day = today or settings.now().date()
     known = control_in_force(settings).experiments.every
-    print("\n".join(_line(experiment, day) for experiment in known) or "no experiment is planned")
+    print("\n".join(printable(_line(experiment, day)) for experiment in known) or "no experiment is planned")
     return 0
 
 
@@ -157,6 +158,32 @@ def stop(*, config: str | None, name: str, today: dt.date | None = None) -> int:
     ended = record.append_experiment(name, lambda known: known.ended(name=name, after=day), who=actor(), at=now)
     print(f"experiment {name}: {_days(ended)}")
     return publish_control(record, now=now)
+
+
+@job("suggest")
+@flag("--start", help="begin these tests next Monday; every night carries them on, until `experiment stop` ends them")
+def suggest(*, config: str | None, start: bool, today: dt.date | None = None) -> int:
+    """Suggests price tests: which products need one, what it costs, and by when they are known."""
+    file = read_config_file(config)
+    now = today or file.config.now().date()
+    monday = next_monday(now)
+    known = control_record(file.config).control().experiments
+    running = known.rolling
+    if running is not None:
+        print(_line(running, now))
+        print(f"nights carry it on; {typed(f'experiment stop --name {running.name}')} ends it")
+        return 0
+    planned, expected = plan_week(file, known=known, day=monday)
+    for arm in planned.arms:
+        if arm.name in expected:
+            count = len(planned.in_arm(arm.name))
+            print(f"{count:,} products, prices ± {arm.size:.0%} from {monday} on: {expected[arm.name].sentence()}")
+            print(f"  {', '.join(sorted(planned.in_arm(arm.name))[:NAMED])}{', …' if count > NAMED else ''}")
+    if not start:
+        print(f"{typed('experiment suggest --start true')} begins it; products leave as they are learnt")
+        return 0
+    print(f"begins on {monday}, and nights carry it on; {typed(f'experiment stop --name {planned.name}')} ends it")
+    return put_tests(file, planned, former=None)
 
 
 @job("results", sales="needed")
@@ -174,18 +201,9 @@ def results(*, sales: str, quarantine: Path | None, config: str | None, name: st
     return 0
 
 
-@click.group("experiment", cls=JobGroup, commands=[plan, list_all, stop, results], context_settings=SETTINGS)
+@click.group("experiment", cls=JobGroup, commands=[plan, suggest, list_all, stop, results], context_settings=SETTINGS)
 def main() -> None:
     """Plans, lists, stops and evaluates experiments."""
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """The expected cost of draws, and what they teach."""
-
-    cost: float  # share of the profit of the products drawn for
-    shop: float  # the same as a share of the whole shop's profit
-    weeks: Floats  # (product,) until it is graded *tested*, and draws removed half of log elasticity's prior variance
 
 
 def _named(access: ProductionAccess, *, size: float, **shares: Any) -> tuple[Arm, ...]:
@@ -221,37 +239,7 @@ def _ready(pricer: Pricer, facts: ProductFacts, draw: Arm | None) -> list[str]:
     return [request.product_id for request, free in zip(requests, room, strict=True) if free]
 
 
-def forecast(demand: DemandTable, facts: ProductFacts, products: Sequence[str], draw: Arm) -> Forecast:
-    """Computes what draws cost and teach, by the version's own demand.
-
-    Profit at a draw d is that of units · E[exp(e·d)], with a normal e. The draws' information on log |e| a week is
-    e²·Var(d) over the squared coefficient of variation of a week's units; half of the prior variance is gone once it
-    has grown to one over that.
-    """
-    periods = 7 // STEP_DAYS[facts.period]
-    at = np.searchsorted(facts.product_ids, np.array(products))
-    row = np.searchsorted(demand.product_ids, np.array(products))
-    units = np.maximum(facts.typical_units * periods, 1e-9)
-    price = facts.price[at]
-    cost = facts.unit_cost[at]
-    tax = np.nan_to_num(facts.tax_rate[at])
-    mean = demand.elasticity[row].astype(float)
-    sd = demand.elasticity_sd[row] * np.abs(mean)
-
-    def profit(log_factor: float) -> float:
-        sold = units[at] * np.exp(mean * log_factor + (sd * log_factor) ** 2 / 2)
-        return float((sold * unit_profit(price * np.exp(log_factor), cost, tax_rate=tax)).sum())
-
-    usual = profit(0.0)
-    lost = usual - float(np.mean([profit(way * draw.deviation) for way in WAYS]))
-    everything = np.nansum(units * unit_profit(facts.price, facts.unit_cost, tax_rate=np.nan_to_num(facts.tax_rate)))
-    variance = draw.deviation**2 * np.mean(np.square(WAYS))
-    noise = demand.unit[row] / units[at] + 1 / (periods * demand.size[row])
-    weeks = np.maximum(noise / (PRIOR_SD**2 * mean**2 * variance), 2.0 * LEAST_FORTNIGHTS)
-    return Forecast(lost / max(usual, 1e-9), lost / max(float(everything), 1e-9), np.asarray(weeks, np.float64))
-
-
-def _promised(expected: Forecast, *, weeks: int) -> str:
+def _promised(expected: Outlook, *, weeks: int) -> str:
     """The forecast in words.
 
     Raises:
@@ -274,8 +262,12 @@ def _promised(expected: Forecast, *, weeks: int) -> str:
 def _line(experiment: Experiment, today: dt.date) -> str:
     stands = "over" if today >= experiment.end else "running" if today >= experiment.start else "to come"
     count = Counter(experiment.products.values())
-    arms = ", ".join(f"{arm.name} {count[arm.name]:,} (odds {arm.share:g})" for arm in experiment.arms)
-    return f"{experiment.name}: {_days(experiment)}, {stands}; {arms}"
+    arms = ", ".join(
+        f"{arm.name} {count[arm.name]:,}{'' if experiment.rolling else f' (odds {arm.share:g})'}"
+        for arm in experiment.arms
+    )
+    more = ", a week more each night that needs it" if experiment.rolling and experiment.stopped is None else ""
+    return f"{experiment.name}: {_days(experiment)}{more}, {stands}; {arms}"
 
 
 def _days(experiment: Experiment) -> str:

@@ -16,6 +16,7 @@ from pricing.runtime.cli import flag, job
 @scoped
 @UNTIL
 @click.option("--reason", metavar="WHY", help="why; needed")
+@flag("--now", "at_once", help="without the database, which is away: serving follows, and `publish` records it later")
 @flag("--list", "listed", help="show what is in force, and do nothing")
 def main(
     *,

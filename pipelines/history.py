@@ -8,6 +8,7 @@ from pipelines.steps.production import ProductionAccess, production
 from pricing.config import Config, load_config
 from pricing.errors import ConfigError, SourceError
 from pricing.objects import open_store
+from pricing.quoting import printable
 from pricing.registry import CHAMPION
 from pricing.registry.promotion import AuditEntry, rejections, weights_of
 from pricing.registry.publish import champion_is_published
@@ -41,7 +42,7 @@ def of_prices(config: Config, *, everything: bool) -> Iterator[str]:
             words = sentence(entry.read())
         except ConfigError as error:
             words = f"cannot be read ({error})"
-        yield f"{entry.at}  {entry.who}: {words}"
+        yield printable(f"{entry.at}  {entry.who}: {words}")
 
 
 def _of_versions(access: ProductionAccess, *, everything: bool) -> Iterator[str]:
@@ -84,4 +85,5 @@ def _table(entries: Sequence[AuditEntry], *, everything: bool) -> list[str]:
             how += f": {entry.outcome}"
         rows.append((str(entry.sequence), to, entry.at, end, how, entry.who, entry.why))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return list(map(printable, lines))

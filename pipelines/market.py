@@ -18,6 +18,7 @@ from pricing.config import Config, ModelConfig, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
+from pricing.decision.experiments import NO_EXPERIMENTS
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import DetailedDecision, PriceRequest, Weekday
@@ -62,12 +63,16 @@ def oracle_name(market: SimulatedMarket) -> str:
     return f"{ORACLE} ({limit})" if limit else ORACLE
 
 
-def run_policies(market: SimulatedMarket, policies: dict[str, Policy], *, ahead: int) -> dict[str, Run]:
+def run_policies(
+    market: SimulatedMarket, policies: dict[str, Policy], *, ahead: int, max_move: float = MAX_MOVE
+) -> dict[str, Run]:
     """Runs each policy over the same `ahead` days; one with a method `refresh` learns each fortnight's new rows."""
     runs = {}
     for name, policy in policies.items():
         started = time.monotonic()
-        runs[name] = roll_forward(market, policy, days=ahead, refresh=getattr(policy, "refresh", None))
+        runs[name] = roll_forward(
+            market, policy, days=ahead, refresh=getattr(policy, "refresh", None), max_move=max_move
+        )
         print(f"  {name}: {ahead} days in {time.monotonic() - started:.1f} s", file=sys.stderr)
     return runs
 
@@ -175,6 +180,7 @@ class Platform:
         self._frame = without(market.frame(), self._withhold)
         self._anchors: Anchors | None = None  # no price of the history is the platform's own
         self.decisions: list[DetailedDecision] = []  # of the last morning, with the figures behind them
+        self.experiments = NO_EXPERIMENTS  # that the next morning's prices follow
         self._pricer = self._learnt()
 
     def refresh(self, rows: pd.DataFrame) -> None:
@@ -186,11 +192,11 @@ class Platform:
         """Prices one morning's requests: (request,) prices, currency units."""
         today = requests.date.astype("datetime64[D]").item()
         asked = price_requests(requests, withhold=self._withhold)
-        self.decisions = self._pricer.price_detailed(asked, today=today)
+        self.decisions = self._pricer.price_detailed(asked, today=today, experiments=self.experiments)
         return np.array([detailed.decision.recommended_price for detailed in self.decisions])
 
     def _learnt(self) -> Pricer:
         panel = build_panel(self._frame, self._config.data, anchors=self._anchors)
         self._anchors = version_anchors(self._anchors, panel)
-        facts = ProductFacts.from_panel(panel, anchors=self._anchors)
-        return Pricer(self._learn(panel), facts, self._config, version="market")
+        self.facts = ProductFacts.from_panel(panel, anchors=self._anchors)
+        return Pricer(self._learn(panel), self.facts, self._config, version="market")

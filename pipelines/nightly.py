@@ -12,9 +12,10 @@ from mlflow.entities import Run
 
 from pipelines.steps.change import REFUSED_BY, needs_person
 from pipelines.steps.commands import DECIDED, child_tags, only_one, run_job
+from pipelines.steps.price_tests import continue_tests
 from pipelines.steps.production import production
 from pipelines.steps.verdict import conclude
-from pricing.config import Config, load_config
+from pricing.config import Config, ConfigFile, read_config_file
 from pricing.data.etl_output import read_partitions
 from pricing.data.findings import load_findings, quality_file, tags
 from pricing.decision_log.read import archive, holds_decisions
@@ -24,7 +25,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
 from pricing.runtime.cli import job, option_words
-from pricing.runtime.mlflow_runs import tracked_run
+from pricing.runtime.mlflow_runs import end_dead_runs, tracked_run
 
 _log = logging.getLogger(__name__)
 
@@ -43,17 +44,21 @@ def main(
 
     Exit codes: 3 where a gate refused what a person must look at, 4 where the champion is not published.
     """
-    settings = load_config(config)
+    file = read_config_file(config)
+    settings = file.config
     home = pricing_home().resolve()
     with (
         only_one("nightly", home=home, model=settings.registry.model_name) as held,
         tracked_run("nightly", config=settings, reason=reason) as run,
     ):
+        killed = end_dead_runs()
+        if killed:
+            mlflow.set_tag("runs_ended", ", ".join(killed))
         panel = home / "panel"
         asked = option_words(sales=sales, quarantine=quarantine)
         partitioned = read_partitions(sales) is not None
         given = asked if partitioned else option_words(sales=panel)  # jobs check each partition that they read
-        night = _Night(settings, run=run, held=held, common=option_words(config=config), given=given, start=start)
+        night = _Night(file, run=run, held=held, common=option_words(config=config), given=given, start=start)
         if not partitioned:
             night.read(panel, *asked)
         conclude(night.pass_over())
@@ -67,7 +72,7 @@ def main(
 class _Night:
     """The jobs of one night. Idempotent: a second run on the same sales finds nothing to do."""
 
-    config: Config
+    file: ConfigFile
     run: Run
     held: Sequence[int]  # file descriptors of the lock
     common: list[str]  # options of every job
@@ -75,6 +80,11 @@ class _Night:
     start: Callable[..., int]
     calls: bool = False  # a gate refused what a person must look at
     complaint: PricingError | None = None  # the first error of what costs no prices; a night that priced ends with it
+
+    @property
+    def config(self) -> Config:
+        """The configuration, without the versions' own."""
+        return self.file.config
 
     def job(self, name: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's sales unless `fresh`."""
@@ -118,7 +128,7 @@ class _Night:
             parts.append("monitoring asks for a person; see its report")
             if found.get("sales_at_fault"):
                 return [*parts, "the sales may be at fault, so states stay as they are"]
-        return [*parts, self._tried(self._refresh)]
+        return [*parts, self._tried(self._refresh), self._tried(self._continue_tests)]
 
     def _tried(self, step: Callable[[], str]) -> str:
         """Does what costs no prices where it fails; returns its summary, empty where it failed."""
@@ -163,6 +173,9 @@ class _Night:
             return ""
         mlflow.set_tag("versions_deleted", ", ".join(gone))
         return f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"
+
+    def _continue_tests(self) -> str:
+        return continue_tests(self.file, today=self.config.now().date())
 
     def _retrain(self, reason: str) -> str:
         summary = f"retrained: {reason}"

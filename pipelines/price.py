@@ -12,7 +12,7 @@ import mlflow
 import pandas as pd
 
 from pipelines.steps.control import control_in_force
-from pipelines.steps.decisions import on_sale, price_lines, read_requests, requests_for_all_products, write
+from pipelines.steps.decisions import price_lines, read_requests, write
 from pipelines.steps.pricing import Pricing, price_parts, price_place
 from pipelines.steps.production import production
 from pipelines.steps.sales import PLANS, with_calendars, with_plan
@@ -20,6 +20,7 @@ from pricing.config import Config, read_config_file, served_config
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.decision.allowed_prices import PriceGrid
+from pricing.decision.every_product import day_priced, on_sale, requests_for_all_products
 from pricing.decision.limits import EDGE
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Control
@@ -155,18 +156,6 @@ def _control(config: Config) -> Control:
         )
         print(f"in force over the model's prices ({typed('unfreeze')} ends them):{lines}")
     return control
-
-
-def day_priced(facts: ProductFacts, *, today: dt.date, horizon: int) -> dt.date:
-    """The first day of the period that is priced where no requests are given.
-
-    It is the period that today lies in, or the first one after the states where that is later. A today that lies beyond
-    the horizon is not forecast: then it is the first one after the states, too.
-    """
-    last: dt.date = facts.state_date.astype(dt.date)
-    step = STEP_DAYS[facts.period]
-    ahead = (today - last).days // step
-    return last + dt.timedelta(days=step * (ahead if 1 <= ahead <= horizon else 1))
 
 
 def _record(decisions: pd.DataFrame, *, version: str, applied: bool) -> None:

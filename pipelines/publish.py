@@ -14,7 +14,7 @@ from pricing.config import Config, ConfigFile, read_config_file
 from pricing.errors import ConfigError, PricingError
 from pricing.objects import open_store
 from pricing.registry.published_store import published_url
-from pricing.runtime.cli import POSITIVE, job
+from pricing.runtime.cli import POSITIVE, flag, job
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
     metavar="WHERE",
     help="publish the champion alone into this folder, which an image is built with; absent: PRICING_PUBLISHED",
 )
-def main(*, config: str | None, every: float | None, to: str | None) -> int:
+@flag("--again", help="write it anew, also where it is there: for serving that refuses a lower sequence")
+def main(*, config: str | None, every: float | None, to: str | None, again: bool) -> int:
     """Publishes what aliases, experiments and switches name."""
     file = read_config_file(config)
     if to is not None:
@@ -34,7 +35,7 @@ def main(*, config: str | None, every: float | None, to: str | None) -> int:
     elif every is not None:
         follow(lambda: look(file.config), every=every)
     else:
-        print(look(file.config))
+        print(look(file.config, again=again))
     return 0
 
 
@@ -51,20 +52,22 @@ def _bake(file: ConfigFile, to: str) -> None:
     print(f"version {pointer.champion.number} of {model} is in {to}")
 
 
-def look(config: Config) -> str:
-    """Publishes what has changed, the control table first, and returns in a sentence what is published.
+def look(config: Config, *, again: bool = False) -> str:
+    """Publishes what has changed, or all of it `again`, and returns in a sentence what is published.
+
+    The control table comes first.
 
     Raises:
         PricingError: Either of the two cannot be published; the other one is.
     """
     troubles: list[str] = []
     try:
-        control_record(config).mirror(now=dt.datetime.now(dt.UTC))
+        control_record(config).mirror(now=dt.datetime.now(dt.UTC), again=again)
     except PricingError as error:
         troubles.append(str(error))
     state = ""
     try:
-        state = _publish(config)
+        state = _publish(config, again=again)
     except PricingError as error:
         troubles.append(str(error))
     if troubles:
@@ -72,11 +75,13 @@ def look(config: Config) -> str:
     return state
 
 
-def _publish(config: Config) -> str:
+def _publish(config: Config, *, again: bool) -> str:
     """Publishes the champion, if there is one, and returns in a sentence what is published."""
     model = config.registry.model_name
+    pointer = None
     with production(config) as access:
-        pointer = published(access, config, open_store(published_url())) if access.registry.versions() else None
+        if access.registry.versions():
+            pointer = published(access, config, open_store(published_url()), again=again)
     if pointer is None:
         return f"{model} has no champion yet, so nothing is published"
     beside = f", challenger {pointer.challenger.number}" if pointer.challenger else ""

@@ -106,8 +106,17 @@ class Config(ModelConfig):
         return dt.datetime.now(dt.UTC).astimezone(self.zone)
 
     def end_of(self, day: dt.date) -> dt.datetime:
-        """The moment when a day ends where the shop is; by UTC without a time zone."""
+        """The moment when a day ends where the shop is; by UTC without a time zone.
+
+        Raises ValueError for a day after 2199, of which other zones may have none.
+        """
+        if day.year > 2199:
+            raise ValueError(f"{day}: expected a day of this century or the next")
         return dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), tzinfo=self.zone or dt.UTC)
+
+    def moment_of(self, given: dt.date) -> dt.datetime:
+        """A moment with its zone, this machine's where it has none; of a bare day its end where the shop is."""
+        return given.astimezone() if isinstance(given, dt.datetime) else self.end_of(given)
 
     @model_validator(mode="after")
     def _monitoring_finds_what_it_needs(self) -> Self:

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import re
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -99,6 +98,7 @@ class DemandConfig(Section):
     demand_steps: Steps
     price_steps: Steps
     rounds: Annotated[int, Field(ge=1, le=20)]
+    shared_doubt: Annotated[float, Field(ge=0, le=2)]
     own_periods: Annotated[int, Field(ge=1, le=365)]
     booster_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100_000
 
@@ -183,19 +183,12 @@ class DecisionConfig(Section):
     review_days: UpToAYear
     approve_beyond: Share | None = None
     target_margin: dict[str, Inside]
+    field_elasticity: dict[str, Annotated[float, Field(ge=-20, lt=0)]]
+    field_test: Literal["off", "warn", "hold"]
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
-    calibration: dict[Literal["moves", "kept"], list[tuple[Share, Share]]]
-
-    @field_validator("calibration")
-    @classmethod
-    def _rises(cls, tables: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
-        for name, pairs in tables.items():
-            for (raw, calibrated), (next_raw, next_calibrated) in pairwise(pairs):
-                if next_raw <= raw or next_calibrated < calibrated:
-                    raise ValueError(f"{name}: {[next_raw, next_calibrated]} does not rise above {[raw, calibrated]}")
-        return tables
+    confidence_slope: Share
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

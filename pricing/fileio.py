@@ -14,13 +14,17 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
-_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of a URL in a text
-# The same of a URL by itself, whose password may hold anything, and of an address whose scheme was forgotten.
-_WHOLE_LOGIN = re.compile(r"(?<=://)(?<!s3://)(?<!sqlite://).*@|(?<=s3://)[^/]*@|^[^/\s\"'@:]+:[^/\s\"'@]+@")
+# The user and password of a URL in a text, also of one whose colon was forgotten.
+_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@|(?<=\w//)[^/\s\"'@:]*:[^/\s\"']+@")
+# The same of a URL by itself, whose password may hold anything, and of one whose scheme, colon or slash was forgotten.
+_WHOLE_LOGIN = re.compile(
+    r"(?<=://)(?<!s3://)(?<!sqlite://).*@|(?<=s3://)[^/]*@|^[^/\s\"'@:]+:/?[^/\s\"'@][^\s\"'@]*@|(?<=\w//)[^/\s@:]*:.*@"
+)
 # What follows the first colon of an address is a password unless it is a port; so, too, where it holds / or #.
 _PASSWORDS = (
     re.compile(r"^[a-z0-9+]+://(?!\[)[^/@#?\s:]*:(?!@|\d*(?:[/?#]|$)|\$\{\w+\}(?:[@/?#]|$))", re.IGNORECASE),
     re.compile(r"^[^/@#?\s:]+:/?[^/@\s][^@\s]*@"),  # a slash or the scheme was forgotten
+    re.compile(r"^[\w+]+//[^/@#?\s:]*:[^@\s]*@"),  # the colon was
     re.compile(r"^[^#]*[?&](?:ssl)?(?:password|passwd|pwd)=(?!\$\{\w+\}(?:[&#]|$))", re.IGNORECASE),
 )
 _CUT_PASSWORD = re.compile(r"[^:/]*:[^@]*@[^/?]*@")  # the rest of an address whose password ends at an @ of its own
@@ -76,7 +80,7 @@ def redact_url(where: str) -> str:
 
 def redact_text(text: str) -> str:
     """Hides user and password of every URL in a text, such as an error message."""
-    return _SECRET.sub(rf"\g<1>{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", text)) if "://" in text else text
+    return _SECRET.sub(rf"\g<1>{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", text)) if "//" in text else text
 
 
 def utc_stamp(moment: dt.datetime) -> str:

@@ -7,6 +7,7 @@ boto3 is loaded only for an s3:// address. Region, credentials and AWS_ENDPOINT_
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from pricing.errors import ConfigError, SourceError
 from pricing.fileio import replace_atomically
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+]+:/")  # what begins so is meant as an address; a drive's letter is one character
+_LARGEST = 2**31  # bytes of an object that is read
+_LARGEST_DOCUMENT = 200_000_000  # of one that is JSON, such as a pointer: experiments name their products one by one
 _DELETED_AT_ONCE = 1000  # S3's limit
 
 
@@ -47,9 +50,13 @@ class FolderStore:
             draft.write_bytes(body)
 
     def get(self, key: str) -> bytes | None:
-        """Reads a file."""
+        """Reads a regular file: of a pipe a read would wait for ever."""
         path = self._root / key
         with _file_errors(path, "read"), suppress(FileNotFoundError):
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise SourceError(f"{path}: is no regular file")
+            _refuse_large(str(path), status.st_size)
             return path.read_bytes()
         return None
 
@@ -77,6 +84,12 @@ class FolderStore:
             with suppress(OSError):  # not empty, or a draft is being written there
                 for folder in list(path.parents)[:own_folders]:
                     folder.rmdir()
+
+
+def _refuse_large(where: str, size: int) -> None:
+    most = _LARGEST_DOCUMENT if where.endswith(".json") else _LARGEST
+    if size > most:
+        raise SourceError(f"{where}: has {size:,} bytes, expected at most {most:,}")
 
 
 @contextmanager
@@ -120,6 +133,7 @@ class S3Store:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             except self._client.exceptions.NoSuchKey:
                 return None
+            _refuse_large(f"s3://{self._bucket}/{self._prefix}{key}", answer["ContentLength"])
             return bytes(answer["Body"].read())
 
     def keys(self, prefix: str = "") -> list[str]:

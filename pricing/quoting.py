@@ -41,6 +41,17 @@ def _replaced(frame: "pd.DataFrame", pattern: str, by: str) -> "pd.DataFrame":
     return found
 
 
+def printable(text: str) -> str:
+    r"""Escapes what a terminal would obey or hide: control characters, marks of direction, ends of lines.
+
+    Example:
+        >>> from pricing.quoting import printable
+        >>> print(printable("tea \x1b[2J\u202e"))
+        tea \x1b[2J\u202e
+    """
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 def escape_markdown(text: str) -> str:
     r"""Escapes a text so that it is shown as it is, in a sentence or in a table's cell.
 

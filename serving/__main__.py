@@ -41,6 +41,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": redact_text(record.getMessage()),
         }
+        request_id = getattr(record, "request_id", None)
+        if request_id is not None:
+            line["request_id"] = request_id
         if record.exc_info:
             line["traceback"] = redact_text(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)

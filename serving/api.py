@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from flask import Flask, Response, request
 from pydantic import BaseModel, ValidationError
@@ -34,22 +34,23 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _HARMLESS = re.compile(r"[\w.:-]{1,100}", re.ASCII)
+_REQUEST_ID = "pricing.request_id"  # the name in a WSGI environment
 _NONE: Mapping[str, Any] = MappingProxyType({})
 View = Callable[..., BaseModel | bytes | Response]  # its first argument is the service, its docstring the summary
 Model = TypeVar("Model", bound=BaseModel)
-Asked = TypeVar("Asked")
+Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 
-class Together(Generic[Asked, Answer]):
+class Together(Generic[Question, Answer]):
     """Collects the requests of many threads for a function that answers several in order: 16 cost it as much as two."""
 
-    def __init__(self, answers: Callable[[Sequence[Asked]], Sequence[Answer]]) -> None:
+    def __init__(self, answers: Callable[[Sequence[Question]], Sequence[Answer]]) -> None:
         self._answers = answers
-        self.waiting: deque[tuple[Asked, Future[Answer]]] = deque()
+        self.waiting: deque[tuple[Question, Future[Answer]]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="together")
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, asked: Question) -> Answer:
         """Waits for the answer to one request; raises what the function raises."""
         future: Future[Answer] = Future()
         self.waiting.append((asked, future))
@@ -74,6 +75,13 @@ class Together(Generic[Asked, Answer]):
                 future.set_result(answer)
 
 
+class Asked(NamedTuple):
+    """A price request, and the id of the HTTP request that brought it."""
+
+    price: PriceRequest
+    request_id: str
+
+
 @dataclass(kw_only=True)
 class Service:
     """Everything that the routes share; `now` is the present moment with a time zone."""
@@ -84,7 +92,7 @@ class Service:
     log: LogWriter
     metrics: Metrics
     now: Callable[[], dt.datetime]
-    together: Together[PriceRequest, bytes | ProblemError] = field(init=False)  # single requests, priced and logged
+    together: Together[Asked, bytes | ProblemError] = field(init=False)  # single requests, priced and logged
     document: bytes = field(init=False)  # the OpenAPI document, as JSON
 
 
@@ -165,10 +173,19 @@ def point_out(service: Service, problems: Sequence[ProblemError]) -> None:
 def response(
     body: bytes | str, media: str, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] = _NONE
 ) -> Response:
-    """A response with the headers that every one has, and some of its own; it bears the request's id or a new one."""
-    sent = request.environ.get("HTTP_X_REQUEST_ID")
-    request_id = sent if sent and _HARMLESS.fullmatch(sent) else secrets.token_hex(8)
-    return Response(body, status, {"X-Request-ID": request_id, **HEADERS, **headers}, media)
+    """A response with the headers that every one has, and some of its own."""
+    return Response(body, status, {"X-Request-ID": request_id(), **HEADERS, **headers}, media)
+
+
+def request_id() -> str:
+    """The id that names the present request in answers and logs: the one that was sent, if harmless, else a new one."""
+    environ = request.environ
+    known: str | None = environ.get(_REQUEST_ID)
+    if known is None:
+        sent = environ.get("HTTP_X_REQUEST_ID")
+        known = sent if sent and _HARMLESS.fullmatch(sent) else secrets.token_hex(8)
+        environ[_REQUEST_ID] = known
+    return known
 
 
 def problem_response(problem: ProblemError) -> Response:

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from pricing.decision_log.write import LogWriter
 from serving import openapi
-from serving.api import Service, Together, problem_response, register, response
+from serving.api import Service, Together, problem_response, register, request_id, response
 from serving.auth import Authenticator
 from serving.follower import Follower
 from serving.metrics import Metrics, State
@@ -101,6 +101,6 @@ def _handle_errors(app: Flask, service: Service, *, paths: list[str]) -> None:
 
     @app.errorhandler(Exception)
     def handle_unexpected(error: Exception) -> Response:
-        _log.error("unforeseen, in %s", request.endpoint, exc_info=error)
+        _log.error("unforeseen, in %s", request.endpoint, exc_info=error, extra={"request_id": request_id()})
         text = "something unforeseen went wrong; it is in the log"
         return counted(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, text))

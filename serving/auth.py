@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from pricing.runtime.api_keys import ApiKey, find_key, is_local_name
+from pricing.runtime.api_keys import PROXIED, ApiKey, find_key, is_local_name
 from serving.problems import ProblemError
-
-_PROXIED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR")
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +66,7 @@ def _refuse_strangers(environ: Mapping[str, Any]) -> None:
     rebinding) sends its own name as Host.
     """
     host = environ.get("HTTP_HOST")
-    if any(name in environ for name in _PROXIED) or not (host is None or is_local_name(host)):
+    if any(name in environ for name in PROXIED) or not (host is None or is_local_name(host)):
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
             "without API keys only programs on this machine are answered, not through a proxy (X-Forwarded-For, "

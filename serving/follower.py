@@ -113,6 +113,7 @@ class Follower:
         self._refused: dict[PublishedVersion, tuple[str, float]] = {}  # why, when
         self._reported: dict[str, str] = {}  # subject → the line that is true of it
         self._control: bytes | None = None  # the document that was taken over
+        self.failures = 0  # looks that ended in what nobody foresaw
 
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
@@ -139,7 +140,20 @@ class Follower:
             self._thread.join(timeout=10)
 
     def look(self) -> None:
-        """Looks once at pointer and control; never raises for a fault of store, version or disk."""
+        """Looks once at pointer and control; never raises, whatever a document makes of the code that reads it."""
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001 - the one edge: this thread must not end, the next look may succeed
+            self.failures += 1
+            line = _line(error)
+            self.following = replace(self.following, state="refused", detail=line)
+            if self._reported.get("look") != line:
+                _log.error("a look at what is published failed", exc_info=error)
+            self._reported["look"] = line
+        else:
+            self._reported["look"] = ""
+
+    def _look(self) -> None:
         now = replace(self.following, detail=None)
         try:
             unknown = self._look_at_control()  # first: a freeze waits for no version, and none answers past one
@@ -172,7 +186,7 @@ class Follower:
         served = self.current.pointer
         if served is not None and pointer.sequence < served.sequence:
             why = f"sequence {pointer.sequence} of the published pointer is below {served.sequence}, which is served"
-            return replace(now, state="refused", detail=why)
+            return replace(now, state="refused", detail=f"{why}; pricing publish --again mends it")
         try:
             self._serve(pointer, self._store, self._versions)
         except VersionError as error:
@@ -288,6 +302,10 @@ class Follower:
         if content != self._control:
             try:
                 control = parse_control(content)
+                known = self.current.control.sequence
+                if control.sequence < known:
+                    why = f"sequence {control.sequence} of control.json is below {known}, which is in force"
+                    raise SourceError(f"{why}; pricing publish --again mends it")
             except SourceError as error:
                 return self._stay_with_known(error)
             if control.unread:
@@ -327,10 +345,7 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                self.look()
-            except VERSION_ERRORS as error:  # the next look may succeed
-                self._report("look", _line(error))
+            self.look()
             self._stop.wait(POLL_SECONDS)
 
 

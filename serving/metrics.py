@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pricing.decision.request import DetailedDecision
@@ -85,6 +85,9 @@ class State(Collector):
             yield _gauge("pricing_challenger_workers", "1 for a version beside the champion.", 1, version=name)
         yield _gauge("pricing_follower", "1 for the state of the last look.", 1, state=following.state)
         yield _gauge("pricing_refused_versions", "Published versions that are refused.", len(following.refused))
+        failures = CounterMetricFamily("pricing_follower_failures", "Looks that ended in an unforeseen error.")
+        failures.add_metric([], self._follower.failures)
+        yield failures
         silence = now.timestamp() - following.answered_at
         yield _gauge("pricing_published_silence_seconds", "Time since all that is published was followed.", silence)
         if current.champion.version is not None:

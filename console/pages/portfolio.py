@@ -4,11 +4,15 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
-from flask import Blueprint, render_template
+from flask import Blueprint, abort, flash, g, redirect, render_template, url_for
+from werkzeug.wrappers import Response
 
-from console.pages.common import current_table, reasons_by_frequency
+from console.pages.common import current_shop, current_table, reasons_by_frequency
 from console.worklist import WAYS, Pick, Worklist
+from pricing.decision.experiments import Experiment
+from pricing.decision.price_tests import of_arms
 from pricing.decision.reasons import GUARDRAILS, REASONS
+from pricing.registry.knowledge import words_of_tests
 
 _WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "frozen")
 page = Blueprint("portfolio", __name__)
@@ -18,6 +22,7 @@ page = Blueprint("portfolio", __name__)
 def show() -> str:
     """Shows the figures of all products."""
     table = current_table()
+    served = current_shop().served
     ways = {way: table.matching(Pick(way=way)) for way in WAYS}
     counts = reasons_by_frequency(table).items()
     return render_template(
@@ -30,8 +35,39 @@ def show() -> str:
             "Why prices stay": [(code, number) for code, number in counts if code in _WHY_HELD],
         },
         categories=_categories(table),
+        tests=_tests(),
+        tested=words_of_tests(served.version.demand) if served else {},
         REASONS=REASONS | GUARDRAILS,
     )
+
+
+@page.post("/tests")
+def start_tests() -> Response:
+    """Begins the price tests that are on offer."""
+    shop = current_shop()
+    planned = shop.tests_on_offer()
+    if planned is None or _runs(planned):
+        abort(409, "the tests are under way already, or no product needs one")
+    shop.start_tests(planned, who=g.person.name)
+    flash(f"Price tests of {len(planned.products):,} products begin on {planned.start}.")
+    return redirect(url_for("portfolio.show"))
+
+
+def _tests() -> dict[str, Any]:
+    """The price tests that run or are on offer, and what each arm of an offer costs and teaches."""
+    shop = current_shop()
+    found = shop.tests_on_offer()
+    if found is None or _runs(found) or shop.served is None:
+        return {"running": found}
+    version = shop.served.version
+    told = of_arms(found, version.demand, version.facts)
+    drawn = [arm for arm in found.arms if arm.name in told]
+    arms = [(arm.size, len(found.in_arm(arm.name)), told[arm.name].sentence()) for arm in drawn]
+    return {"running": None, "start": found.start, "arms": arms}
+
+
+def _runs(found: Experiment) -> bool:
+    return current_shop().hear().control().experiments.rolling is not None
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from pricing.arrays import place_in
 from pricing.decision.explanation import explain, lost_to_others
 from pricing.decision.reasons import meanings
 from pricing.errors import RequestError
-from pricing.registry.knowledge import shown_elasticities
+from pricing.registry.knowledge import shown_elasticities, words_of_tests
 
 PRICES_TRIED = 25  # of a curve
 REACH = 0.35  # how far from list price a curve goes, a fraction
@@ -51,6 +51,7 @@ def _priced(shop: Shop, served: Served, table: Worklist, row: int) -> dict[str, 
     product = str(table.text["product_id"][row])
     elasticity = _elasticity(served, product)
     found: dict[str, Any] = {"delivery": served.version.facts.next_delivery(product), "elasticity": elasticity}
+    found["tested"] = words_of_tests(served.version.demand).get(str(table.text["category"][row]))
     asked = shop.request(table, row)
     day = shop.day(table)
     try:

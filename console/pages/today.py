@@ -25,6 +25,7 @@ _DONE: Mapping[str, str] = {
     "unfreeze": "freed",
     "change": "given another price",
 }
+MOST_ENTRIES = 2**31 - 1  # of a record, by the type of its column
 page = Blueprint("today", __name__)
 
 
@@ -65,6 +66,8 @@ def decide() -> Response | str:
         abort(400, "the form names no action")
     rows = _chosen(table, form, product)
     seen = form.get("seen", 0, type=int)
+    if not 0 <= seen <= MOST_ENTRIES:
+        abort(400, "this form is not one of ours: open the page again")
     products = set(table.text["product_id"][rows].tolist())
     refuse_unseen(shop.record.entries(after=seen), products)  # before what they decided makes it a wrong choice
 

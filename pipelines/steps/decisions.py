@@ -1,21 +1,16 @@
 """Tables of price requests, their decisions in batches, and these as tables again."""
 
 import datetime as dt
-import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from pricing.arrays import Bools
-from pricing.data.panel import STEP_DAYS
 from pricing.decision.pricer import Pricer
-from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import meanings
-from pricing.decision.request import DetailedDecision, PriceRequest, Weekday, request_fields
+from pricing.decision.request import DetailedDecision, PriceRequest, request_fields
 from pricing.decision.switches import Control
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
@@ -35,6 +30,7 @@ COLUMNS = [
     "expected_gain",
     "gain_low",
     "gain_high",
+    "worst_case",
     "source",
     "reasons",
     "binds",
@@ -55,32 +51,6 @@ COLUMNS = [
     "step",
 ]
 _REQUESTS = TypeAdapter(list[PriceRequest])
-
-
-def on_sale(facts: ProductFacts) -> Bools:
-    """(product,) True where there is a price, and sales of the last 28 periods are known and not silent."""
-    return np.isfinite(facts.price) & np.isfinite(facts.typical_units)
-
-
-def requests_for_all_products(
-    facts: ProductFacts, *, day: dt.date | None = None, rows: slice = slice(None)
-) -> list[PriceRequest]:
-    """Builds a request for every product that is `on_sale`, with the closing stock where it is known.
-
-    Args:
-        facts: What is known of each product.
-        day: First day of the period; the one after the facts by default.
-        rows: Of the facts.
-    """
-    day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
-    known = on_sale(facts)[rows]
-    ids = facts.product_ids[rows][known]
-    stocks = facts.stock[rows][known]
-    asked: dict[str, Any] = {"day_of_week": get_args(Weekday)[day.weekday()], "date": day}
-    return [
-        PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)
-        for product_id, stock in zip(ids.tolist(), stocks.tolist(), strict=True)
-    ]
 
 
 def read_requests(frame: pd.DataFrame, *, where: str) -> list[PriceRequest]:

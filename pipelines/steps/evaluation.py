@@ -29,6 +29,7 @@ from pricing.registry.knowledge import (
     shares_by_grade,
     shown_competitor,
     shown_elasticities,
+    words_of_tests,
 )
 from pricing.registry.version import LoadedVersion
 
@@ -187,7 +188,9 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
         shown=shown,
         saved=saved,
         prices=_prices(version),
+        tests=words_of_tests(demand),
         competitor=_competitor(demand),
+        ladder=demand.ladder.sentence(),
         events=_events(demand.lifts),
         clear=_CLEAR,
         holds_only=version.holds_only,

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.steps.decisions import as_frame, decide, requests_for_all_products
+from pipelines.steps.decisions import as_frame, decide
 from pipelines.steps.parts import log_slowest
 from pricing import __version__
 from pricing.config import Config, ModelConfig
 from pricing.data.calendar import Plan
 from pricing.decision.allowed_prices import PriceGrid
+from pricing.decision.every_product import requests_for_all_products
 from pricing.decision.explanation import main_step
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest

@@ -33,8 +33,12 @@ def publish_champion(access: ProductionAccess, config: Config) -> int:
     return 0
 
 
-def published(access: ProductionAccess, config: Config, store: ObjectStore, *, alone: bool = False) -> Pointer | None:
+def published(
+    access: ProductionAccess, config: Config, store: ObjectStore, *, alone: bool = False, again: bool = False
+) -> Pointer | None:
     """Publishes the champion into a store, `alone` or with what else serving follows; returns the pointer there.
+
+    `again` writes the pointer also where it is there: see `publish`.
 
     Raises:
         PricingError: The registry, the control table or the store does not answer.
@@ -47,4 +51,5 @@ def published(access: ProductionAccess, config: Config, store: ObjectStore, *, a
         now=config.now(),
         who=access.who,
         alone=alone,
+        again=again,
     )

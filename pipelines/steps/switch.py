@@ -19,10 +19,11 @@ from pricing.decision.switches import Switch, Switches, Unfreeze
 from pricing.errors import PricingError, nearest
 from pricing.objects import open_store
 from pricing.paths import actor
+from pricing.quoting import printable
 from pricing.registry.control import ControlRecord
 from pricing.registry.published_store import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
-from pricing.runtime.cli import flag
+from pricing.runtime.cli import flag, typed
 
 Entry = TypeVar("Entry", Switch, Unfreeze)
 _log = logging.getLogger(__name__)
@@ -44,17 +45,21 @@ def scoped(function: Callable[..., int]) -> Callable[..., int]:
     return function
 
 
-def _day_or_moment(text: str) -> dt.date:
+def day_or_moment(text: str) -> dt.date:
+    """Reads an option: a day, or a moment with or without a time zone, of this century or the next."""
     try:
-        return dt.date.fromisoformat(text) if "T" not in text else dt.datetime.fromisoformat(text)
+        found = dt.date.fromisoformat(text) if "T" not in text else dt.datetime.fromisoformat(text)
+        if not 2000 <= found.year < 2200:
+            raise ValueError("no year of ours")
     except ValueError as error:
         raise click.BadParameter(f"{text!r}: expected a day such as 2026-03-06, or 2026-03-06T08:00") from error
+    return found
 
 
 REASON = click.option("--reason", metavar="WHY", required=True, help="why, for whoever reads the record")
 UNTIL = click.option(
     "--until",
-    type=_day_or_moment,
+    type=day_or_moment,
     metavar="WHEN",
     help="the last day on which it counts, such as 2026-03-06, where the shop is (time_zone, else UTC); or the moment "
     "when it ends, such as 2026-03-06T08:00, in this machine's time zone where none is given",
@@ -94,9 +99,12 @@ def set_switch(
     now: dt.datetime,
     until: dt.date | None = None,
     note: str = "",
+    at_once: bool = False,
     **fields: Any,
 ) -> int:
     """Freezes or overrides a scope; returns the exit code, 4 where that is written and not published.
+
+    `at_once` puts it into the published store alone: see `ControlRecord.freeze_unrecorded`.
 
     Raises:
         click.UsageError: The options do not say what to do, or name what the champion does not know.
@@ -104,13 +112,18 @@ def set_switch(
     """
     settings = load_config(config)
     if until is not None:
-        end = until if isinstance(until, dt.datetime) else settings.end_of(until)
-        fields["until"] = end.astimezone(dt.UTC)
+        fields["until"] = settings.moment_of(until).astimezone(dt.UTC)
     switch = entry_of(Switch, at=now, **scope, **fields)
     if switch.ended(now):
         raise click.UsageError(f"--until {until}: that is past")
     _refuse_unknown(switch, model=settings.registry.model_name)
-    return write(control_record(settings), switch, now=now, note=note)
+    record = control_record(settings)
+    if at_once:
+        control = record.freeze_unrecorded(switch, now=now)
+        print(f"{sentence(switch)}.\nNot on record yet: `{typed('publish')}` records it once the database is back.")
+        print(in_force(control.switches.at(now)))
+        return 0
+    return write(record, switch, now=now, note=note)
 
 
 def _refuse_unknown(switch: Switch, *, model: str) -> None:
@@ -157,5 +170,5 @@ def in_force(switches: Switches) -> str:
     """Lists switches, one a line."""
     if not switches:
         return "In force: no freeze and no override."
-    lines = [f"  {sentence(switch)} ({switch.by}, {local_time(switch.at)})" for switch in switches]
+    lines = [printable(f"  {sentence(switch)} ({switch.by}, {local_time(switch.at)})") for switch in switches]
     return "In force; the narrowest counts:\n" + "\n".join(lines)

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from pricing.data.database import SQL_SECONDS, column_names, open_database, select
 from pricing.data.etl_output import output_in_force
 from pricing.errors import ETL, SourceError, first_line
+from pricing.fileio import redact_url
 from pricing.paths import etl_folder
 from pricing.quoting import unquote_formulas
 
@@ -49,7 +50,7 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None) -> pd.DataFr
         folder = info.type == pa.fs.FileType.Directory
         fault = None if folder else _fault_of(info)
         if fault is not None:
-            raise SourceError(f"{where}: {fault}")
+            raise SourceError(f"{redact_url(where)}: {fault}")
         if not folder and path.endswith((".csv", ".csv.gz")):
             return _read_csv(store, path, where=where, columns=columns)
         parts = pa.dataset.dataset(path, filesystem=store, format="parquet", partitioning="hive" if folder else None)

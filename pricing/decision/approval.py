@@ -18,6 +18,7 @@ from pricing.decision.request import DetailedDecision, Spread
 # Reasons that say how a price was chosen, and so nothing of one that a person gave.
 _OF_CHOICE = {
     "low_confidence",
+    "field_test",
     "held",
     "elasticity_unidentified",
     "elasticity_from_category",
@@ -117,5 +118,6 @@ def with_price(
         "reasons": [code for code in REASONS if code in said],
         "binds": ["cost"] if raised else [],
         "gave_way": [],
+        "worst_case": None,
     }
     return kept._replace(decision=kept.decision.model_copy(update=changes | more), experiment=None)

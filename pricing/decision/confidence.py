@@ -10,7 +10,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.net_price import unit_profit
-from pricing.decision.limits import PricingContext, forgone
+from pricing.decision.limits import NEAR, PricingContext, forgone
 from pricing.decision.stock import NOTHING, Sales, normal_chance
 from pricing.demand.curve import DemandAt
 
@@ -33,6 +33,7 @@ class Compared:
         self.prices = prices
         self.log_prices = np.log(prices)
         self.sales = Sales(grid, context.supply)
+        self._demand = grid.until
         self.weight = grid.weight
         self._forgone = forgone(context, grid.diverted, margin=context.others_margin)
         self._context = context
@@ -76,6 +77,29 @@ class Compared:
         reach = GAIN_WIDTH * np.sqrt((around * around * self.weight).sum(axis=1))
         return np.array([mean, mean - reach, mean + reach])
 
+    def worst_case(self, place: Ints, steepest: Floats | float) -> Floats:
+        """(request,) expected profit until the next delivery over that of the regular price, if history misleads.
+
+        From the demand expected at the price that stays, demand answers below the regular price by the context's
+        `field_elasticity`, above it by `steepest`; NaN where one that counts is unknown. No more is sold than the
+        supply.
+        """
+        context = self._context
+        price = self.price(place)
+        in_field = np.nan if context.field_elasticity is None else context.field_elasticity
+
+        def answer(price: Floats) -> Floats:
+            """The factor of demand at a price over that at the regular one."""
+            return np.asarray((price / context.anchor) ** np.where(price < context.anchor, in_field, steepest))
+
+        def profit(price: Floats) -> Floats:
+            worth = unit_profit(price, context.unit_cost, tax_rate=context.tax_rate) - self._forgone
+            return np.asarray(np.minimum(regular * answer(price), context.supply) * worth)
+
+        regular = (self._demand[:, :, STAY] * self.weight).sum(axis=1) / answer(self.prices[STAY])
+        same = np.abs(price / context.anchor - 1) <= NEAR
+        return np.where(same | (context.stock <= 0), 0.0, profit(price) - profit(context.anchor))
+
     def as_good(self, logs: Floats, worth: Floats, *, place: Ints) -> Bools:
         """(request, candidate) whether the chance of earning as much as the price at a place is above 10 %.
 
@@ -102,9 +126,11 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     return np.asarray(np.minimum((normal_chance(deviation) * weight).sum(axis=-1), 1.0))
 
 
-def calibrated(chance: Floats, pairs: Floats | None) -> Floats:
-    """Maps raw confidence through a rising, piecewise linear table (2, pair): raw, calibrated; none changes nothing."""
-    return chance if pairs is None or not pairs.size else np.asarray(np.interp(chance, *pairs))
+def calibrated(chance: Floats, *, slope: float) -> Floats:
+    """Multiply the log odds of a raw confidence by a slope (Platt 1999): 1 changes nothing, less draws to one half."""
+    right = chance**slope
+    wrong = (1.0 - chance) ** slope
+    return np.asarray(right / (right + wrong))
 
 
 def _mean(values: Floats) -> Floats:

@@ -26,7 +26,10 @@ from pricing.demand.grades import CATEGORY, PRIOR_ONLY
 DOUBTS = np.array([[0.0], [1.0], [-1.0], [2.0], [-2.0]])
 LOSS = 1e3  # log units a loss of a whole price counts for: more than units sold can make up for
 TARGET_WEIGHT = 2.0  # how strongly a target margin draws
-_CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
+CENT = 0.01  # of profit; a smaller loss is none
+_CHOSEN = (
+    BIT["field_test"] | BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]
+)  # how a price was chosen
 
 
 class Policy:
@@ -41,7 +44,6 @@ class Policy:
         self.days = tuple(strategy.days for strategy in strategies)
         self.allowed = AllowedPrices(config, largest_jump=largest_jump, frozen=frozen)
         self.change_costs = float(np.log1p(config.menu_cost))
-        self.calibration = {name: np.array(pairs).reshape(-1, 2).T for name, pairs in config.calibration.items()}
         # Target ratio to the competitor's price; NaN where a strategy maximises worth.
         self.ratio = np.array([getattr(strategy, "ratio", np.nan) for strategy in strategies])
         # By how much the worth of a unit sold falls per unit of its cost: revenue counts none, a followed price all.
@@ -98,6 +100,7 @@ class Choices(NamedTuple):
     units: Floats  # expected sales of the requested period, no more than stock
     margin: Floats  # expected profit on them
     gain: Floats  # (3, request) profit until the next delivery over the current price's, and the ends of its interval
+    worst: Floats  # profit until the next delivery over the regular price's, if history misleads; NaN where unknown
     kept: Bools  # whether the current price stands in for another, or no model may move it
     reasons: Ints  # bits
     source: Ints  # index into the demand's SOURCES
@@ -118,23 +121,33 @@ class Choices(NamedTuple):
 def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choices:
     """Chooses a price for every request of a batch.
 
-    A factor that an experiment drew multiplies the price that is chosen from the one before the experiment, and the
-    guardrails hold for the product.
+    A factor that an experiment drew multiplies the price that is chosen from the one before the experiment. The largest
+    move holds for that price alone, all other guardrails for the product as well: where one leaves no room for the
+    whole factor, nothing is drawn.
     """
     if context.test_base is None or context.test_draw is None:
         return _decide(context, demand_at, policy)
     drawn = np.isfinite(context.test_draw)
     before = replace(context, current_price=np.where(drawn, context.test_base, context.current_price))
     plain = _decide(before, demand_at, policy)
-    factor = np.exp(np.where(drawn, context.test_draw, 0.0))
-    asked = policy.allowed.towards(plain.price * factor, plain.price, policy.allowed.limits(before))
-    tested = _decide(context, demand_at, policy, asked=np.where(drawn, asked, np.nan))
+    free = replace(context, current_known=context.current_known & ~drawn)
+    limit = policy.allowed.limits(free)
+    moved = plain.price * np.exp(np.where(drawn, context.test_draw, 0.0))
+    whole = drawn & limit.holds(moved)
+    asked = np.where(whole, policy.allowed.towards(moved, plain.price, limit), plain.price)
+    asking = replace(
+        context,
+        current_price=np.where(whole, context.current_price, before.current_price),
+        current_known=context.current_known & ~whole,
+    )
+    tested = _decide(asking, demand_at, policy, asked=np.where(drawn, asked, np.nan))
     return tested._replace(
         target=plain.target,
         wanted=plain.wanted,
         settled=plain.price,
+        worst=np.where(drawn & ~whole, plain.worst, tested.worst),
         kept=np.where(drawn, plain.kept, tested.kept),
-        reasons=tested.reasons | drawn * (BIT["price_test"] | plain.reasons & _CHOSEN),
+        reasons=tested.reasons | whole * BIT["price_test"] | drawn * (plain.reasons & _CHOSEN),
     )
 
 
@@ -160,7 +173,7 @@ def _decide(
         gain = sold.gain(MOVE, over=STAY)
         gains = np.array([gain, np.where(moves[:, None], -gain, sold.gain(STAY, over=REGULAR))])
         chance_of_move, chance_of_stay = sold.chances(gains)
-        right = calibrated(np.where(follows, 1.0, chance_of_move), policy.calibration.get("moves"))
+        right = calibrated(np.where(follows, 1.0, chance_of_move), slope=policy.config.confidence_slope)
 
         surely = given | follows | wish.blind
         tilted = wish.tilt * (sold.log_prices[MOVE] - sold.log_prices[STAY])
@@ -170,9 +183,15 @@ def _decide(
         unsure = right < policy.config.confidence_threshold
         doubtful = moves & away & ~held & ~surely & unsure
         keep = context.keep > 0
-        final = np.where(held | doubtful | keep, STAY, MOVE)
+        rests = ~(follows | given | policy.is_kind("clearance", context))
+        at_worst = [sold.worst_case(np.full(len(context), place), grid.steepest) for place in (STAY, MOVE)]
+        loses = moves & away & rests & (at_worst[MOVE] < -CENT) & (at_worst[MOVE] <= at_worst[STAY])
+        losing = loses & (policy.config.field_test == "hold")
+        final = np.where(held | doubtful | losing | keep, STAY, MOVE)
+        told = rests & (policy.config.field_test != "off")
+        worst = np.where(told, np.where(final == MOVE, at_worst[MOVE], at_worst[STAY]), np.nan)
 
-        right_to_stay = calibrated(chance_of_stay, policy.calibration.get("kept"))
+        right_to_stay = calibrated(chance_of_stay, slope=policy.config.confidence_slope)
         confidence = np.where(moves & (final == MOVE), right, right_to_stay)
         price = sold.price(final)
         units = np.minimum(sold.sales.first(final), context.stock)
@@ -184,7 +203,8 @@ def _decide(
     unidentified = wish.blind & ~given
     reasons = flagged(
         low_confidence=doubtful & ~keep,
-        held=stays & ~(doubtful | keep | given),
+        field_test=told & loses & (losing | (final == MOVE)) & ~keep,
+        held=stays & ~(doubtful | losing | keep | given),
         elasticity_unidentified=unidentified & ~keep,
         elasticity_from_category=grid.grade == CATEGORY,
         outside_seen_prices=unseen,
@@ -200,7 +220,8 @@ def _decide(
         units=units,
         margin=units * unit_profit(price, context.unit_cost, tax_rate=context.tax_rate),
         gain=sold.profit_gain(final),
-        kept=doubtful | unidentified | keep,
+        worst=worst,
+        kept=doubtful | losing | unidentified | keep,
         reasons=context.keep | limits.reasons(price, stays=wish.blind & stays) | reasons,
         source=grid.source,
         best=wish.best,

@@ -21,7 +21,8 @@ from pricing.arrays import Floats, Strings
 from pricing.errors import ConfigError
 
 Kind = Literal["rule", "keep", "strategy", "draw", "challenger"]
-LARGEST = 0.05  # fraction of the price that a draw may add or take away
+LARGEST = 0.10  # fraction of the price that a draw may add or take away
+USUAL = 0.05  # the same where nothing else is said
 WAYS = (-1, 0, 1)  # down, stay, up: each once in a block of as many weeks
 OUTSIDE = ""
 _ORDERS = tuple(permutations(WAYS))
@@ -55,6 +56,8 @@ class Arm:
     @property
     def name(self) -> str:
         """Its name in the experiment, in the decision log and in metrics."""
+        if self.kind == "draw" and self.size > USUAL:
+            return "draw/wide"
         return f"{self.kind}/{self.of}" if self.of else self.kind
 
     @property
@@ -88,13 +91,14 @@ class Experiment:
     products: Mapping[str, str]  # product → name of its arm
     prices: Mapping[str, float] = field(default_factory=dict)  # product → price when planned, where it is drawn
     stopped: dt.date | None = None  # the day from which it asks nothing more; None where it runs to its end
+    rolling: bool = False  # whether it grows week by week, so that products and prices are those of its last week
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range, or they contradict each other."""
         if strange := set(self.products.values()) - set(self.named):
             raise ConfigError(f"experiment {self.name}: a product is in the arm {min(strange)!r}, which it has not")
         drawn = {product for product, arm in self.products.items() if self.named[arm].kind == "draw"}
-        draws = "draw" in self.named
+        draws = any(arm.kind == "draw" for arm in self.arms)
         shares = sum(arm.share for arm in self.arms)
         faults = {
             "expected a name of up to 50 letters, digits, - and _": not _NAME.fullmatch(self.name),
@@ -119,6 +123,11 @@ class Experiment:
         """The first day after it; its start where it was cancelled."""
         last = dt.date.max if self.weeks is None else self.start + dt.timedelta(weeks=self.weeks)
         return last if self.stopped is None else min(last, max(self.stopped, self.start))
+
+    @property
+    def since(self) -> dt.date:
+        """The day from which on its products take part: its start, or that of a rolling one's last week."""
+        return self.start + dt.timedelta(weeks=self.weeks - 1) if self.rolling and self.weeks else self.start
 
     @property
     def challenger(self) -> str | None:
@@ -165,6 +174,11 @@ class Experiments:
             raise ConfigError(f"there is no experiment {name!r}; there are: {', '.join(known) or 'none'}")
         return known[name]
 
+    @property
+    def rolling(self) -> Experiment | None:
+        """The rolling experiment that nobody stopped; None where there is none."""
+        return next((each for each in self.every if each.rolling and each.stopped is None), None)
+
     def challenger(self, day: dt.date) -> str | None:
         """Number of the version that an experiment tries on a day, or the next one after it; None without one."""
         left = [each for each in self.every if each.challenger and max(day, each.start) < each.end]
@@ -176,18 +190,29 @@ class Experiments:
 
     def beside(self, start: dt.date, end: dt.date) -> list[Experiment]:
         """The experiments that share a day with the span from `start` to before `end`."""
-        return [each for each in self.every if max(each.start, start) < min(each.end, end)]
+        return [each for each in self.every if max(each.since, start) < min(each.end, end)]
 
     def plus(self, planned: Experiment) -> "Experiments":
         """With one more; raises ConfigError where one at the time has its name, a product of it or a challenger too."""
         if any(each.name == planned.name for each in self.every):
             raise ConfigError(f"there is an experiment {planned.name} already; give another --name")
-        for other in self.beside(planned.start, planned.end):
+        for other in self.beside(planned.since, planned.end):
             if both := sorted(set(other.products) & set(planned.products)):
                 raise ConfigError(f"{len(both)} products of {planned.name}, first {both[0]}, are in {other.name}")
             if other.challenger and planned.challenger:
                 raise ConfigError(f"{other.name} tries version {other.challenger}: one challenger at a time")
         return replace(self, every=(*self.every, planned))
+
+    def rolled(self, planned: Experiment, *, former: Experiment | None) -> "Experiments":
+        """With a further week of a rolling experiment that was planned after `former`, or its first.
+
+        Raises:
+            ConfigError: Somebody stopped or changed it meanwhile; or as `plus`.
+        """
+        if self.rolling != former:
+            raise ConfigError(f"experiment {planned.name} was stopped or changed meanwhile: look, and try again")
+        others = tuple(each for each in self.every if not (each.name == planned.name and each.rolling))
+        return Experiments(others).plus(planned)
 
     def ended(self, name: str, *, after: dt.date) -> "Experiments":
         """With an experiment that asks nothing more from a day on."""

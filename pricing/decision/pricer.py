@@ -372,6 +372,7 @@ class Pricer:
             "expected_gain": [
                 Spread(mean=mean, low=low, high=high) if compared else None for (mean, low, high), compared in gains
             ],
+            "worst_case": _numbers(choices.worst.round(4)),
             "source": [_SOURCES[place] for place in np.where(choices.kept, RULE, choices.source).tolist()],
             "strategy": [self.policy.names[number] for number in context.strategy.tolist()],
             "comp_price_used": _numbers(context.comp_price),
@@ -409,16 +410,18 @@ class Pricer:
             "wanted": choices.wanted.tolist(),
             "settled": choices.settled.tolist(),
             "against": choices.against.tolist(),
-            "experiment": map(self._followed, batch.assigned),
+            "experiment": map(self._followed, batch.assigned, (choices.reasons & BIT["price_test"]).tolist()),
             "unit": np.broadcast_to(choices.grid.unit, len(decisions)).tolist(),
             "diverted": np.broadcast_to(choices.grid.diverted, len(decisions)).tolist(),
         }
         in_order = (detailed[name] for name in DetailedDecision._fields if name in detailed)
         return [DetailedDecision(*figures) for figures in zip(*in_order, strict=True)]
 
-    def _followed(self, asked: Assignment | None) -> Assignment | None:
-        """The word of an experiment, but for an arm of another version."""
-        return None if asked and asked.arm.kind == "challenger" and asked.arm.of != self.version else asked
+    def _followed(self, asked: Assignment | None, tested: int) -> Assignment | None:
+        """The word of an experiment that was followed: none of another version's arm, no draw that was not made."""
+        if asked is None or (asked.arm.kind == "challenger" and asked.arm.of != self.version):
+            return None
+        return asked if tested else asked._replace(deviation=None)
 
 
 def _known(batch: ResolvedBatch) -> Bools:

@@ -23,6 +23,8 @@ REASONS: dict[str, str] = {
     "unknown_product": "the product is not in the model's history",
     "low_confidence": "the model's own price was too doubtful; the current price was kept inside the guardrails, and "
     "the confidence is that of the price kept",
+    "field_test": "the move loses money if history misleads: its worst case is below the profit of the regular price; "
+    "where decision.field_test is hold it is not made",
     "held": "no allowed price promises enough more than the current one",
     "elasticity_unidentified": "the history does not tell how demand answers to price; the price stays, but one above "
     "the regular one goes back to it, and stock that runs out raises it",
@@ -38,7 +40,7 @@ REASONS: dict[str, str] = {
     "approved last, or from the current one where nobody did; that one is kept, inside the cost, until a person "
     "approves the proposal",
     "price_test": "an experiment drew a small change of the chosen price for this week, inside the guardrails; held, "
-    "low_confidence and elasticity_unidentified beside it are said of the price before the draw",
+    "field_test, low_confidence and elasticity_unidentified beside it are said of the price before the draw",
     "promotion_planned": "the request does not say whether the offer is advertised; a promotion is planned for it",
     "delivery_planned": "the request does not say when the next delivery comes; the planned one counts",
     "stock_short": "stock is expected to run out before the next delivery, and a price that is not kept allows for it",

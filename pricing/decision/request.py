@@ -150,6 +150,11 @@ class Decision(BaseModel):
         description="Profit until the next delivery over that at the current price, with what the other products of "
         "its category win or lose by it; null where that is unknown.",
     )
+    worst_case: float | None = Field(
+        default=None,
+        description="Profit until the next delivery over that at the regular price, if shoppers answer to a cut as "
+        "little as decision.field_elasticity has it, or to a rise as strongly as history may mean; null where unknown.",
+    )
     comp_price_used: float | None = Field(None, description="The competitor's price that counted; null where none did.")
     comp_price_age: float | None = Field(
         default=None,
@@ -226,5 +231,5 @@ class DetailedDecision(NamedTuple):
     against: float  # the price that its confidence compares it with
     experiment: Assignment | None = None
     unit: float = 1.0  # the amount that the negative binomials count as one
-    diverted: float = 0.0  # share of lost units that the other products of its category win
+    diverted: float = 0.0  # share of what it loses, in money, that its category's other products win
     proposed: Decision | None = None  # what waits for a person's approval; all figures above but the decision are of it

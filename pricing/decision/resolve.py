@@ -201,6 +201,7 @@ class Resolver:
             keep=_kept(unknown, assigned),
             test_base=base,
             test_draw=draw,
+            field_elasticity=self._field_elasticity(categories),
         )
         offers = Offers(
             product=product,
@@ -281,6 +282,11 @@ class Resolver:
     def _target_margin(self, categories: Sequence[str]) -> Floats | None:
         targets = self._policy.config.target_margin
         return np.array([targets.get(name, np.nan) for name in categories]) if targets else None
+
+    def _field_elasticity(self, categories: Sequence[str]) -> Floats | None:
+        known = self._policy.config.field_elasticity
+        usual = known.get("default", np.nan)
+        return np.array([known.get(name, usual) for name in categories]) if known else None
 
     # Promotion and delivery
 

@@ -6,7 +6,7 @@ It is pure data here: `pricing.registry.control` keeps it.
 import datetime as dt
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
@@ -123,20 +123,29 @@ class Control:
 
     switches: Switches = NO_SWITCHES
     experiments: Experiments = NO_EXPERIMENTS
-    sequence: int = 0  # entries of the record that it was made from; it never falls
+    entries: int = 0  # of the record that it was made from
     unread: tuple[str, ...] = ()  # what could not be understood and is passed over, a line each
+    sequence: int = 0  # of the document: it rises with every change, and readers refuse a lower one
+    unrecorded: tuple[Switch, ...] = ()  # among the switches those that the record does not know yet
 
     def to_json(self) -> bytes:
         """The document."""
         document = {
             "format": FORMAT,
             "sequence": self.sequence,
-            "switches": [switch.model_dump(mode="json", exclude_defaults=True) for switch in self.switches],
+            "entries": self.entries,
+            "switches": _documents(self.switches),
             "experiments": [_EXPERIMENT.dump_python(each, mode="json") for each in self.experiments.every],
         }
         if self.switches.approved:
             document["approved"] = dict(self.switches.approved)
+        if self.unrecorded:
+            document["unrecorded"] = _documents(self.unrecorded)
         return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def _documents(switches: Iterable[Switch]) -> list[dict[str, Any]]:
+    return [switch.model_dump(mode="json", exclude_defaults=True) for switch in switches]
 
 
 NO_CONTROL = Control()
@@ -148,13 +157,19 @@ def parse_control(content: bytes) -> Control:
         known: Any = json.loads(content)
         if known["format"] != FORMAT:
             raise ValueError(f"it is of format {known['format']}, expected {FORMAT}")
-        sequence = int(known["sequence"])
-        return control_of(known["switches"], known["experiments"], known.get("approved", {}), sequence=sequence)
+        control = control_of(
+            known["switches"],
+            known["experiments"],
+            known.get("approved", {}),
+            entries=int(known.get("entries", 0)),
+        )
+        unrecorded = tuple(map(Switch.model_validate, known.get("unrecorded", ())))
+        return replace(control, sequence=int(known["sequence"]), unrecorded=unrecorded)
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
         raise SourceError(f"control.json: cannot be understood ({error}); pricing publish writes it") from error
 
 
-def control_of(switches: list[Any], experiments: list[Any], approved: Any, *, sequence: int) -> Control:
+def control_of(switches: list[Any], experiments: list[Any], approved: Any, *, entries: int) -> Control:
     """Makes it of JSON values; each that cannot be understood is passed over and named, so that it disarms no other."""
     known: list[Switch] = []
     tried = NO_EXPERIMENTS
@@ -178,4 +193,4 @@ def control_of(switches: list[Any], experiments: list[Any], approved: Any, *, se
             tried = tried.plus(_EXPERIMENT.validate_python(experiment))
         except (ValidationError, ConfigError, OverflowError) as error:  # an end beyond all days
             passed_over("an experiment is", error)
-    return Control(Switches(known, prices), tried, sequence, tuple(unread))
+    return Control(Switches(known, prices), tried, entries, tuple(unread))

@@ -50,11 +50,16 @@ _MOVES = f"""
         AND recommended_price IS DISTINCT FROM current_price AND NOT list_has_any(reasons, $switched)
     ORDER BY ALL
 """
+_IN_FORCE = """
+    SELECT line FROM decisions WHERE product_id = $product AND "at" <= $at AND date <= $day
+    ORDER BY date DESC, "at" DESC, worker DESC, sequence DESC LIMIT 1
+"""
 _DRAWN = "product_id IN (SELECT product_id FROM {} WHERE deviation IS NOT NULL)"
 _FILE = "read_parquet($1, hive_partitioning = false)"
 _DAY = re.compile(r"(?:lines/|parquet/date=)(\d{4}-\d{2}-\d{2})/[^/]+\.(?:jsonl|parquet)")
 _FIRST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # times between the two are believed
 _LAST = dt.datetime(2199, 12, 31, tzinfo=dt.UTC)
+IN_FORCE = 60  # days that are looked through for the decision in force: more than a horizon and a week
 _AT_ONCE = 16  # objects that are fetched at once
 
 _log = logging.getLogger(__name__)
@@ -135,6 +140,18 @@ def read_drawn(url: str) -> list[dict[str, Any]]:
         return [from_json(line) for (line,) in con.execute(query).fetchall()]
 
 
+def read_in_force(url: str, *, product_id: str, at: dt.datetime, day: dt.date) -> dict[str, Any] | None:
+    """Reads the line of the decision on a product that was in force at a moment of a day; None where there is none.
+
+    It is the last one made by then, of those for the newest period that had begun by that day. Those of IN_FORCE days
+    before are looked through; raises SourceError.
+    """
+    since = day - dt.timedelta(days=IN_FORCE)
+    with open_log(url, since=since, product_id=product_id) as (con, _):
+        found = con.execute(_IN_FORCE, {"product": product_id, "at": at, "day": day}).fetchone()
+    return None if found is None else from_json(found[0])
+
+
 def read_moves(url: str, *, until: np.datetime64) -> Moves:
     """Reads the prices that the log moved to for days up to `until`, and what days it covers; raises SourceError."""
     given = {"until": until.astype(dt.date)}
@@ -156,12 +173,14 @@ def open_log(
     since: dt.date | None = None,
     few: int = 0,
     drawn: bool = False,
+    product_id: str | None = None,
     columns: str = "* EXCLUDE (line)",
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, int]]:
     """Yields a connection whose view `decisions` has each decision once, and how many lines are damaged.
 
     Days before `since` are left out; archived ones are read, the newest first, until there are `few` decisions. `drawn`
-    leaves out archived products of which no experiment drew a price so far, and keeps each `line` of the others, whole.
+    leaves out archived products of which no experiment drew a price so far, and keeps each `line` of the others, whole;
+    `product_id` leaves out all other archived products, and keeps each line, too.
     Other `columns` than those named are null in archived rows.
     Raises SourceError where the log cannot be read.
     """
@@ -172,6 +191,10 @@ def open_log(
         columns = "*"
         rows = f"worker IS NULL OR {_DRAWN.format('found')} OR {_DRAWN.format(_FILE)}"
     with _connection() as (con, scratch):
+        if product_id is not None:
+            columns = "*"
+            rows = "product_id = getvariable('product_id')"
+            con.execute("SET VARIABLE product_id = $1", [product_id])
         _read_lines(con, store, [key for day, key in _keys(store, "lines/") if day >= first])
         # Archived is what was deleted before: listed after the lines were read, no decision is missed.
         for day, key in sorted(_keys(store, "parquet/"), reverse=not drawn):

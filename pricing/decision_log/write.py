@@ -5,7 +5,8 @@ A line holds `schema`, `worker` (a run of a process), `sequence` (the worker's n
 `unit_cost`, `tax_rate`, `candidates` (`price`, ascending, `units` expected at each over the requested period, `size` of
 the negative binomial that has the forecast's mean and variance at each, and `unit`, the amount that it counts as one),
 `experiment` (null, or the `name` of the one that asked something of this price, the `arm`, its `odds`, 0…1, and of a
-draw the log `deviation`, before the guardrails), `request` (the fields that were sent) and `decision`.
+draw the log `deviation`, before the guardrails), `request_id` (the answer's X-Request-ID; null where a job decided),
+`request` (the fields that were sent) and `decision`.
 """
 
 import datetime as dt
@@ -43,6 +44,7 @@ class LogEntry:
     answer: DetailedDecision
     at: dt.datetime  # when it was decided, with a time zone
     body: bytes | None = None  # the decision as JSON, where it was encoded already
+    request_id: str | None = None  # of the HTTP request that asked
 
     def encode(self, worker: str, sequence: int) -> bytes:
         """The line of the worker's decision of this number."""
@@ -72,6 +74,7 @@ class LogEntry:
                 "unit": answer.unit,
             },
             "experiment": experiment,
+            "request_id": self.request_id,
         }
         request = self.request.__pydantic_serializer__.to_json(self.request, exclude_unset=True)
         decision = self.body or answer.decision.__pydantic_serializer__.to_json(answer.decision)

@@ -1,6 +1,7 @@
 """The interface between demand and pricing: candidate prices in, demand distributions out. No network code."""
 
 import datetime as dt
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -48,7 +49,8 @@ class DemandGrid:
     grade: Ints  # (request,) index into `grades.GRADES`: how well the elasticity is identified
     known: Floats  # (request,) share of the prior variance of the elasticity's log that data removed
     unit: Floats | float = 1.0  # (request,) counting unit, in the units of demand and stock; or one number for all
-    diverted: Floats | float = 0.0  # (request,) share of lost units that the shop's other products win; or for all
+    diverted: Floats | float = 0.0  # (request,) share of what it loses, in money, that other products win; or for all
+    steepest: Floats | float = math.nan  # (request,) elasticity that a rise may meet at worst; NaN without a model
 
 
 DemandAt = Callable[[Floats], DemandGrid]  # at prices (request, candidate) in currency units, in any order

@@ -1,4 +1,4 @@
-"""Estimate the diversion ratio: which share of the units that a product loses our other products win. NumPy only.
+"""Estimate the diversion ratio: the share of what a product loses, in money, that our others win. NumPy only.
 
 The diversion ratio of a product is the share of what it loses by a higher price that other products of the same shop
 win (Shapiro 1996; Conlon and Mortimer 2021, doi:10.1111/1756-2171.12388). Where cross effects are symmetric, as in

@@ -13,16 +13,15 @@ from pricing.data.ewma import Norms
 from pricing.demand.batches import FeatureTable
 from pricing.demand.endogeneity import control_function, fit_price_change_mixture
 from pricing.demand.falsification import FalsificationTest, FalsificationTests
+from pricing.demand.grades import category_of_parents
 from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import AFTER, EstimationSample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import PosteriorElasticities, shrink
+from pricing.demand.tested_gap import PairedMeans, between_variance, mean_elasticities, posterior_gaps
 
 SERIES = 2  # of a product: its other periods and its advertised ones, each with an intercept of its own
 LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
-# Log units of the level that no test sees: hidden demand that prices follow half. What every family of simulated
-# markets needs for its 80 % intervals to hold 70 to 90 %.
-LEAST_BIAS = 0.15
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,21 @@ class Estimates:
     bias: float  # B, standard deviation of the bias that all estimates share, on the scale of an elasticity
     shift: Shift  # the regression behind them
     checks: FalsificationTests
+    exposure: Floats | float = 1.0  # (category,) part of `bias` that each category's estimates have
+    tested: PairedMeans | None = None  # what draws tell beside people's price changes; None without draws
+    people: "Estimates | None" = None  # the estimates that draws corrected; None without draws
 
     def posterior(self, *, category: Ints, centre: Floats) -> PosteriorElasticities:
         """Compute the posterior; `category` is the (parent,) row of each category, `centre` as for `shrink`."""
-        bias = float(np.hypot(LEAST_BIAS, self.bias / max(abs(self.level), 1e-3)))
-        independent = np.bincount(category, 1.0 / self.error**2, len(centre))  # information, were all independent
-        told = self.category_information
-        share = np.divide(told, independent, where=independent > told, out=np.ones(len(centre)))
-        return shrink(self.value, self.error, category=category, centre=centre, bias=bias, share=share)
+        return shrink(
+            self.value,
+            self.error,
+            category=category,
+            centre=centre,
+            bias=self.bias / max(abs(self.level), 1e-3),
+            share=_share(self.category_information, self.error**2, category),
+            exposure=self.exposure,
+        )
 
     def describe(self) -> str:
         """Summarise the figures in a sentence."""
@@ -56,11 +62,20 @@ class Estimates:
 
 
 def estimate_round(
-    sample: EstimationSample, table: FeatureTable, forecast: EventForecast, *, norms: Norms, so_far: Estimates | None
+    sample: EstimationSample,
+    table: FeatureTable,
+    forecast: EventForecast,
+    *,
+    norms: Norms,
+    so_far: Estimates | None,
+    doubt: float,
+    least: float,
 ) -> Estimates:
     """Run one round: regression, falsification tests, and the shared bias from both and from the round before.
 
-    `forecast` is of `sample.everything`, with the elasticities of `norms`, θ_old, in its offset.
+    `forecast` is of `sample.everything`, with the elasticities of `norms`, θ_old, in its offset. `doubt` is what the
+    ladder adds to the bias, in units of an elasticity, and `least` a bias that nothing shows, in log units of the
+    level; random draws alone remove them.
     """
     scored = _Scored(sample, table, _by_part(sample, forecast), norms)
     routine = control_function(sample.residual, fit_price_change_mixture(sample.residual))
@@ -74,11 +89,14 @@ def estimate_round(
         kinds=_compare_kinds(sample, moves, shift),
     )
     old = norms.elasticity[sample.first]  # all products of a parent have its elasticity
-    known = _estimates(shift, checks, old=old, so_far=so_far)
+    before = so_far.people if so_far and so_far.people else so_far  # what draws corrected is no step of the rounds
+    known = _estimates(shift, checks, old=old, so_far=before)
+    known = replace(known, bias=float(np.hypot(np.hypot(known.bias, doubt), least * known.level)))
     if not len(sample.tests):
         return known
     tests = scored.residuals("tests", _first_stage(sample, table) * sample.draw)
-    return with_draws(known, scored.regress(tests), old=old)
+    category = category_of_parents(table.category, sample.parent)
+    return with_draws(known, scored.regress(tests), old=old, category=category)
 
 
 @dataclass(frozen=True)
@@ -195,35 +213,53 @@ def _between_rounds(value: Floats, error: Floats, before: Estimates | None) -> f
     return float(np.sqrt(np.average(around**2, weights=weight) / 2.0))
 
 
-def with_draws(known: Estimates, random: Shift, *, old: Floats) -> Estimates:
+def with_draws(known: Estimates, random: Shift, *, old: Floats, category: Ints) -> Estimates:
     """Correct estimates from people's price changes by a regression on random draws; both shift the (parent,) `old`.
 
-    Where a parent has both, the gap between them estimates the bias that all observational estimates share, which is
-    subtracted; its remaining uncertainty bounds the shared bias. Its two estimates are then combined by precision.
+    A parent with both measures the gap of its (parent,) `category`, the bias of that category's observational
+    estimates. Each is corrected by its category's gap (`tested_gap`), and a parent's two estimates are combined by
+    precision. What stays unknown of a gap enters an estimate by the part f that people's price changes have in it:
+    f² times its variance; the same, of a category's mean, enters the category's information.
     """
-    tested = old + random.value
     noise = random.error**2 + (random.drift**2 if np.isfinite(random.drift) else 0.0)
-    both = np.isfinite(known.error) & np.isfinite(random.error)
+    value = np.stack([known.value, old + random.value])
+    variance = np.stack([known.error**2, noise])
+    information = np.stack([known.category_information, random.category_information])
+    share = np.stack([_share(told, own, category) for told, own in zip(information, variance, strict=True)])
+    tested = mean_elasticities(value, variance, share=share, category=category)
+    both = np.isfinite(variance).all(axis=0)
     open_to = max(known.bias, float(np.min(known.error[both], initial=1.0)))
-    weight = np.where(both, 1.0 / (np.where(both, known.error, 1.0) ** 2 + np.where(both, noise, 1.0)), 0.0)
-    left = 1.0 / (weight.sum() + 1.0 / open_to**2)
-    bias = float((weight * np.where(both, known.value - tested, 0.0)).sum() * left)
+    between = between_variance(tested.gap, tested.variance, open_to=open_to)
+    gaps = posterior_gaps(tested.gap, tested.variance, open_to=open_to, between=between)
 
-    of_moves = _precision(known.error**2)
-    of_draws = _precision(noise)
-    some = of_moves + of_draws > 0
-    total = np.maximum(of_moves + of_draws, 1e-300)
-    combined = (of_moves * (known.value - bias) + of_draws * tested) / total
+    correction = gaps.value[category]
+    value[0] -= correction
+    precision = _precision(variance)
+    total = precision.sum(axis=0)
+    part = np.divide(precision, total, where=total > 0, out=np.stack([np.ones(len(total)), np.zeros(len(total))]))
+    of_category = information.sum(axis=0)
+    of_moves = np.divide(information[0], of_category, where=of_category > 0, out=np.ones(len(of_category)))
     return replace(
         known,
-        value=np.where(some, combined, known.value - bias),
-        error=np.where(some, 1.0 / np.sqrt(total), np.inf),
-        category_information=known.category_information + random.category_information,
-        level=known.level - bias,
-        bias=min(known.bias, float(np.sqrt(left))),
+        value=(part * value).sum(axis=0),
+        error=np.sqrt(_precision(total) + part[0] ** 2 * gaps.variance[category]),
+        category_information=of_category / (1.0 + gaps.variance * of_moves * information[0]),
+        level=known.level - float(np.mean(correction)),
+        bias=min(known.bias, gaps.shared_sd),
+        exposure=gaps.exposure,
+        tested=tested if tested.products.any() else None,
+        people=known,
     )
 
 
+def _share(information: Floats, variance: Floats, category: Ints) -> Floats:
+    """(category,) information of its estimates' mean over what it were if all (parent,) errors were independent."""
+    independent = np.bincount(category, _precision(variance), len(information))
+    share = np.divide(information, independent, where=independent > information, out=np.ones(len(information)))
+    return np.asarray(share)
+
+
 def _precision(variance: Floats) -> Floats:
-    """Inverse variances; 0 where one is infinite."""
-    return np.divide(1.0, variance, where=np.isfinite(variance), out=np.zeros(len(variance)))
+    """Inverse variances, or variances of precisions; 0 where one is infinite, and infinite where one is 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(1.0 / variance)

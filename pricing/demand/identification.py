@@ -17,11 +17,14 @@ from pricing.data.net_price import margin_of
 from pricing.data.panel import Panel
 from pricing.demand.batches import build_table
 from pricing.demand.estimation import Estimates, estimate_round
+from pricing.demand.fixed_effects import estimate_ladder
 from pricing.demand.forward_pass import Networks
-from pricing.demand.grades import Evidence, Grades, category_of_parents, gather_evidence, grade_products
+from pricing.demand.grades import PRIOR_ONLY, Evidence, Grades, category_of_parents, gather_evidence, grade_products
+from pricing.demand.ladder import Ladder
 from pricing.demand.nuisances import Nuisances
 from pricing.demand.price_changes import select_sample
 from pricing.demand.shrinkage import PRIOR_MEDIAN, START, PosteriorElasticities, shrink
+from pricing.demand.tested_gap import PairedMeans
 
 if TYPE_CHECKING:
     from pricing.demand.network import Progress
@@ -39,6 +42,8 @@ class Identified:
     evidence: Evidence  # what each product's history tells of it
     grade: Grades  # (product,) how well each elasticity is known, index into `grades.GRADES`
     networks: Networks  # those that they were estimated with
+    ladder: Ladder  # what history says of the shop's elasticity, by what is held fixed
+    tested: PairedMeans | None  # what random draws tell beside people's price changes; None without draws
 
 
 def identify(
@@ -75,6 +80,7 @@ def identify(
     evidence = gather_evidence(panel, own=own, tested=tested)
     nuisances = Nuisances(panel, category=category, config=config, networks=networks)
     of_parent = category_of_parents(category, sample.parent)
+    ladder = estimate_ladder(panel, own=own)
     centre = centre_of_margins(panel, category)
     shrunk = _prior(of_parent, centre)
     rounds = config.rounds if networks is None else networks.rounds
@@ -92,7 +98,9 @@ def identify(
             del table  # two tables of a large panel may not fit in RAM
             table = build_table(panel, norms=current, category=category)
         forecast = nuisances.demand_forecast(table, sample.everything, attempt=number)
-        known = estimate_round(sample, table, forecast, norms=current, so_far=known)
+        known = estimate_round(
+            sample, table, forecast, norms=current, so_far=known, doubt=ladder.doubt, least=config.shared_doubt
+        )
         shrunk = known.posterior(category=of_parent, centre=centre)
         current = _updated(current, shrunk.elasticity[sample.parent], more_on_weekends=known.shift.weekend)
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
@@ -103,7 +111,11 @@ def identify(
         evidence = replace(evidence, flags=flags)
     each = shrunk.of_products(sample.parent)
     norms = replace(current, elasticity=each.elasticity.astype(np.float32))
-    return Identified(norms, each, evidence, grade_products(evidence, panel), nuisances.networks)
+    grade = grade_products(evidence, panel)
+    told = each.elasticity[grade > PRIOR_ONLY]
+    ladder = replace(ladder, level=float(told.mean()) if told.size else 0.0)
+    tested_means = known.tested if known else None
+    return Identified(norms, each, evidence, grade, nuisances.networks, ladder, tested=tested_means)
 
 
 def centre_of_margins(panel: Panel, category: Ints) -> Floats:

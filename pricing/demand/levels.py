@@ -39,7 +39,7 @@ class Priors:
     elasticity_sd: Floats
     grade: Ints
     counted: Bools
-    diversion: Floats  # share of a product's lost units that the others of its category win; see `diversion`
+    diversion: Floats  # share of what each loses, in money, that its category's others win; see `diversion`
 
 
 @dataclass(frozen=True, kw_only=True)

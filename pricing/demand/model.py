@@ -16,6 +16,7 @@ from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.ensemble import combined_factor, extend_combination, own_noise
 from pricing.demand.forward_pass import Networks
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
+from pricing.demand.ladder import UNKNOWN, Ladder
 from pricing.demand.levels import (
     Learnt,
     LevelForecasts,
@@ -28,6 +29,7 @@ from pricing.demand.levels import (
 )
 from pricing.demand.state import State, add_blank_states, carry, encode_panel, expand, find_rows
 from pricing.demand.table import WEEK, DemandTable
+from pricing.demand.tested_gap import PairedMeans
 from pricing.errors import HistoryError
 
 NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `own_noise` removes the level's error
@@ -47,6 +49,8 @@ class DemandModel(Learnt):
     list_price: Floats  # (product,) the panel's last list price, from which a promotion's cut is measured
     level_error: tuple[float, float]  # log-level sd one period ahead, and its growth with the root of the step
     competitor: CompetitorEffects | None = None  # what his price does to demand; None where it was not estimated
+    ladder: Ladder = UNKNOWN  # what history says of the shop's elasticity, by what is held fixed
+    tested: PairedMeans | None = None  # by category, observed beside tested elasticities; None where nothing was tested
     networks: Networks | None = None  # by which other products can be modelled; None in a model of such products
 
     @property
@@ -109,6 +113,8 @@ class DemandModel(Learnt):
             own=has_own_history(self.encoded.state.memory, periods=self.own_periods, period=self.period),
             evidence=self.evidence,
             competitor=self.competitor,
+            ladder=self.ladder,
+            tested=self.tested,
             **{name: values.astype(np.float32) for name, values in columns.items()},
         )
 

@@ -62,15 +62,16 @@ def shrink(
     centre: Floats,
     bias: float,
     share: Floats | None = None,
+    exposure: Floats | float = 1.0,
 ) -> PosteriorElasticities:
     """Compute the posterior of all elasticities from (product,) estimates, which may be above 0.
 
     `error` is infinite without an estimate. `centre` is (category,) by how much the θ of each is expected above the
-    level of all; some categories may have no product. `bias` is the standard
-    deviation of the log of the factor that all estimates share. `share` is (category,), from 0 to 1: the part of its
-    products' likelihoods that tells of the category, where errors of its products go together; 1 when absent. With it
-    the category's information is that of their mean (a power likelihood: Ibrahim and Chen 2000,
-    doi:10.1214/ss/1009212673), and a product keeps its own estimate.
+    level of all; some categories may have no product. `bias` is the standard deviation of the log of the factor that
+    all estimates share. `share` is (category,), from 0 to 1: the part of its products' likelihoods that tells of the
+    category, where errors of its products go together; 1 when absent. With it the category's information is that of
+    their mean (a power likelihood: Ibrahim and Chen 2000, doi:10.1214/ss/1009212673), and a product keeps its own
+    estimate. `exposure` is (category,), from 0 to 1: the power of the shared factor that its estimates have.
 
     Example:
         >>> import numpy as np
@@ -87,6 +88,8 @@ def shrink(
     spreads, chances = _spreads()
     factors = _BIASES * bias if bias > 0 else np.zeros(1)
     odds = np.exp(-0.5 * _BIASES**2) if bias > 0 else np.ones(1)
+    power = np.append(np.broadcast_to(exposure, len(centre)), 1.0)  # the last: an unknown category
+    above = np.append(centre, 0.0)
     log_weights: list[float] = []  # of the parts of a mixture, and their means and variances
     of_products: list[tuple[Floats, Floats]] = []
     of_categories: list[tuple[Floats, Floats]] = []
@@ -97,11 +100,11 @@ def shrink(
         together = np.zeros((len(centre), len(GRID)))
         np.add.at(together, category, log_told)
         for around, likely in zip(spreads * CATEGORIES, chances, strict=True):
-            far = np.stack([_normal(around, above=above) for above in (*centre, 0.0)])  # the last: an unknown category
             peak = together.max(axis=1, keepdims=True)
             members = np.exp(together - peak)
-            up = np.log(np.maximum(np.einsum("ct,ctl->cl", members, far[:-1]), _TINY)) + peak  # (category, level)
             for factor, odd in zip(factors, odds, strict=True):
+                far = np.stack([_normal(around, above=each) for each in above + (power - 1.0) * factor])
+                up = np.log(np.maximum(np.einsum("ct,ctl->cl", members, far[:-1]), _TINY)) + peak  # (category, level)
                 joint = up.sum(axis=0) + _level_prior(factor)
                 weight = float(joint.max() + np.log(np.exp(joint - joint.max()).sum()))
                 others = _normalised(joint - up)
@@ -111,8 +114,8 @@ def shrink(
                 unknown = _normalised(joint[None]) @ far[-1].T
                 new = np.concatenate([middle, unknown]) @ near
                 log_weights.append(weight + float(np.log(chance * likely * odd)))
-                of_products.append(_moments(product, factor))
-                of_categories.append(_moments(_scaled(new), factor))
+                of_products.append(_moments(product, factor * power[category]))
+                of_categories.append(_moments(_scaled(new), factor * power))
     weights = np.exp(np.array(log_weights) - max(log_weights))
     weights /= weights.sum()
     mean, sd = _mixed(weights, of_products)
@@ -148,8 +151,8 @@ def _scaled(values: Floats) -> Floats:
     return np.asarray(values / np.maximum(values.sum(axis=1, keepdims=True), _TINY))
 
 
-def _moments(chances: Floats, factor: float) -> tuple[Floats, Floats]:
-    """Mean, less the log of a shared factor, and variance of a distribution over the grid."""
+def _moments(chances: Floats, factor: Floats) -> tuple[Floats, Floats]:
+    """(row,) means, less the log of a (row,) factor, and variances of distributions over the grid."""
     mean = chances @ GRID
     return mean - factor, np.maximum(chances @ GRID**2 - mean**2, 0.0)
 

@@ -16,7 +16,9 @@ from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.curve import DemandAt, DemandGrid, Offers
 from pricing.demand.grades import Evidence, Grades
+from pricing.demand.ladder import UNKNOWN, Ladder
 from pricing.demand.shrinkage import PRIOR_SD
+from pricing.demand.tested_gap import PairedMeans
 
 NODES = 8
 # Quadrature with equally likely nodes: normal quantiles of the elasticity, scaled to variance 1, each paired with a
@@ -47,6 +49,7 @@ class _Columns(NamedTuple):
     size: Floats
     known: Floats  # share of the prior variance of the elasticity's log that data removed
     diversion: Floats
+    steepest: Floats  # elasticity that a rise may meet at worst
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,15 @@ class DemandTable:
     elasticity_sd: Floats  # (row,) posterior standard deviations of their logs
     weekend: Floats  # (row,) relative change of the elasticity on weekends
     promotion: Floats  # (row,) log units that a full promotion adds beyond its price
-    diversion: Floats  # (row,) share of lost units that the other products of its category win
+    diversion: Floats  # (row,) share of what it loses, in money, that its category's other products win
     rival: Floats  # (row,) elasticity in the competitor's price, 0 or more
     rival_usual: Floats  # (row,) the competitor's usual price; NaN where unknown
     grade: Grades  # (row,) how well each elasticity is identified, index into `grades.GRADES`
     own: Bools  # (product,) whether its own history is used and not its category's
     evidence: Evidence  # behind each product's elasticity, and objections to it
     competitor: CompetitorEffects | None = None  # effect of his price, uncertain; None where not estimated
+    ladder: Ladder = UNKNOWN  # what history says of the shop's elasticity, by what is held fixed
+    tested: PairedMeans | None = None  # by category, observed beside tested elasticities; None where nothing was tested
 
     @cached_property
     def _nodes(self) -> Floats:
@@ -117,6 +122,7 @@ class DemandTable:
             size=self.size,
             known=known,
             diversion=self.diversion,
+            steepest=self.elasticity * self.ladder.steepest,
         )
         return np.stack(columns, axis=1)
 
@@ -222,6 +228,7 @@ class DemandTable:
                 known=row.known,
                 unit=unit,
                 diverted=row.diversion,
+                steepest=row.steepest,
             )
 
         return at
@@ -291,12 +298,15 @@ class DemandTable:
 
     def elasticities(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
         """Mean, low and high of the 80 % interval of products `rows`, averaged over a week; (row,) each."""
-        weekend = self.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
-        nodes = self._nodes[rows] * (1.0 + weekend)[:, None]
+        nodes = self._nodes[rows] * self.week_factor(rows)[:, None]
         logs = np.log(-nodes)
         middle = logs.mean(axis=1)
         width = NormalDist().inv_cdf(0.9) * logs.std(axis=1)
         return nodes.mean(axis=1), -np.exp(middle + width), -np.exp(middle - width)
+
+    def week_factor(self, rows: Ints) -> Floats:
+        """(row,) mean elasticity over a week as a multiple of that on its ordinary days."""
+        return 1.0 + self.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
 
     def sharing(self) -> tuple[Strings, Ints]:
         """(product,) the parent of each, and by how many products its elasticity is shared; itself and 1 without."""

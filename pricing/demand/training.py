@@ -215,6 +215,7 @@ def _model(
         elasticity_sd=sd.astype(np.float32),
         grade=identified.grade,
         evidence=identified.evidence,
+        tested=identified.tested,
         list_price=panel.list_price[:, -1].astype(np.float32),
         priors=priors,
         level_error=LEVEL_ERROR,
@@ -223,6 +224,7 @@ def _model(
         encoded=encode_panel(weights, panel, norms=norms, tail=config.checkpoint),
         competitor=estimate_competitor_effects(panel, norms=norms, category=category, elasticity_sd=sd),
         networks=identified.networks,
+        ladder=identified.ladder,
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Column, String
 
 from pricing.decision.experiments import Experiment, Experiments
-from pricing.decision.switches import Control, Review, Switch, Switches, Unfreeze, control_of, parse_control
+from pricing.decision.switches import NO_CONTROL, Control, Review, Switch, Switches, Unfreeze, control_of, parse_control
 from pricing.errors import ConfigError, ConflictError, RegistryError, SourceError
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
@@ -68,8 +68,8 @@ class ControlRecord:
     def control(self, *, at: dt.datetime | None = None) -> Control:
         """Reads what the table leaves in force, without switches that have ended by `at`."""
         entries = self.entries()
-        self._compare(entries)
-        return _in_force(entries, at=at)
+        published = self._compare(entries)
+        return _in_force(entries, published.unrecorded, at=at)
 
     def append(self, *words: Word, seen: int | None = None) -> None:
         """Writes what a person decided, all of it or nothing.
@@ -80,9 +80,7 @@ class ControlRecord:
         with self._turn() as turn:
             if seen is not None:
                 refuse_unseen(turn.entries(after=seen), {product for word in words for product in products_of(word)})
-            for word in words:
-                body = word.model_dump_json(exclude_defaults=True)
-                turn.append(ControlEntry(at=utc_stamp(word.at), who=word.by, kind=_KINDS[type(word)], body=body))
+            _append(turn, *words)
 
     def append_experiment(
         self, name: str, change: Callable[[Experiments], Experiments], *, who: str, at: dt.datetime
@@ -94,41 +92,81 @@ class ControlRecord:
             turn.append(ControlEntry(at=utc_stamp(at), who=who, kind="experiment", body=body))
         return changed
 
-    def mirror(self, *, now: dt.datetime) -> Control:
-        """Puts what is in force into the store, where it is not there yet, and returns it; raises SourceError."""
+    def mirror(self, *, now: dt.datetime, again: bool = False) -> Control:
+        """Puts what is in force into the store, where it is not there yet, and returns it; raises SourceError.
+
+        `again` gives the document a higher sequence also where it is there.
+        """
         key = control_key(self._model)
         content = self._store.get(key)
         entries = self.entries()
+        published = self._compare(entries)
         control = _mirrored(entries, now=now)
-        if (content is None and not entries) or content == control.to_json():
+        there = content == replace(control, sequence=published.sequence).to_json() and not again
+        if there or (content is None and not entries):
             return control  # and nobody waits for a lock
         with self._turn() as turn:  # so that what is put last is the newest
-            control = _mirrored(turn.entries(), now=now)
-            self._store.put(key, control.to_json())
+            entries = turn.entries()
+            published = self._compare(entries)
+            control = _mirrored(entries, published.unrecorded, now=now)
+            self._put(control, after=published, now=now)
         return _with_warnings(control)
+
+    def freeze_unrecorded(self, freeze: Switch, *, now: dt.datetime) -> Control:
+        """Puts a freeze into the store alone, while the database is away, and returns what is in force there.
+
+        The next that writes to the table, such as `mirror`, records it first. Raises SourceError where the store does
+        not answer, or its document cannot be understood to its end.
+        """
+        published = self._published() or NO_CONTROL
+        if published.unread:
+            raise SourceError(f"control.json: cannot be understood to its end ({published.unread[0]})")
+        control = replace(
+            published,
+            switches=Switches([*published.switches, freeze], published.switches.approved),
+            unrecorded=(*published.unrecorded, freeze),
+        )
+        self._put(control, after=published, now=now)
+        return control
+
+    def _put(self, control: Control, *, after: Control, now: dt.datetime) -> None:
+        """Puts the document into the store, its sequence the seconds since 1970 or more: see `publish`."""
+        sequence = max(int(now.timestamp()), after.sequence + 1)
+        self._store.put(control_key(self._model), replace(control, sequence=sequence).to_json())
 
     @contextmanager
     def _turn(self) -> Iterator[Turn[ControlEntry]]:
-        self._compare(self.entries())  # before a table is made where there was one
+        """Locks the table, which has recorded by then what was put into the store alone."""
+        unrecorded = self._compare(self.entries()).unrecorded  # before a table is made where there was one
+        if unrecorded:
+            with self._ledger.turn(self._model) as turn:  # of its own: what follows may fail
+                _append(turn, *_not_among(turn.entries(), unrecorded))
         with self._ledger.turn(self._model) as turn:
             yield turn
 
-    def _compare(self, entries: Sequence[ControlEntry]) -> None:
-        """Refuses a table with fewer entries than its mirror has; one that is damaged is written anew."""
+    def _published(self) -> Control | None:
+        """The mirror; None where there is none. Raises SourceError."""
+        content = self._store.get(control_key(self._model))
+        return None if content is None else parse_control(content)
+
+    def _compare(self, entries: Sequence[ControlEntry]) -> Control:
+        """Returns the mirror without what is recorded by now; one that is damaged is written anew.
+
+        Raises RegistryError where the table has fewer entries than it.
+        """
         key = control_key(self._model)
-        mirrored = 0
+        published = NO_CONTROL
         try:
-            content = self._store.get(key)
-            if content is not None:
-                mirrored = parse_control(content).sequence
+            published = self._published() or NO_CONTROL
         except SourceError as error:
             _log.warning("%s: %s is not compared with it", error, self._ledger.where)
-        if len(entries) < mirrored:
+        if len(entries) < published.entries:
             raise RegistryError(
-                f"{self._ledger.where} has {len(entries)} entries of {self._model}, and {mirrored} are in force: the "
-                "database was moved, emptied or restored. Bring it back; or, to begin anew with what it has, delete "
-                f"{key} in PRICING_PUBLISHED"
+                f"{self._ledger.where} has {len(entries)} entries of {self._model}, and {published.entries} are in "
+                "force: the database was moved, emptied or restored. Bring it back; or, to begin anew with what it "
+                f"has, delete {key} in PRICING_PUBLISHED"
             )
+        return replace(published, unrecorded=_not_among(entries, published.unrecorded))
 
 
 def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime | None = None) -> Control:
@@ -147,6 +185,20 @@ def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime |
         if at is not None:
             control = replace(control, switches=control.switches.at(at))
     return _with_warnings(control)
+
+
+def _append(turn: Turn[ControlEntry], *words: Word) -> None:
+    for word in words:
+        turn.append(ControlEntry(at=utc_stamp(word.at), who=word.by, kind=_KINDS[type(word)], body=_body(word)))
+
+
+def _body(word: Word) -> str:
+    return word.model_dump_json(exclude_defaults=True)
+
+
+def _not_among(entries: Sequence[ControlEntry], switches: Sequence[Switch]) -> tuple[Switch, ...]:
+    recorded = {entry.body for entry in entries}
+    return tuple(switch for switch in switches if _body(switch) not in recorded)
 
 
 def _with_warnings(control: Control) -> Control:
@@ -196,19 +248,23 @@ class Heard:
     def control(self, *, at: dt.datetime | None = None) -> Control:
         """What is in force at a moment, as one document."""
         experiments = list(self.experiments.values())
-        found = control_of(list(self.switches(at=at)), experiments, self.approved, sequence=self.sequence)
+        found = control_of(list(self.switches(at=at)), experiments, self.approved, entries=self.sequence)
         return replace(found, unread=(*self.unread, *found.unread))
 
 
-def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None) -> Control:
+def _in_force(
+    entries: Sequence[ControlEntry], unrecorded: Sequence[Switch] = (), *, at: dt.datetime | None = None
+) -> Control:
     heard = Heard()
     heard.hear(entries)
-    return heard.control(at=at)
+    for switch in unrecorded:
+        heard.take(switch)
+    return replace(heard.control(at=at), unrecorded=tuple(unrecorded))
 
 
-def _mirrored(entries: Sequence[ControlEntry], *, now: dt.datetime) -> Control:
+def _mirrored(entries: Sequence[ControlEntry], unrecorded: Sequence[Switch] = (), *, now: dt.datetime) -> Control:
     """The part that serving needs: without experiments that are over, each of which names all its products."""
-    control = _in_force(entries, at=now)
+    control = _in_force(entries, unrecorded, at=now)
     # By UTC's day, which may be one ahead of the shop's, by which whoever prices looks once more.
     under_way = tuple(experiment for experiment in control.experiments.every if now.date() <= experiment.end)
     return replace(control, experiments=Experiments(under_way))

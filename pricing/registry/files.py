@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tarfile
+import tokenize
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def read(folder: Path, *, parts: Sequence[str], mapped: bool = True) -> Files:
             else:  # unlike `np.load` this opens no archive and no pickle
                 array = np.lib.format.open_memmap(path, mode="r")
                 arrays[name.removesuffix(".npy")] = _plain_array(array if mapped else np.array(array))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, tokenize.TokenError) as error:  # the last of NumPy, by a header that is cut
             raise VersionError(f"{path}: is damaged ({error}); fetch the version again") from error
     return Files(documents=documents, arrays=arrays)
 

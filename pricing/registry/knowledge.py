@@ -61,6 +61,23 @@ def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
     return ShownCompetitor(effect, low, high, moves, words.replace("-", "−"))
 
 
+def words_of_tests(demand: DemandTable) -> dict[str, str]:
+    """Returns by category its mean elasticities, observed and tested, over a week and with standard errors.
+
+    They are of its products that have both; a category without such is absent.
+    """
+    known = demand.tested
+    if known is None:
+        return {}
+    week = demand.week_factor(len(demand.product_ids) + np.arange(len(known.products)))
+    means = np.stack([known.observed, known.observed_error, known.tested, known.tested_error], axis=1) * week[:, None]
+    words = "observed {:.2f} ± {:.2f}, tested {:.2f} ± {:.2f} ({} products)"
+    return {
+        str(demand.categories[row]): words.format(*means[row], known.products[row]).replace("-", "−")
+        for row in np.flatnonzero(known.products)
+    }
+
+
 def shown_elasticities(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
     """Describes the elasticities of products `rows` and how well they are known, as columns (row,), for every place.
 

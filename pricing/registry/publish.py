@@ -47,6 +47,7 @@ def publish(
     now: dt.datetime,
     who: str,
     alone: bool = False,
+    again: bool = False,
 ) -> Pointer | None:
     """Publishes champion and challenger, and returns what is published then; None without a champion.
 
@@ -60,6 +61,7 @@ def publish(
         now: The moment, in the shop's time zone: an experiment that is over by its day names no version any more.
         who: The person or job, for the record.
         alone: Publishes the champion alone and deletes nothing, as an image is baked with it.
+        again: Writes the pointer, of a higher sequence, also where all of it is published already.
 
     Raises:
         PricingError: The store, the registry or the record does not answer, or the champion is damaged or prices
@@ -73,14 +75,15 @@ def publish(
     wanted = ready()  # so that nobody waits while versions are fetched
     current = _pointer(store, registry.model_name)
     recorded = champion_of(audit.entries(registry.identity()))
-    if wanted is not None and recorded == wanted.champion.number and current and current.served == wanted.served:
+    there = wanted is not None and current is not None and current.served == wanted.served
+    if wanted is not None and there and recorded == wanted.champion.number and not again:
         return current
     with audit.turn(registry.identity()) as turn:
         note_manual_change(turn, registry.aliases(), who=who, at=utc_stamp(now))
         wanted = ready()  # by what the aliases name under the lock, most of which is in the store by now
         if wanted is None:
             return None
-        pointer = _switch(store, wanted, now=now)
+        pointer = _switch(store, wanted, now=now, again=again)
         if not alone:
             _delete_unused(store, pointer)
     return pointer
@@ -131,8 +134,8 @@ def _put(registry: "Registry", store: ObjectStore, version: PublishedVersion) ->
     return version
 
 
-def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime) -> Pointer:
-    """Writes the pointer where another one is there.
+def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime, again: bool) -> Pointer:
+    """Writes the pointer where another one is there, or `again`.
 
     Its sequence is the seconds since 1970, or one more than that of the last pointer where that is higher: it rises
     with each change also where the last pointer, or the record of promotions, is lost.
@@ -140,7 +143,7 @@ def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime) -> Pointer:
     current = _pointer(store, ready.model)
     sequence = int(now.timestamp())
     if current is not None:
-        if current.served == ready.served:
+        if current.served == ready.served and not again:
             return current
         sequence = max(sequence, current.sequence + 1)
     pointer = replace(ready, sequence=sequence)

@@ -13,6 +13,15 @@ from pricing.errors import ConfigError
 
 # Of the service; and of the console: who decides may look, too.
 SCOPES = ("price", "explain", "admin", "look", "decide")
+# Headers of a WSGI environment that only a proxy sets, so that what came with one may come from another machine.
+PROXIED = (
+    "HTTP_FORWARDED",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_REAL_IP",
+    "HTTP_VIA",
+)
 SHORTEST = 16  # characters of a key
 
 

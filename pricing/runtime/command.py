@@ -38,6 +38,7 @@ ANSWER = {
 }
 WATCH = {
     "monitor": ("monitoring.__main__", "Compares decisions with the sales that followed."),
+    "decisions": ("pipelines.decisions", "Shows why a product had its price at a moment."),
     "console": ("console.app", "Shows managers what moves and why, and takes their decisions: web pages."),
 }
 HELP = {"doctor": ("pricing.runtime.doctor", "Says what is missing on this machine, and what to do.")}

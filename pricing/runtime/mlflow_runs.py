@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -39,7 +39,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pricing import __version__
 from pricing.config import Config, leaves
 from pricing.data.panel import Panel
-from pricing.errors import PricingError, RegistryError, Terminated, first_line
+from pricing.errors import LockError, PricingError, RegistryError, Terminated, first_line
 from pricing.fileio import redact_text, redact_url
 from pricing.paths import (
     CHECKOUT,
@@ -51,6 +51,7 @@ from pricing.paths import (
 )
 from pricing.registry.database import database_errors, open_engine
 from pricing.runtime.cli import job
+from pricing.runtime.locks import file_lock
 
 _log = logging.getLogger(__name__)
 
@@ -95,18 +96,59 @@ def tracked_run(job: str, *, config: Config | None = None, reason: str | None = 
             shown = redact_url(tracking_uri())
             raise RegistryError(f"{shown}: the tracking store cannot be opened: {first_line(error)}") from error
         run_id = run.info.run_id
-        try:
-            if config is not None:
-                log_config(config)
-            log_environment()
-            yield run
-        except BaseException as error:
-            record_failure(run_id, describe(error))
-            _end("FAILED")
-            raise
-        _end("FINISHED")
+        with ExitStack() as locked:
+            with suppress(OSError, LockError):  # a home that takes no file, or no lock
+                locked.enter_context(_marked_alive(run_id))
+            try:
+                if config is not None:
+                    log_config(config)
+                log_environment()
+                yield run
+            except BaseException as error:
+                record_failure(run_id, describe(error))
+                _end(run_id, "FAILED")
+                raise
+            _end(run_id, "FINISHED")
     except MlflowException as error:
         raise RegistryError(f"{redact_url(tracking_uri())}: {first_line(error)}") from error
+
+
+@contextmanager
+def _marked_alive(run_id: str) -> Iterator[None]:
+    """Holds a lock in the file of a run, which is free once the process, and all that it forked, has ended.
+
+    A file that is there was locked before it got its name, so that nobody finds it free too early.
+    """
+    draft = _alive_file(f".{run_id}")
+    with file_lock(draft, job=run_id):
+        draft.rename(_alive_file(run_id))
+        yield
+
+
+def _alive_file(name: str) -> Path:
+    return pricing_home() / "locks" / "runs" / name
+
+
+def end_dead_runs() -> list[str]:
+    """Ends runs that stand as RUNNING though their process was killed, as KILLED, and returns their IDs.
+
+    Only runs of this PRICING_HOME are ended, whose lock is free: see `_marked_alive`.
+    """
+    client = MlflowClient()
+    ended = []
+    for file in sorted(_alive_file("").glob("[!.]*")):
+        try:
+            with file_lock(file, job=file.name):
+                if client.get_run(file.name).info.status == "RUNNING":
+                    record_failure(file.name, "its process was killed")
+                    client.set_terminated(file.name, "KILLED")
+                    ended.append(file.name)
+                file.unlink()
+        except LockError:
+            continue
+        except MlflowException as error:
+            _log.warning("run %s, whose process was killed, is not ended: %s", file.name, first_line(error))
+    return ended
 
 
 def record_failure(run_id: str, reason: str) -> None:
@@ -237,9 +279,10 @@ def _artifacts(experiment: str) -> str | None:
     return (database.parent / "mlartifacts" / experiment).as_uri()
 
 
-def _end(status: str) -> None:
+def _end(run_id: str, status: str) -> None:
     try:
         mlflow.end_run(status)
+        _alive_file(run_id).unlink(missing_ok=True)
     except MlflowException as error:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
 

@@ -63,7 +63,7 @@ class Elasticity(Known):
     shared_by: int = Field(description="How many products, itself included, have this elasticity in common.")
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
-    diversion: float = Field(description="Share of lost units that the other products of its category win, 0 to 0.6.")
+    diversion: float = Field(description="Share of what it loses, in money, that its category's others win, 0 to 0.6.")
     competitor: ShownCompetitor = Field(description="What the competitor's price does to demand.")
     model_version: str
 

@@ -122,6 +122,7 @@ def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bo
         "expected_units": round(decision.expected_units, unit_digits(decision.expected_units)),
         "expected_margin": round(decision.expected_margin, 2),
         "expected_gain": gain and Spread(**{end: round(value, 2) for end, value in gain}),
+        "worst_case": decision.worst_case and round(decision.worst_case, 2),
     }
     grade = None
     if elasticity:

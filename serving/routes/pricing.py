@@ -15,7 +15,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry
 from pricing.errors import RequestError
-from serving.api import Endpoint, Service, body_of, encode, point_out, refuse_twice, sent_body
+from serving.api import Asked, Endpoint, Service, body_of, encode, point_out, refuse_twice, request_id, sent_body
 from serving.follower import Current, Served
 from serving.problems import ProblemBody, ProblemError, from_request_error, from_validation, refused
 
@@ -59,7 +59,7 @@ class Decisions(BaseModel):
 def get_price(service: Service) -> bytes:
     """Prices one product."""
     dry = _dry_run()
-    asked = body_of(PriceRequest)
+    asked = Asked(body_of(PriceRequest), request_id())
     found = answers(service, [asked], dry=True)[0] if dry else service.together.answer(asked)
     if isinstance(found, ProblemError):
         raise found
@@ -70,7 +70,8 @@ def get_prices(service: Service) -> bytes:
     """Prices a batch, in order; a bad item becomes an error in its place."""
     dry = _dry_run()
     items = _batch(sent_body())
-    priced = iter(answers(service, [item for item in items if isinstance(item, PriceRequest)], dry=dry))
+    asked = [Asked(item, request_id()) for item in items if isinstance(item, PriceRequest)]
+    priced = iter(answers(service, asked, dry=dry))
     parts = [next(priced) if isinstance(item, PriceRequest) else item for item in items]
     bad = [part for part in parts if isinstance(part, ProblemError)]
     service.metrics.bad_items.inc(len(bad))
@@ -79,15 +80,15 @@ def get_prices(service: Service) -> bytes:
     return b'{"decisions":[%b]}' % b",".join(bodies)
 
 
-def answers(service: Service, asked: Sequence[PriceRequest], *, dry: bool) -> list[bytes | ProblemError]:
+def answers(service: Service, asked: Sequence[Asked], *, dry: bool) -> list[bytes | ProblemError]:
     """Prices, encodes and records requests, in order, each version's in one pass."""
     at = service.now()
     current = service.follower.current
     if current.challenger is None:
         return _each(service, current.champion, asked, current, at, dry=dry)
 
-    versions = [version_for(item, at.date(), current=current) for item in asked]
-    by_version: dict[Served, list[PriceRequest]] = {}
+    versions = [version_for(item.price, at.date(), current=current) for item in asked]
+    by_version: dict[Served, list[Asked]] = {}
     for served, item in zip(versions, asked, strict=True):
         by_version.setdefault(served, []).append(item)
     found = {served: iter(_each(service, served, items, current, at, dry=dry)) for served, items in by_version.items()}
@@ -109,7 +110,7 @@ def version_for(asked: PriceRequest, today: dt.date, *, current: Current) -> Ser
 
 
 def _price(
-    service: Service, served: Served, asked: Sequence[PriceRequest], *, current: Current, at: dt.datetime
+    service: Service, served: Served, asked: Sequence[Asked], *, current: Current, at: dt.datetime
 ) -> list[DetailedDecision]:
     """Prices requests in one pass by `served`, or by what stands behind it where it fails; the champion behind an arm.
 
@@ -133,12 +134,12 @@ def _price(
         answers = None if served.rules is None else _attempt(served.rules, asked, current, at)
     if answers is None:
         switches = current.control.switches.at(at)
-        answers = service.follower.rules.pricer.price_detailed(asked, today=at.date(), switches=switches)
+        answers = service.follower.rules.pricer.price_detailed(_prices(asked), today=at.date(), switches=switches)
     return answers
 
 
 def _attempt(
-    pricer: Pricer, asked: Sequence[PriceRequest], current: Current, at: dt.datetime
+    pricer: Pricer, asked: Sequence[Asked], current: Current, at: dt.datetime
 ) -> list[DetailedDecision] | None:
     """Prices by a version or its rules; None where that fails for a reason that no caller can fix.
 
@@ -148,18 +149,28 @@ def _attempt(
     control = current.control
     switches = control.switches if control.switches.first_end is None else control.switches.at(at)
     try:
-        return pricer.price_detailed(asked, today=at.date(), experiments=control.experiments, switches=switches)
+        return pricer.price_detailed(
+            _prices(asked),
+            today=at.date(),
+            experiments=control.experiments,
+            switches=switches,
+        )
     except RequestError:
         raise
     except Exception as error:
         if len(asked) > 1:
             raise RequestError("one of several") from error  # the others are priced without it
-        _log.exception("version %s could not price a request", pricer.version)
+        id_of = {"request_id": asked[0].request_id}
+        _log.exception("version %s could not price a request", pricer.version, extra=id_of)
         return None
 
 
+def _prices(asked: Sequence[Asked]) -> list[PriceRequest]:
+    return [each.price for each in asked]
+
+
 def _each(
-    service: Service, served: Served, asked: Sequence[PriceRequest], current: Current, at: dt.datetime, *, dry: bool
+    service: Service, served: Served, asked: Sequence[Asked], current: Current, at: dt.datetime, *, dry: bool
 ) -> list[bytes | ProblemError]:
     """Prices, encodes and records requests by one version; what cannot be priced becomes a problem."""
     try:
@@ -174,7 +185,7 @@ def _each(
     bodies = [encode(answer.decision) for answer in answers]
     if not dry:
         lines = zip(asked, answers, bodies, strict=True)
-        service.log.append([LogEntry(item, answer, at, body) for item, answer, body in lines])
+        service.log.append([LogEntry(item.price, answer, at, body, item.request_id) for item, answer, body in lines])
         service.metrics.decided(answers)
     return list(bodies)
 

@@ -59,6 +59,7 @@ class Ready(BaseModel):
 
     status: Literal["ok"]
     model_version: str
+    challenger: str | None = Field(description="The version that an experiment tries beside it.")
     following: Follow
 
 
@@ -80,8 +81,12 @@ def ready(service: Service) -> Ready:
         why = "nothing is published" if following.state == "none" else following.state
         text = f"no published version gives a price ({why}); rules answer meanwhile"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text)
+    tried = service.follower.current.challenger
     return Ready(
-        status="ok", model_version=served.name, following=Follow.of(service.follower.following, addresses=False)
+        status="ok",
+        model_version=served.name,
+        challenger=tried.name if tried else None,
+        following=Follow.of(service.follower.following, addresses=False),
     )
 
 

@@ -1,8 +1,12 @@
 """What needs no CDK: the file of environments, the programs that run before others in a task."""
 
+import base64
 import configparser
+import hashlib
+import hmac
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,11 +47,12 @@ def changed(tmp_path: Path, environment: str, path: str, value: object) -> Path:
         ("network.callers", [], r"staging\.network\.callers"),
         ("nightly.at", "30 4 * * *", r"staging\.nightly\.at"),
         ("watch.log_days", 31, r"staging\.watch\.log_days"),
-        ("images.serving", "other/image:1", r"staging\.images\.serving: .*pattern"),
+        ("images", {"serving": f"sha256:{'0' * 64}"}, r"staging\.images: Extra inputs"),
         ("domain", "https://prices", r"staging\.domain"),
         ("qualifier", "pricingstage", r"staging\.qualifier: .*pattern"),
         ("qualifier", "hnb659fds", r"staging\.qualifier: .*CDK's own"),
         ("qualifier", "pricingprd", "expected a qualifier of its own for each environment"),
+        ("jobs.promote.memory", 4096, r"staging\.jobs: .*expected 8192"),
         ("jobs", {"train": {"cpu": 256, "memory": 512}}, r"staging\.jobs\.nightly: Field required"),
     ],
 )
@@ -67,17 +72,9 @@ def test_a_file_without_environments_is_refused(tmp_path: Path, text: str) -> No
         read_environments(file)
 
 
-def test_images_are_named_by_tag_or_digest() -> None:
-    digest = f"sha256:{'0' * 64}"
-
-    images = read_environments(images=f"serving=2.1.0 jobs={digest}")["staging"].images
-
-    assert (images.serving, images.mlflow, images.jobs) == ("2.1.0", "first", digest)
-
-
-@pytest.mark.parametrize("words", ["serving", "ghost=1", "serving=a:b"])
-def test_an_image_that_cannot_be_named_is_refused(words: str) -> None:
-    with pytest.raises(DeploymentError, match=r"staging\.images"):
+@pytest.mark.parametrize("words", ["serving", f"ghost=sha256:{'0' * 64}", "serving=2.1.0", "serving=sha256:1"])
+def test_an_image_that_no_digest_names_is_refused(words: str) -> None:
+    with pytest.raises(DeploymentError, match=r"staging\.IMAGES"):
         read_environments(images=words)
 
 
@@ -97,6 +94,7 @@ def master() -> Iterator[dict[str, str]]:
         url = make_url(address)
         owner = {"host": str(url.query.get("host") or url.host), "user": str(url.username)}
         run("CREATE ROLE master LOGIN CREATEDB CREATEROLE PASSWORD 'x'", dbname="postgres", **owner)
+        run("ALTER ROLE master SET log_statement = 'ddl'", dbname="postgres", **owner)  # as RDS logs
         yield {**owner, "user": "master", "password": "x"}
 
 
@@ -126,18 +124,32 @@ def test_each_program_owns_its_database_and_enters_no_other(prepared: dict[str, 
             run_as(role, other, "SELECT 1", master=prepared)
 
 
+def test_no_password_stands_in_the_servers_log(prepared: dict[str, str]) -> None:
+    data = run("SHOW data_directory", host=prepared["host"], user="postgres", dbname="postgres")[0][0]
+    log = "".join(path.read_text() for path in Path(str(data)).glob("log*") if path.is_file())
+
+    assert "ROLE" in log
+    for password in PASSWORDS.values():
+        assert password.replace("'", "''") not in log
+
+
 def test_a_new_password_counts_from_the_next_start(prepared: dict[str, str]) -> None:
-    before = password_of(prepared, "pricing")
+    before = opened_by("renewed", prepared, "pricing")
 
     database_setup.prepare(prepared, {**PASSWORDS, "pricing": "renewed"})
 
-    assert password_of(prepared, "pricing") != before
+    assert (before, opened_by("renewed", prepared, "pricing")) == (False, True)
 
 
-def password_of(master: dict[str, str], role: str) -> object:
-    """The stored hash of a password, which only the server's owner may see."""
+def opened_by(password: str, master: dict[str, str], role: str) -> bool:
+    """Whether a password is the role's, by RFC 5803: the stored verifier is one that only the server's owner sees."""
     statement = f"SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'"
-    return run(statement, host=master["host"], user="postgres", dbname="postgres")
+    verifier = run(statement, host=master["host"], user="postgres", dbname="postgres")[0][0]
+    _, salted, keys = str(verifier).split("$")
+    rounds, _, salt = salted.partition(":")
+    whole = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(rounds))
+    client = hmac.digest(whole, b"Client Key", "sha256")
+    return hashlib.sha256(client).digest() == base64.b64decode(keys.partition(":")[0])
 
 
 def test_roles_are_known_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,3 +246,58 @@ def test_mlflows_accounts_lie_in_its_own_database_and_no_password_in_the_file(tm
     assert read["mlflow"]["database_uri"] == store
     assert "characters" not in path.read_text()
     assert first["MLFLOW_FLASK_SERVER_SECRET_KEY"] != second["MLFLOW_FLASK_SERVER_SECRET_KEY"]
+
+
+# What people search in the logs
+
+
+FAULT = """
+import logging, logging.config, sys
+from pricing.errors import HistoryError
+from pricing.runtime.cli import job
+from serving.__main__ import log_config
+
+@job("fault", config=False)
+def main():
+    if sys.argv[1] == "known":
+        raise HistoryError("too few days")
+    if sys.argv[1] == "serving":
+        logging.config.dictConfig(log_config("INFO"))
+    log = logging.getLogger("pricing.somewhere")
+    if sys.argv[1] == "bug":
+        raise ZeroDivisionError
+    getattr(log, sys.argv[2])("%s errors in the feed", 3)
+    return 0
+
+sys.exit(main([] if sys.argv[1] != "typed" else ["--ghost", "1"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["known", ""], True),
+        (["typed", ""], True),
+        (["bug", ""], True),
+        (["job", "error"], True),
+        (["job", "critical"], True),
+        (["serving", "error"], True),
+        (["serving", "critical"], True),
+        (["serving", "exception"], True),
+        (["job", "info"], False),
+        (["job", "warning"], False),
+        (["serving", "info"], False),
+        (["serving", "warning"], False),
+    ],
+)
+def test_the_search_for_errors_finds_the_lines_that_programs_write_and_no_others(words: list[str], found: bool) -> None:
+    (pattern,) = re.findall(r"--filter-pattern '%(.*)%'", (ROOT / "docs/operator/operating.md").read_text("utf-8"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", FAULT, *words], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert re.fullmatch(r"[\w:#=@/;,^$?\[\]{}|\\*+.-]+", pattern)  # all that CloudWatch takes: no space, no group
+    assert done.stderr
+    assert any(re.search(pattern, line) for line in done.stderr.splitlines()) == found, done.stderr

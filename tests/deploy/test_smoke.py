@@ -132,6 +132,16 @@ def test_a_persons_price_may_move_as_far_as_it_likes(reply: Answer) -> None:
         assert smoke.main([url, "--wait", "0"]) == 0
 
 
+def test_a_price_of_the_version_that_an_experiment_tries_will_do() -> None:
+    def trying(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
+        if path == "/health/ready":
+            return 200, {"status": "ok", "model_version": "7", "challenger": "8"}
+        return priced(model_version="8")(path, headers, body)
+
+    with service(trying) as url:
+        assert smoke.main([url, "--version", "7", "--wait", "0"]) == 0
+
+
 def test_before_the_first_promotion_prices_by_rule_will_do(capsys: pytest.CaptureFixture[str]) -> None:
     def by_rule(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
         if path == "/products":

@@ -8,8 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.experiment import forecast, main
+from pipelines.experiment import main
+from pipelines.steps.price_tests import continue_tests
+from pricing.config import read_config_file
 from pricing.decision.experiments import Arm, Experiments
+from pricing.decision.price_tests import outlook
 from pricing.decision.request import PriceRequest
 from pricing.decision_log.write import LogEntry, LogWriter
 from tests.kit.control import read_control
@@ -63,7 +66,7 @@ def test_arms_are_dealt_among_the_products_that_are_free(home: Path, capsys: pyt
     [
         (["--draw", "1", "--weeks", "2", "--size", "0.001"], "can reach the grade tested by draws within 2 weeks"),
         (["--draw", "1"], "needs an end"),
-        (["--draw", "1", "--size", "0.06", "--weeks", "9"], "at most 0.05"),
+        (["--draw", "1", "--size", "0.11", "--weeks", "9"], "at most 0.1"),
         (["--keep", "0.6", "--rule", "0.5"], "more than 1"),
         (["--keep", "0.1", "--start", "2023-08-02"], "expected a Monday"),
         (["--keep", "0.1", "--start", "2023-07-24"], "has passed"),
@@ -130,7 +133,7 @@ def test_the_forecast_of_draws_is_that_of_the_versions_demand() -> None:
     demand, known = version.demand, version.facts
     products = known.product_ids[:3].tolist()
 
-    found = forecast(demand, known, products, arm)
+    found = outlook(demand, known, products, arm)
 
     rng, usual, tried = np.random.default_rng(0), 0.0, 0.0
     sd = demand.elasticity_sd * np.abs(demand.elasticity)
@@ -146,3 +149,28 @@ def test_the_forecast_of_draws_is_that_of_the_versions_demand() -> None:
     noise = (units * demand.unit[:3] + units**2 / (7 * demand.size[:3])) / units**2
     weeks = noise / (0.8**2 * demand.elasticity[:3] ** 2 * (2 / 3 * math.log(1.05) ** 2))
     assert found.weeks == pytest.approx(np.maximum(weeks, 8))
+
+
+def test_price_tests_on_offer_begin_and_are_carried_on_until_somebody_stops_them(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = home / "pricing.yaml"  # no product is on its way to a price far off
+    config.write_text("decision: {guardrails: {max_move: null}}\n", encoding="utf-8")
+    given = ("--config", str(config))
+
+    assert run("suggest", *given) == 0
+    offered = capsys.readouterr().out
+    assert run("suggest", *given, "--start", "true") == 0
+    (begun,) = known(home).every
+    file = read_config_file(str(config))
+    during = continue_tests(file, today=begun.start)
+    after = continue_tests(file, today=begun.end)
+    (second,) = known(home).every
+    assert run("stop", "--name", "tests", *given) == 0
+    stopped = continue_tests(file, today=second.end)
+
+    assert f"{len(begun.products):,} products, prices ±" in offered
+    assert (begun.start, begun.weeks) == (MONDAY, 1)
+    assert (during, stopped) == ("", "")
+    assert f"{len(second.products):,} products" in after
+    assert (second.start, second.weeks) == (MONDAY, 2)

@@ -14,10 +14,11 @@ import pytest
 
 from console.worklist import WAYS, Pick, read_table
 from pipelines import price
-from pipelines.price import day_priced, main
-from pipelines.steps.decisions import read_requests, requests_for_all_products
+from pipelines.price import main
+from pipelines.steps.decisions import read_requests
 from pricing.config import load_config
 from pricing.data.panel import Period
+from pricing.decision.every_product import day_priced, requests_for_all_products
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts, carry_facts
 from pricing.decision.request import PriceRequest
@@ -163,7 +164,7 @@ def test_a_batch_keeps_to_a_person_s_switches_as_serving_does(
 ) -> None:
     said = [freeze(), override(7.77, PRODUCTS[1], until=dt.datetime(2999, 1, 1, tzinfo=dt.UTC))]
     if away:  # what was published last
-        mirror = Control(Switches(said), sequence=2).to_json()
+        mirror = Control(Switches(said), entries=2).to_json()
         FolderStore(tmp_path / "home" / "published").put("pricing/control.json", mirror)
         monkeypatch.setenv("PRICING_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     else:

@@ -319,7 +319,7 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     with pytest.raises(UnknownProductError, match="'nobody knows'"):
         model.predict(pd.DataFrame([{**rows[1], "list_price": None}]))
 
-    frozen = Control(Switches([freeze()]), sequence=1)
+    frozen = Control(Switches([freeze()]), entries=1)
     FolderStore(shop.folder / "home" / "published").put(control_key("pricing"), frozen.to_json())
     assert "frozen" in model.predict(pd.DataFrame(rows[:1]))["reasons"][0]
 

@@ -18,12 +18,14 @@ import pytest
 import requests
 
 from pricing.config import load_config
+from tests.kit.cdk import lacks_for_cdk
 from tests.kit.servers import free_port, running, wait_for
 
 if shutil.which("haproxy") is None:
     pytest.skip("haproxy is not installed: apt-get install haproxy", allow_module_level=True)
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "compose" / "haproxy.cfg"
+COMMAND = ["haproxy", "-db", "-f", str(CONFIG)]
 RIGHT, WRONG = {"X-API-Key": "right"}, {"X-API-Key": "wrong"}
 TASK = """
 import sys, threading, time
@@ -68,6 +70,7 @@ class Proxy:
 
     port: int
     ports: list[int]
+    process: "subprocess.Popen[bytes] | None" = None
     tasks: dict[int, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def start(self, place: int, *, ready: int = 200) -> None:
@@ -92,7 +95,9 @@ class Proxy:
 
 
 @contextmanager
-def proxy(folder: Path, *, tasks: int, ready: int = 200, **settings: str) -> Iterator[Proxy]:
+def proxy(
+    folder: Path, *, tasks: int, ready: int = 200, command: list[str] = COMMAND, **settings: str
+) -> Iterator[Proxy]:
     port, figures, *ports = (free_port() for _ in range(2 + tasks))
     one = Proxy(port, ports)
     environment = {f"SERVING_{place}": f"127.0.0.1:{task}" for place, task in enumerate(ports, start=1)}
@@ -101,7 +106,8 @@ def proxy(folder: Path, *, tasks: int, ready: int = 200, **settings: str) -> Ite
     try:
         for place in range(tasks):
             one.start(place, ready=ready)
-        with running(["haproxy", "-db", "-f", str(CONFIG)], ready=url, log=log, environment=environment):
+        with running(command, ready=url, log=log, environment=environment) as process:
+            one.process = process
             wait_for(lambda: one.ask("/health/live", None).status_code == 200)
             wait_for(lambda: one.ask("/health/ready", None).status_code == ready)
             yield one
@@ -208,3 +214,18 @@ def test_tasks_that_are_not_ready_answer_where_none_is_and_no_task_is_told(tmp_p
         assert by_rule.status_code == 200
         assert by_rule.text.split()[1] == "192.0.2.7"  # the caller's address, from a proxy that is trusted
         assert (gone.status_code, is_problem(gone)) == (503, True)
+
+
+@pytest.mark.skipif(lacks_for_cdk() is not None, reason=str(lacks_for_cdk()))
+def test_ecs_stops_a_proxy_without_cutting_off_a_request(tmp_path: Path) -> None:
+    from deploy.tasks import PROXY  # noqa: PLC0415 - starts Node
+
+    command = ["sh", "-c", PROXY.replace("/app/haproxy.cfg", str(CONFIG))]
+    with proxy(tmp_path, tasks=1, command=command) as one, ThreadPoolExecutor() as pool:
+        assert one.process
+        asked = pool.submit(one.ask, headers={**RIGHT, "X-Seconds": "2"})
+        wait_for(lambda: one.heard()[1] == 1)
+
+        one.process.terminate()
+
+        assert (asked.result().status_code, one.process.wait(timeout=20)) == (200, 0)

@@ -82,7 +82,7 @@ def test_no_product_is_in_two_experiments_and_no_switch_is_lost_however_many_wri
     mirrored = parse_control(content)
     assert sorted(told) == ["planned", "refused", "refused", "refused"]
     assert (frozen(mirrored), len(mirrored.experiments.every)) == ({"p0", "p1", "p2", "p3"}, 1)
-    assert (mirrored.sequence, mirrored.unread) == (5, ())
+    assert (mirrored.entries, mirrored.unread) == (5, ())
 
 
 def test_a_night_on_one_machine_keeps_that_of_another_from_starting_until_all_it_started_has_ended(

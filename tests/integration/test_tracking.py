@@ -15,7 +15,7 @@ from pricing.config import leaves, load_config
 from pricing.errors import HistoryError, RegistryError
 from pricing.paths import ROOT
 from pricing.runtime import mlflow_runs
-from pricing.runtime.mlflow_runs import code_version, connect, tracked_run
+from pricing.runtime.mlflow_runs import code_version, connect, end_dead_runs, tracked_run
 from tests.kit.mlflow_jobs import place
 from tests.kit.price_api import Handler, price_api
 
@@ -106,6 +106,33 @@ def test_a_stopped_job_ends_its_run_failed() -> None:
     assert (job.returncode, kept.info.status, kept.data.tags["failure"]) == (143, "FAILED", "stopped by SIGTERM")
 
 
+KILLED = """
+import os, signal, sys
+from pricing.runtime.mlflow_runs import tracked_run
+
+with tracked_run("train") as run:
+    print(run.info.run_id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_runs_of_killed_processes_are_ended_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    killed = done.stdout.split()[-1]
+    before = MlflowClient().get_run(killed).info.status
+
+    with tracked_run("nightly") as living:
+        first = end_dead_runs()
+        again = end_dead_runs()
+        during = _read(living).info.status
+
+    after = MlflowClient().get_run(killed)
+    assert (before, after.info.status, "failure" in after.data.tags) == ("RUNNING", "KILLED", True)
+    assert (first, again) == ([killed], [])
+    assert (during, _read(living).info.status) == ("RUNNING", "FINISHED")
+    assert not list((tmp_path / "home" / "locks" / "runs").iterdir())
+
+
 def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp_path: Path) -> None:
     commit = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "shop"]
     for words in (["init", "-q"], commit):
@@ -141,7 +168,7 @@ def test_a_server_that_is_gone_holds_up_a_failed_job_for_three_attempts(
             if what == "failure":
                 mlflow_runs.record_failure(run_id, "it broke")
             else:
-                mlflow_runs._end("FAILED")
+                mlflow_runs._end(run_id, "FAILED")
         finally:
             mlflow.set_tracking_uri(store)
             mlflow.end_run()

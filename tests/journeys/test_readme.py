@@ -19,6 +19,7 @@ TOLERANCES = {
     "expected_units": (0.15, 0.0),
     "expected_margin": (0.15, 0.0),
     "expected_gain": (0.3, 0.5),
+    "worst_case": (0.5, 1.0),
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

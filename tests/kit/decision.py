@@ -35,7 +35,7 @@ def config(**decision: Any) -> Config:
     """
     values = copy.deepcopy(_defaults())
     guardrails = decision.pop("guardrails", {})
-    values["decision"] |= {"calibration": {"moves": [], "kept": []}} | decision
+    values["decision"] |= {"confidence_slope": 1.0} | decision
     values["decision"]["guardrails"] |= {"max_move": None, "seen": None} | guardrails
     return Config.model_validate(values, strict=False)
 

@@ -134,8 +134,8 @@ def running(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     ends: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL),
-) -> Iterator[None]:
-    """Runs a server process in `folder`: waits until `ready` answers, ends it after the block by these signals."""
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Runs a server process in `folder`, yields it once `ready` answers, and ends it by these signals."""
     # `mlflow models serve` looks its own server program up there, also when the environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     values = {**os.environ, "PATH": path, **(environment or {})}
@@ -145,7 +145,7 @@ def running(
         )
         try:
             _wait(process, ready, log)
-            yield
+            yield process
         finally:
             _stop(process, ends)
 

@@ -167,4 +167,4 @@ def estimate_chain() -> tuple[Estimates, Ints]:
     events = sample.everything
     expected = 30.0 * np.exp(-2.0 * table.log_price[events.product, events.at])
     forecast = EventForecast(expected, np.full(len(events), 1e4))
-    return estimate_round(sample, table, forecast, norms=norms, so_far=None), sample.parent
+    return estimate_round(sample, table, forecast, norms=norms, so_far=None, doubt=0.0, least=0.0), sample.parent

@@ -23,6 +23,8 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.demand.grades import CATEGORY
 from pricing.demand.levels import Priors
 from pricing.demand.model import DemandModel
+from pricing.demand.table import DemandTable
+from pricing.demand.tested_gap import PairedMeans
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from simulation.config import MarketConfig
 from simulation.market import simulate
@@ -124,6 +126,19 @@ def make_version(
         holds_only=holds_only,
         anchors=Anchors.from_panel(panel),
     )
+
+
+def with_test(demand: DemandTable) -> DemandTable:
+    """Has the first category observed at −2.4 and tested at −1.6 by 12 products."""
+    first = np.arange(len(demand.categories)) == 0
+    tested = PairedMeans(
+        observed=np.where(first, -2.4, np.nan),
+        observed_error=np.where(first, 0.2, np.nan),
+        tested=np.where(first, -1.6, np.nan),
+        tested_error=np.where(first, 0.3, np.nan),
+        products=np.where(first, 12, 0),
+    )
+    return replace(demand, tested=tested, weekend=np.zeros_like(demand.weekend))
 
 
 def raise_prices(patch: pytest.MonkeyPatch) -> None:

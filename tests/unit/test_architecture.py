@@ -37,6 +37,8 @@ OF_BENCHMARKS = {
     "tests.unit.benchmarks.test_demand_tables",
     "tests.unit.benchmarks.test_forecast_benchmark",
     "tests.unit.benchmarks.test_judged_confidence",
+    "tests.unit.benchmarks.test_learning",
+    "tests.unit.benchmarks.test_truth",
 }
 # Heavy library → the modules that may import it; a name that ends in a dot stands for all below it.
 DOORS = {

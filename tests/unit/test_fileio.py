@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.fileio import redact_url, replace_atomically, replace_text, with_driver
+from pricing.fileio import holds_password, redact_text, redact_url, replace_atomically, replace_text, with_driver
 
 
 def test_where_writing_fails_the_old_content_stays_and_no_draft(tmp_path: Path) -> None:
@@ -35,11 +35,21 @@ def test_where_writing_fails_the_old_content_stays_and_no_draft(tmp_path: Path) 
         ("a/b.csv", "a/b.csv"),
         ("postgresql://host/db?user=me&password=secret#sales", "postgresql://host/db?user=me&password=***#sales"),
         ("me:secret@host/db", "***@host/db"),
+        ("postgresql//me:secret@host/db", "postgresql//***@host/db"),
+        ("postgresql//me:sec/ret@host/db", "postgresql//***@host/db"),
+        ("postgresql:/me:secret@host/db", "***@host/db"),
+        ("sales//2024:1.csv", "sales//2024:1.csv"),
     ],
 )
 def test_no_address_shows_its_password(where: str, shown: str) -> None:
     assert redact_url(where) == shown
     assert "cret" not in redact_url(where)
+
+
+@pytest.mark.parametrize("where", ["postgresql://me:secret@host/db", "postgresql//me:secret@host/db"])
+def test_no_text_or_configuration_shows_the_password_of_an_address(where: str) -> None:
+    assert redact_text(f"{where}: does not exist").endswith("//***@host/db: does not exist")
+    assert holds_password(where)
 
 
 @pytest.mark.parametrize(

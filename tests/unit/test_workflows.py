@@ -1,6 +1,8 @@
 """The pipelines on GitHub: what linters find, and what they call exists."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +85,10 @@ case "${0##*/} $*" in
   *" imagetools create "*) echo "${6#*@}" > "$HERE/${5//\\//_}" ;;
   "docker buildx build "*) tag="${*: -2:1}"; echo "$DIGEST" > "$HERE/${tag//\\//_}" ;;
   "cosign verify "*) [ "${2#*@}" = "$SIGNED" ] ;;
+  "aws cloudformation "*Sales*) echo s3://data/sales ;;
+  "aws logs "*) echo '["done"]' ;;
+  "aws ecs describe-tasks "*) echo 3 ;;
+  "gh api "*) echo ann ;;
 esac
 """
 
@@ -90,7 +96,7 @@ esac
 def run_script(name: str, here: Path, tags: dict[str, str], **given: str) -> tuple[int, list[str]]:
     """Runs the step whose name begins so; returns its exit code, and the calls and outputs that it made."""
     (script,) = (step["run"] for _, step in steps() if step.get("name", "").startswith(name))
-    for file, text in {**dict.fromkeys(("docker", "cosign", "aws"), PROGRAM), **tags}.items():
+    for file, text in {**dict.fromkeys(("docker", "cosign", "aws", "gh", "sleep"), PROGRAM), **tags}.items():
         (here / file.replace("/", "_")).write_text(text)
         (here / file.replace("/", "_")).chmod(0o755)
     github = {"GITHUB_REPOSITORY": "Shop/Pricing", "GITHUB_SHA": COMMIT, "GITHUB_OUTPUT": str(here / "calls")}
@@ -101,6 +107,7 @@ def run_script(name: str, here: Path, tags: dict[str, str], **given: str) -> tup
         "DIGEST": DIGEST,
         "SIGNED": DIGEST,
         "SAID": "not found",
+        "STACK": "",
     }
     files = {"HERE": str(here), "GITHUB_STEP_SUMMARY": "/dev/null", "PATH": f"{here}:{os.environ['PATH']}"}
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]  # as GitHub starts it
@@ -119,6 +126,30 @@ def test_a_deployment_copies_the_digests_that_this_repositorys_workflow_signed(t
         assert verified.endswith("github.com/Shop/Pricing/.github/workflows/images.yml@refs/heads/main")
         copied = f"docker buildx imagetools create --tag {THEIRS}/{name}:{COMMIT} {OURS}/{name}@{DIGEST}"
         assert calls.index(verified) < calls.index(copied)
+
+
+def test_a_rollback_of_the_service_deploys_its_image_and_no_other(tmp_path: Path) -> None:
+    code, calls = run_script("Copy images", tmp_path, BUILT, STACK="serving")
+
+    assert (code, calls[-1]) == (0, f"words=serving={DIGEST} ")
+
+
+def test_a_models_task_gets_the_environments_sales_its_approver_and_ends_as_it_ends(tmp_path: Path) -> None:
+    promote = read(GITHUB / "workflows" / "promote.yml")["jobs"]["promote"]["steps"][1]["with"]
+    words = promote["command"].replace("toJSON(inputs.sales || '{sales}')", "x")
+    command = re.sub(r"\$\{\{ (\S*) \}\}", lambda found: '"{sales}"' if found[1] == "x" else '"7"', words)
+    given = {"ENVIRONMENT": "staging", "GITHUB_ACTOR": "bob", "GITHUB_RUN_ID": "1", "GH_TOKEN": "t"}
+
+    code, calls = run_script("Run it", tmp_path, {}, COMMAND=command, **given)
+
+    overrides, _ = json.JSONDecoder().raw_decode("\n".join(calls).partition("--overrides ")[2])
+    (job,) = overrides["containerOverrides"]
+    assert (code, job["command"][:4], job["command"][-2:]) == (
+        3,
+        ["pricing", "promote", "--version", "7"],
+        ["--sales", "s3://data/sales"],
+    )
+    assert job["environment"] == [{"name": "PRICING_ACTOR", "value": "bob@github, approved by ann"}]
 
 
 def test_a_deployment_ends_before_it_copies_what_it_should_not(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from pricing.decision.switches import Review, Switches, Unfreeze
 from pricing.errors import ConfigError, SourceError
 from pricing.objects import FolderStore
 from pricing.registry.control import Heard
+from pricing.registry.knowledge import words_of_tests
 from tests.kit.console import Console, Visitor, open_console, price_table, put_table, shop_home
 from tests.kit.control import NIGHT, SAID, approve, freeze, override, put_control, read_control, table
 from tests.kit.price_api import price_api, status
-from tests.kit.versions import product_names, shared_panel
+from tests.kit.versions import product_names, shared_panel, with_test
 
 HOSTILE = [
     '<script>alert("1")</script>',
@@ -128,6 +130,25 @@ def test_the_session_is_signed_hidden_from_scripts_and_ends_with_its_key(console
         client = again.app.test_client()
         client.set_cookie("pricing_console", kept.client.get_cookie("pricing_console").value)  # type: ignore[union-attr]
         assert client.get("/").status_code == 302
+
+
+def test_a_copied_cookie_opens_nothing_once_its_person_has_logged_out(console: Console, ann: Visitor) -> None:
+    page = ann.see("/")
+    copied = ann.client.get_cookie("pricing_console").value  # type: ignore[union-attr]
+    thief = console.anybody().client
+    thief.set_cookie("pricing_console", copied)
+    before = thief.get("/").status_code
+
+    ann.send("/logout", page)
+
+    with open_console(console.home) as again:
+        for app in (console.app, again.app):
+            client = app.test_client()
+            client.set_cookie("pricing_console", copied)
+            client.get("/health/live")  # renews no cookie
+            assert client.get("/").status_code == 302
+    assert before == 200
+    assert console.visitor("ann").client.get("/").status_code == 200
 
 
 def test_every_answer_forbids_scripts_frames_and_caches(console: Console) -> None:
@@ -299,6 +320,7 @@ def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_ce
     page = ann.see("/")
     until = (dt.date.today() + dt.timedelta(days=3)).isoformat()
     wrong = {"price": "5", "product": PRODUCTS[:2]}, {"price": "dear"}, {"until": "2020-01-01", "price": "5"}, {}
+    wrong += {"until": "9999-12-31", "price": "5"}, {"seen": "9" * 30, "price": "5"}, {"seen": "-1", "price": "5"}
     wrong += (
         {"price": "nan"},
         {"price": "1e999"},
@@ -393,6 +415,25 @@ def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(
     assert whole.count('<svg class="chart"') == 5
 
 
+@pytest.mark.parametrize(("category", "shown"), [("drinks", True), ("another", False)])
+def test_tests_of_a_category_stand_beside_what_was_observed(
+    console: Console, ann: Visitor, category: str, shown: bool
+) -> None:
+    served = console.shop.served
+    assert served is not None
+    addresses = ["/portfolio", f"/products/{PRODUCTS[0]}"]
+    untested = [ann.see(address) for address in addresses]
+    demand = with_test(served.version.demand)
+    demand = replace(demand, categories=np.array([category, *demand.categories[1:]]))
+    console.shop.served = replace(served, version=replace(served.version, demand=demand))
+
+    tested = [ann.see(address) for address in addresses]
+
+    words = words_of_tests(demand)[category]
+    assert [words in page for page in untested] == [False, False]
+    assert [words in page for page in tested] == [shown, shown]
+
+
 def test_nothing_is_expected_of_a_price_that_a_person_set(ann: Visitor) -> None:
     before = ann.see(f"/products/{PRODUCTS[0]}")
     ann.decide(action="freeze", product=PRODUCTS[0], reason="an offer")
@@ -446,6 +487,21 @@ def test_what_an_experiment_measured_stands_on_the_portfolio(tmp_path: Path, wee
     assert ("% profit" in page.replace("</b>", "")) == (weeks is None)
 
 
+def test_price_tests_on_offer_begin_by_one_button(console: Console, ann: Visitor) -> None:
+    after = shared_panel().dates[-1].astype(dt.date) + dt.timedelta(days=1)
+    console.shop.now = lambda: dt.datetime.combine(after, dt.time(9), dt.UTC)
+    offer = ann.see("/portfolio")
+    begun = ann.send("/tests", offer)
+
+    (tests,) = console.shop.record.control().experiments.every
+    assert begun.status_code == 302
+    assert f"<b>{len(tests.products)}</b> products by" in offer
+    assert tests.name == "tests"
+    assert tests.start.weekday() == 0
+    assert f"<b>{len(tests.products)}</b> products are drawn anew each week from" in ann.see("/portfolio")
+    assert ann.send("/tests", offer).status_code == 409
+
+
 # Price files
 
 
@@ -474,7 +530,12 @@ def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Co
     frame = downloaded(ann, file)
 
     dearer, foreign = frame.assign(new="99", decision="approve"), frame.assign(file="0" * 16)
-    for changed in (dearer, foreign, frame.assign(decision="maybe"), frame[["id"]]):
+    unknown = frame.assign(new="nan", decision="approve")
+    approved = frame.assign(decision="approve")
+    more = pd.DataFrame("", frame.index, [f"more {number}" for number in range(200)])
+    wide = pd.concat([approved, more], axis=1)
+    longer = pd.concat([approved, approved])
+    for changed in (dearer, foreign, unknown, wide, longer, frame.assign(decision="maybe"), frame[["id"]]):
         assert upload(ann, changed, sure="yes").status_code == 422
     assert decided(console.home) == []
     bob = console.visitor("bob")

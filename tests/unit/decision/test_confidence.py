@@ -70,8 +70,7 @@ def test_confidence_is_the_chance_that_the_price_given_earns_at_least_as_much_as
 def test_confidence_of_a_price_that_no_move_was_wanted_from_is_over_the_regular_one_and_calibrated() -> None:
     true = 2.5 + 0.5 * np.random.default_rng(4).standard_normal(400_000)
     raw, mapped = (
-        Policy(config(menu_cost=0.0, confidence_threshold=0.0, calibration=pairs).decision)
-        for pairs in ({"moves": [], "kept": []}, {"moves": [], "kept": [(0.0, 0.3), (1.0, 0.31)]})
+        Policy(config(menu_cost=0.0, confidence_threshold=0.0, confidence_slope=slope).decision) for slope in (1.0, 0.5)
     )
     context = pricing_context(anchor_price=np.array([13.0, 10.0]), current_price=np.array([13.0, 10.0]))
     context = replace(context, current_price=decide(context, DOUBTED, raw).price)
@@ -82,4 +81,5 @@ def test_confidence_of_a_price_that_no_move_was_wanted_from_is_over_the_regular_
     better = (price / 13.0) ** -true * (price - 6.0) >= 13.0 - 6.0
     assert kept.price.tolist() == context.current_price.tolist()
     assert kept.confidence == pytest.approx([better.mean(), 1.0], abs=0.03)
-    assert calibrated_.confidence == pytest.approx(0.3 + 0.01 * kept.confidence)
+    odds = kept.confidence[0] / (1 - kept.confidence[0])
+    assert calibrated_.confidence == pytest.approx([odds**0.5 / (1 + odds**0.5), 1.0], abs=1e-3)

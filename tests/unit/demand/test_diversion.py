@@ -1,4 +1,4 @@
-"""The share of lost units that a shop's other products win, on sales in which it is known."""
+"""The share of what a product loses, in money, that a shop's other products win, on sales in which it is known."""
 
 from dataclasses import replace
 

@@ -9,7 +9,7 @@ import pytest
 
 from pricing.data.panel import Panel, Period
 from pricing.demand.batches import FeatureTable, build_table
-from pricing.demand.estimation import LEAST_BIAS, Estimates, estimate_round, with_draws
+from pricing.demand.estimation import Estimates, estimate_round, with_draws
 from pricing.demand.falsification import UNTESTED, FalsificationTest, FalsificationTests
 from pricing.demand.grades import (
     CATEGORY,
@@ -135,7 +135,8 @@ def moving(truth: float, *, seed: int, trend: float = 0.0, offset: float = -2.0)
     norms = replace(make_norms(panel), elasticity=np.full(PRODUCTS, offset, np.float32))
     expected = 30.0 * np.exp(offset * table.log_price[events.product, events.at])
     forecast = EventForecast(expected, np.full(len(events), 1e4))
-    return partial(estimate_round, replace(sample, residual=residual), table, forecast, norms=norms)
+    moved = replace(sample, residual=residual)
+    return partial(estimate_round, moved, table, forecast, norms=norms, doubt=0.0, least=0.0)
 
 
 def test_random_prices_pass_every_test_and_are_found() -> None:
@@ -164,12 +165,22 @@ def test_a_demand_that_moves_with_prices_before_and_after_widens_all() -> None:
     assert np.mean(found.mean + 1.2816 * found.sd) > np.log(2.0)
 
 
-def test_however_sure_estimates_are_they_may_share_what_no_test_sees() -> None:
-    sure = replace(known_of(-2.5, 1e-3), bias=0.0)
+def test_the_ladder_and_what_no_test_sees_add_to_the_bias_that_all_share() -> None:
+    estimated = moving(-2.8, seed=1)
+
+    known = estimated(so_far=None)
+    doubted = estimated(so_far=None, doubt=0.5, least=0.15)
+
+    assert doubted.level == known.level
+    assert doubted.bias == pytest.approx(np.sqrt(known.bias**2 + 0.5**2 + (0.15 * known.level) ** 2))
+
+
+def test_estimates_without_errors_are_as_doubtful_as_the_bias_that_all_share() -> None:
+    sure = replace(known_of(-2.5, 1e-3), bias=0.15 * 2.5)
 
     found = sure.posterior(category=np.zeros(5, int), centre=np.zeros(1))
 
-    np.testing.assert_allclose(found.sd, LEAST_BIAS, rtol=0.1)
+    np.testing.assert_allclose(found.sd, 0.15, rtol=0.1)
 
 
 def shift_of(value: float, *error: float) -> Shift:
@@ -195,7 +206,7 @@ def known_of(value: float, error: float) -> Estimates:
 
 
 def drawn(known: Estimates, shift: Shift) -> Estimates:
-    return with_draws(known, shift, old=np.full(5, -2.0, np.float32))
+    return with_draws(known, shift, old=np.full(5, -2.0, np.float32), category=np.zeros(5, int))
 
 
 def test_draws_overrule_what_other_changes_say() -> None:
@@ -203,8 +214,27 @@ def test_draws_overrule_what_other_changes_say() -> None:
 
     assert found.level == pytest.approx(-2.5, abs=0.15)
     np.testing.assert_allclose(found.value, -2.5, atol=0.15)
-    np.testing.assert_allclose(found.error, 1 / np.hypot(1 / 0.3, 1 / 0.4))
-    assert found.bias < 0.35
+    assert found.tested is not None
+    around, noise = (0.5 * 0.9) ** 2, (0.3**2 + 0.4**2) / 5
+    of_gap = 0.64**2 * around * noise / (around + noise)  # people's changes have 0.64 of the weight
+    np.testing.assert_allclose(found.error, np.sqrt(0.24**2 + of_gap))
+    assert (found.bias * found.exposure < 0.1).all()
+    assert found.bias < known_of(-1.6, 0.3).bias / 2
+    np.testing.assert_allclose([found.tested.observed, found.tested.tested], [[-1.6], [-2.5]])
+    assert found.tested.products.tolist() == [5]
+
+
+def test_what_draws_correct_is_no_step_of_a_round_and_no_error_of_one() -> None:
+    estimated = moving(-2.8, seed=1, offset=-2.7)
+    known = estimated(so_far=None)
+    error = np.full(PRODUCTS, 0.1)
+    corrected = with_draws(known, shift_of(1.0, *error), old=known.value, category=np.zeros(PRODUCTS, int))
+
+    again = estimated(so_far=corrected)
+
+    assert corrected.level > known.level + 0.5
+    assert (again.step, again.moved) == (0.0, 0.0)
+    np.testing.assert_allclose(again.error, known.error)
 
 
 LENGTH = 112

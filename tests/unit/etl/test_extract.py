@@ -111,6 +111,30 @@ def test_a_password_is_in_no_message(location: str, secret: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM raw; COPY (SELECT 1) TO '{file}'",
+        "SELECT * FROM raw) AS y; COPY (SELECT 1 AS x) TO '{file}'; SELECT * FROM (SELECT * FROM raw",
+        "COPY raw TO '{file}'",
+        "SELECT content AS product_id, * FROM raw, read_text('{secret}')",
+        "SELECT * FROM raw, '{secret}'",
+        "SELECT * FROM raw, os.environ",
+        "",
+    ],
+)
+def test_a_query_is_one_select_that_reaches_nothing_but_the_table(tmp_path: Path, query: str) -> None:
+    secret = tmp_path / "secret.csv"
+    file = tmp_path / "out.csv"
+    secret.write_text("a\n1\n")
+    (tmp_path / "own.sql").write_text(query.format(file=file, secret=secret))
+
+    with pytest.raises(PricingError):
+        etl_run(lines(tmp_path, HEADER + "2025-12-31;007;1;1.5\n", query=str(tmp_path / "own.sql")))
+
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
     "section",
     [
         {},

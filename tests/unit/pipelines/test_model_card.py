@@ -9,8 +9,8 @@ from pipelines.steps.evaluation import model_card
 from pricing.arrays import Ints
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
-from pricing.registry.knowledge import shown_elasticities
-from tests.kit.versions import FIGURES, loaded_version, with_feast
+from pricing.registry.knowledge import shown_elasticities, words_of_tests
+from tests.kit.versions import FIGURES, loaded_version, with_feast, with_test
 
 
 def card(figures: dict[str, Any]) -> str:
@@ -72,6 +72,16 @@ def test_the_card_tells_the_middle_effect_of_the_competitor_and_looks_at_all_pro
 
     assert "the middle one of 4 products changes by +0.20 % (80 % interval +0.07 to +0.33); for 3 of them" in text
     assert Looked.looks <= 2
+
+
+def test_the_card_shows_observed_beside_tested_elasticities_where_something_was_tested() -> None:
+    demand = with_test(loaded_version().demand)
+    category = str(demand.categories[0])
+
+    text = model_card(replace(loaded_version(), demand=demand), model="pricing")
+
+    assert f"| {category} | {words_of_tests(demand)[category]} |" in text
+    assert "(12 products)" not in card(FIGURES)
 
 
 def test_the_card_names_events_with_what_they_add_to_demand() -> None:

@@ -86,6 +86,19 @@ def test_a_bare_day_counts_to_its_end_where_the_shop_is(
     assert [one.until for one in control(url).switches] == [dt.datetime.fromisoformat(end)] * 2
 
 
+def test_what_people_typed_is_listed_without_what_a_terminal_obeys(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("freeze", "--product", "tea\x1b[2J", "--reason", "wrong \u202ecosts\nIn force: nothing")
+    capsys.readouterr()
+
+    run("freeze", "--list")
+
+    listed = [*capsys.readouterr().out.splitlines(), *of_prices(load_config(), everything=True)]
+    assert len([line for line in listed if "tea" in line]) == 2
+    assert all(line.replace("\n", "").isprintable() for line in listed)
+
+
 def publish_version(folder: Path) -> None:
     store = FolderStore(folder / "published")
     version = PublishedVersion("7", load(shared_version()).meta["checksum"])
@@ -120,6 +133,10 @@ def test_while_the_table_is_away_what_was_published_last_is_listed(
     assert run("freeze", "--product", "jam", "--reason", "wrong costs") == 2
     mirrored = parse_control((tmp_path / "published" / "pricing" / "control.json").read_bytes())
     assert [one.name for one in mirrored.switches] == ["tea"]
+    assert run("freeze", "--all", "--reason", "wrong costs", "--now") == 0
+    mirrored = parse_control((tmp_path / "published" / "pricing" / "control.json").read_bytes())
+    assert [one.whose for one in mirrored.switches] == ["product tea", "everything"]
+    assert not (tmp_path / "new" / "shared.db").exists()
 
 
 @pytest.mark.parametrize(
@@ -131,6 +148,8 @@ def test_while_the_table_is_away_what_was_published_last_is_listed(
         "freeze --all --reason x --until 2023-07-01T08:00",
         "freeze --all --reason x --until 2023-07-31",
         "freeze --all --reason x --until soon",
+        "freeze --all --reason x --until 0001-01-01T00:00+14:00",
+        "freeze --all --reason x --until 9999-12-31",
         "freeze --all --reason x --price 5",
         "override --product tea --price 5 --reason x",
         "override --product tea --until 2023-08-02T08:00 --reason x",

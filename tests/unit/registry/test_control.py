@@ -75,7 +75,7 @@ def test_the_last_entry_of_each_switch_and_experiment_counts_and_all_stay_on_rec
 
     control, later = record.control(at=NOW), record.control(at=NOW + dt.timedelta(hours=1))
 
-    assert (frozen(control), frozen(later), control.sequence, control.unread) == ({"jam"}, set(), 5, ())
+    assert (frozen(control), frozen(later), control.entries, control.unread) == ({"jam"}, set(), 5, ())
     assert [(one.name, one.end) for one in control.experiments.every] == [("spring", day)]
     assert [(one.who, one.kind) for one in record.entries()] == [
         ("ann", "switch"), ("ann", "switch"), ("ann", "experiment"), ("bob", "unfreeze"), ("bob", "experiment"),
@@ -103,7 +103,7 @@ def test_a_row_that_cannot_be_read_is_named_and_disarms_no_other(
 
     assert frozen(control) == {"tea", "jam"}
     assert [one.name for one in control.experiments.every] == ["spring", "summer"]
-    assert (len(control.unread), control.sequence) == (1, 5)
+    assert (len(control.unread), control.entries) == (1, 5)
     with pytest.raises(ConfigError):
         plan(record, experiment("autumn", "oat"))  # has a product of another one, and writes nothing
     with closing(sqlite3.connect(tmp_path / "new" / "pricing.db")) as database, pytest.raises(sqlite3.Error):
@@ -125,7 +125,7 @@ def test_the_mirror_is_what_the_table_says_and_is_written_where_that_has_changed
 
     assert nothing == (NO_CONTROL.to_json(), None, False)
     assert ControlRecord(url, model="other", store=store).entries() == []
-    assert (frozen(both), both.sequence) == ({"tea", "jam"}, 3)
+    assert (frozen(both), both.entries) == ({"tea", "jam"}, 3)
     assert both.experiments == record.control().experiments
     assert frozen(parse_control(store.get(KEY) or b"")) == {"jam"}
 
@@ -177,6 +177,60 @@ def test_while_the_database_is_away_a_job_takes_what_was_published_last(tmp_path
     control = known_control("shop", url=away, store=store, at=NOW)
 
     assert (frozen(control), control.sequence) == ({"tea"}, 3)
+
+
+def test_a_freeze_made_while_the_database_is_away_counts_at_once_and_is_recorded_when_it_is_back(
+    record: ControlRecord, store: FolderStore, url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "new" / "pricing.db"
+    record.append(freeze("tea"))
+    record.mirror(now=NOW)
+    published = parse_control(store.get(KEY) or b"")
+    file.rename(tmp_path / "away.db")
+
+    record.freeze_unrecorded(freeze("jam"), now=NOW - dt.timedelta(hours=1))
+
+    during = parse_control(store.get(KEY) or b"")
+    assert (frozen(during), during.sequence) == ({"tea", "jam"}, published.sequence + 1)
+    (tmp_path / "away.db").rename(file)
+    assert frozen(known_control("shop", url=url, store=store)) == {"tea", "jam"}, (
+        "jobs keep to it before it is recorded"
+    )
+    record.append(freeze("rye"))
+    record.mirror(now=NOW)
+    record.mirror(now=NOW)
+    after = parse_control(store.get(KEY) or b"")
+    assert (frozen(after), after.unrecorded, after.sequence) == ({"tea", "jam", "rye"}, (), during.sequence + 1)
+    assert [entry.read().name for entry in record.entries()] == ["tea", "jam", "rye"]  # type: ignore[union-attr]
+    record.append(unfreeze("jam"))
+    assert frozen(record.mirror(now=NOW)) == {"tea", "rye"}
+
+
+def test_what_was_recorded_and_not_published_by_a_crash_is_recorded_once(
+    record: ControlRecord, store: FolderStore
+) -> None:
+    record.freeze_unrecorded(freeze("jam"), now=NOW)
+    unrecorded = store.get(KEY) or b""
+    record.mirror(now=NOW)
+    store.put(KEY, unrecorded)
+
+    record.mirror(now=NOW)
+
+    assert [entry.kind for entry in record.entries()] == ["switch"]
+    once = parse_control(store.get(KEY) or b"")
+    assert once.unrecorded == ()
+    record.mirror(now=NOW, again=True)
+    assert parse_control(store.get(KEY) or b"").sequence > once.sequence
+
+
+def test_a_document_that_cannot_be_read_to_its_end_takes_no_freeze(record: ControlRecord, store: FolderStore) -> None:
+    content = Control().to_json().replace(b'"switches": []', b'"switches": [{"action": "explode"}]')
+    store.put(KEY, content)
+
+    with pytest.raises(SourceError):
+        record.freeze_unrecorded(freeze(), now=NOW)
+
+    assert store.get(KEY) == content
 
 
 def test_a_store_that_is_away_keeps_no_freeze_from_the_table(url: str, tmp_path: Path) -> None:

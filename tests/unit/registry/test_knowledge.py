@@ -1,6 +1,7 @@
 """What a version knows of elasticities, and that one which knows too little keeps every price."""
 
 import datetime as dt
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from pipelines.steps.parts import identified_of
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.grades import GRADES, LEAST_FORTNIGHTS, PRIOR_ONLY, TESTED
-from pricing.registry.knowledge import identified_share, shares_by_grade
+from pricing.registry.knowledge import identified_share, shares_by_grade, words_of_tests
 from pricing.registry.version import LoadedVersion
-from tests.kit.versions import loaded_version, make_demand, make_version, shared_panel
+from tests.kit.versions import loaded_version, make_demand, make_version, shared_panel, with_test
 
 TODAY = dt.date(2023, 8, 1)
 
@@ -59,6 +60,18 @@ def test_what_may_be_behind_a_refusal_is_counted_net_of_tax_and_by_the_figures_o
 
     assert (found.products, found.below_cost, found.few_moves) == (size, 2, 2 * LEAST_FORTNIGHTS)
     assert (found.sold_out, found.short) == (0.3, ["short"])
+
+
+def test_only_categories_with_tests_show_what_was_observed_beside_it_over_a_week() -> None:
+    demand = loaded_version().demand
+    tested = with_test(demand)
+    weekend = replace(tested, weekend=np.full_like(demand.weekend, 0.35))
+    category = str(demand.categories[0])
+
+    assert words_of_tests(demand) == {}
+    assert words_of_tests(tested).keys() == {category}
+    assert re.findall(r"−?[0-9.]+", words_of_tests(tested)[category]) == ["−2.40", "0.20", "−1.60", "0.30", "12"]
+    assert re.findall(r"−?[0-9.]+", words_of_tests(weekend)[category]) == ["−2.64", "0.22", "−1.76", "0.33", "12"]
 
 
 @pytest.mark.parametrize(("units", "share"), [((3.0, 1.0), 0.65), ((0.0, np.nan), 0.2 + 0.6 * 6 / 18)])

@@ -102,6 +102,19 @@ def test_a_rollback_and_a_move_by_hand_are_published_with_a_higher_sequence(shop
     assert shop.pointer == found[-1], "without a champion what was published stays"
 
 
+def test_what_is_published_again_has_a_higher_sequence_than_any_before(shop: Shop) -> None:
+    old = shop.publish(now=NOW - dt.timedelta(days=1))
+    served = shop.publish(again=True)
+    shop.store.put(pointer_key("shop"), old.to_json())  # as a backup would
+    unchanged = shop.publish()
+
+    mended = shop.publish(again=True, now=NOW + dt.timedelta(hours=1))
+
+    assert unchanged == old
+    assert mended.served == old.served
+    assert old.sequence < served.sequence < mended.sequence == shop.pointer.sequence
+
+
 def test_the_challenger_is_the_version_of_an_experiment_that_is_not_over(shop: Shop) -> None:
     tried = shop.publish(tried=tries("7"))
     over = shop.publish(tried=tries("7", weeks=4))

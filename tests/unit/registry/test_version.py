@@ -24,17 +24,18 @@ from pricing.errors import VersionError
 from pricing.registry import files
 from pricing.registry.version import FORMAT, LoadedVersion, load, read_anchors
 from tests.kit.promotions import history_anchors, packed
-from tests.kit.versions import make_demand, make_panel, with_feast
+from tests.kit.versions import make_demand, make_panel, with_feast, with_test
 
 ARRAY = "products/price.npy"
 
 
 def learnt() -> DemandModel:
-    """A model with all that one may have: named events, effects of the competitor, and networks."""
+    """A model with all that one may have: named events, effects of the competitor, tests, and networks."""
     panel = make_panel()
     model, count = with_feast(make_demand(panel), date=str(panel.dates[-1] + 9)), len(panel.product_ids)
     effects = CompetitorEffects(np.full(count, 0.3, np.float32), np.full(count, 0.1, np.float32), np.arange(count))
-    return replace(model, competitor=effects, networks=Networks({"demand-0-0": model.weights}, panel.dates[:1]))
+    networks = Networks({"demand-0-0": model.weights}, panel.dates[:1])
+    return replace(model, competitor=effects, networks=networks, tested=with_test(model.table()).tested)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +167,10 @@ def dearer(cases: list[Any]) -> list[Any]:
     return [{**cases[0], "decision": changed}, *cases[1:]]
 
 
-@pytest.mark.parametrize("changed", [dearer, lambda _: [], lambda cases: [{"request": cases[0]["request"]}]])
-def test_a_version_that_answers_otherwise_or_shows_nothing_is_refused(
+@pytest.mark.parametrize(
+    "changed", [dearer, lambda _: [], lambda cases: 12 * cases, lambda cases: [{"request": cases[0]["request"]}]]
+)
+def test_a_version_that_answers_otherwise_or_shows_nothing_or_too_much_is_refused(
     copy: Path, changed: Callable[[list[Any]], list[Any]]
 ) -> None:
     recorded = header(copy)["golden"]
@@ -202,6 +205,7 @@ def test_a_header_cannot_reach_beyond_its_folder_nor_name_other_files(copy: Path
         lambda file: np.save(file, np.zeros(3, dtype="f8,i4")),
         lambda file: np.savez(file, price=np.zeros(3)),
         lambda file: pickle.dump([1.0], file),
+        lambda file: file.write(b"\x93NUMPY\x01\x00\x0a\x00{'shape': ("),  # a header that is cut
         lambda _: None,
     ],
 )

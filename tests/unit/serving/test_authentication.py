@@ -105,7 +105,7 @@ def test_what_any_web_page_may_send_is_no_request(shared_shop: ServingApp, path:
     [
         *(({"Host": name}, 200) for name in ("LOCALHOST:8080", "127.0.0.1:9", "[::1]:8080", "[::1]")),
         *(({"Host": name}, 403) for name in ("rebound.example:8080", "127.0.0.1.example", "10.0.0.1", "")),
-        *(({name: "for=10.1.2.3"}, 403) for name in ("X-Forwarded-For", "Forwarded")),
+        *(({name: "for=10.1.2.3"}, 403) for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")),
     ],
 )
 def test_without_keys_only_local_names_are_answered_and_not_through_a_proxy(

@@ -111,6 +111,7 @@ def test_a_challengers_products_are_answered_by_that_version_alone_and_in_a_batc
     assert "error" in decisions[-1]
     assert [one and one["arm"] for one in logged(shop)[12:24]] == ["challenger/8"] * 5 + [None] * 7
     assert 'pricing_challenger_workers{version="8"} 1.0' in shop.metrics()
+    assert (shop.client.get("/health/ready").json or {})["challenger"] == "8"
 
 
 def test_the_challenger_prices_the_days_of_its_experiment_and_no_others(shop: ServingApp) -> None:

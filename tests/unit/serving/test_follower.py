@@ -1,15 +1,17 @@
 """The follower's faults: whatever becomes of store, disk, pointer or version, the last good version answers."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from pricing.decision.switches import Control, Switches
+from pricing.decision.switches import Control, Switches, parse_control
 from pricing.errors import SourceError
 from pricing.registry.published_store import BAKED, control_key, pointer_key, versions_prefix
 from serving.follower import RETRY_SECONDS, Follower
@@ -194,6 +196,51 @@ def test_a_published_version_that_is_damaged_is_refused_by_name_and_the_last_goo
     assert served(follower) == ("8", "following")
 
 
+@pytest.mark.parametrize("what", ["pipe", "size"])
+@pytest.mark.parametrize("of", [pointer_key, control_key])
+def test_a_pipe_or_a_document_of_any_size_in_the_store_holds_up_no_task(
+    settings: Settings, of: Callable[[str], str], what: str
+) -> None:
+    freeze_all(settings)
+    follower = started(settings)
+    path = published(settings, of(MODEL))
+    whole = path.read_bytes()
+    path.unlink()
+    if what == "pipe":
+        os.mkfifo(path)
+    else:
+        with path.open("wb") as file:
+            file.truncate(600_000_000)
+
+    follower.look()
+
+    assert served(follower) == ("7", "unreachable")
+    assert frozen(follower)
+    path.unlink()
+    path.write_bytes(whole)
+    follower.look()
+    assert served(follower) == ("7", "following")
+
+
+def test_what_nobody_foresaw_ends_no_following_and_is_counted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class UnforeseenError(Exception):
+        pass
+
+    follower = started(settings)
+    offer(settings, "8")
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.follower.load", Mock(side_effect=UnforeseenError))
+        follower.look()
+        follower.look()
+    during = served(follower), follower.failures, sum(record.exc_info is not None for record in caplog.records)
+    follower.look()
+
+    assert during == (("7", "refused"), 2, 1)
+    assert served(follower) == ("8", "following")
+
+
 @pytest.mark.parametrize("fault", [MemoryError(), KeyError("x"), None], ids=str)
 def test_whatever_a_version_makes_of_the_code_that_reads_it_or_answers_otherwise_the_last_good_goes_on(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
@@ -221,6 +268,20 @@ def test_a_lower_sequence_is_refused_even_after_a_restart(settings: Settings) ->
     offer(settings, "7", sequence=10)
     follower.look()
     assert served(follower) == ("7", "following")
+
+
+def test_a_control_of_lower_sequence_ends_no_freeze_even_after_a_restart(settings: Settings) -> None:
+    control(settings, replace(parse_control(FROZEN), sequence=9).to_json())
+    started(settings)
+    control(settings, Control(sequence=8).to_json())
+
+    follower = started(settings)
+    during = frozen(follower)
+    control(settings, Control(sequence=9).to_json())
+    follower.look()
+
+    assert during
+    assert not frozen(follower)
 
 
 def bake(settings: Settings) -> None:

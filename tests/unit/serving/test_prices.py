@@ -23,7 +23,7 @@ def test_a_price_has_every_field_of_the_contract_and_is_logged_with_its_request(
     assert decision.keys() == {
         "recommended_price", "confidence", "price_range", "expected_units", "expected_margin",
         "source", "reasons", "binds", "gave_way", "strategy", "model_version", "decision_id", "expected_gain",
-        "comp_price_used", "comp_price_age",
+        "worst_case", "comp_price_used", "comp_price_age",
     }  # fmt: skip
     low, high = decision["price_range"]
     assert low <= decision["recommended_price"] <= high
@@ -33,6 +33,20 @@ def test_a_price_has_every_field_of_the_contract_and_is_logged_with_its_request(
     assert record["decision"] == decision
     assert (record["request"], record["date"]) == (REQUEST, "2023-08-04")
     assert len(record["candidates"]["price"]) == 9
+
+
+def test_each_answer_has_the_id_by_which_its_decisions_and_errors_are_logged(
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shop.service.follower.current.champion.pricer, "price_detailed", BROKEN)
+    sent = {"X-Request-ID": "till-7:42"}
+
+    shop.client.post("/get_price", json=REQUEST, headers=sent)
+    shop.client.post("/get_prices", json={"requests": [REQUEST]}, headers=sent)
+    named = shop.price().headers["X-Request-ID"]
+
+    assert [record["request_id"] for record in shop.logged()] == ["till-7:42", "till-7:42", named]
+    assert [record.request_id for record in caplog.records if record.exc_info] == ["till-7:42", "till-7:42", named]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("fault", [{"current_price": 1000.0}, {"list_price": 0.5}])

@@ -108,14 +108,18 @@ def test_every_answer_is_a_problem_or_json_with_security_headers_and_a_harmless_
     assert not re.search(r"""((src|href)=["']?(https?:)?//)|@import""", found[200].text)  # nothing from elsewhere
 
 
-def test_a_bug_shows_no_trace_to_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_shows_no_trace_to_the_caller_and_is_in_the_log_by_the_request_s_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("serving.routes.catalogue._products", lambda *_: 1 / 0)
 
     with open_app(tmp_path) as shop:
-        answer = shop.client.get("/products")
+        answer = shop.client.get("/products", headers={"X-Request-ID": "till-7:42"})
 
     assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
     assert "ZeroDivision" not in answer.text
+    (line,) = [json.loads(JsonFormatter().format(record)) for record in caplog.records if record.name == "serving.app"]
+    assert line["request_id"] == "till-7:42"
 
 
 def test_products_and_elasticities_show_the_same_number(shared_shop: ServingApp) -> None:
