@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from pipelines.reports import render
 from pipelines.steps.commands import run_job
 from pipelines.steps.production import InForce, in_force
-from pipelines.steps.sales import PLANS, read_checked
+from pipelines.steps.sales import PLANS, given_prices, read_checked
 from pricing import __version__
 from pricing.config import Config, load_config
 from pricing.data.events import read_plan
@@ -87,6 +87,7 @@ def _loaded(sales: str, config: Config, *, known: InForce, quarantine: Path | No
         config.data,
         quarantine=quarantine,
         known=known.past,
+        given=partial(given_prices, config),
         anchors=known.anchors,
         beside=quality_file(output),
     )

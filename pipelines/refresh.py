@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from pipelines.steps.carry import Carried, carry
 from pipelines.steps.parts import Work, forget, partitioned_as, prefix_of, refresh_parts
 from pipelines.steps.production import ProductionAccess, production
-from pipelines.steps.sales import calendar_digest, read_checked, with_calendars, with_plan
+from pipelines.steps.sales import calendar_digest, given_prices, read_checked, with_calendars, with_plan
 from pipelines.steps.verdict import nothing_to_do
 from pricing.arrays import flatten
 from pricing.config import read_config_file
@@ -49,6 +50,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
             sample_of(sales),
             old.config.data,
             quarantine=quarantine,
+            given=partial(given_prices, file.config),
             past=old.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
             anchors=anchors,
         )
@@ -159,7 +161,7 @@ def refreshed(
     else:
         settings = asked.config.serving.model_dump(mode="json")
         prefix = prefix_of(asked.config, partitions, version.meta["checksum"], tags, settings)
-        asked = replace(asked, prefix=prefix)
+        asked = replace(asked, prefix=prefix, given=given_prices(asked.config))
         carried = refresh_parts(version, panel, partitions, work=asked, facts=planned, scratch=access.scratch)
     mlflow.log_metrics({"parity": carried.parity.difference, "refresh_seconds": time.perf_counter() - started})
     number = _register(access, version, panel, carried, asked=asked, tags=tags)

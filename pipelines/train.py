@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipelines.reports import dispensable
 from pipelines.steps.evaluation import SPAN, log_backtest, model_card, score_lines, weekly
 from pipelines.steps.parts import Work, forget, kept_sample, prefix_of, spread
 from pipelines.steps.production import in_force
-from pipelines.steps.sales import PLANS, holiday_calendar, read_checked, with_plan
+from pipelines.steps.sales import PLANS, given_prices, holiday_calendar, read_checked, with_plan
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.etl_output import Partitions, read_partitions, sample_of
@@ -77,7 +78,12 @@ def main(
             raise HistoryError("--until: partitions are read whole; partition the sales up to that day")
         known = in_force(settings)
         loaded = read_checked(
-            sample_of(sales), settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors
+            sample_of(sales),
+            settings.data,
+            quarantine=quarantine,
+            known=known.past,
+            given=partial(given_prices, settings),
+            anchors=known.anchors,
         )
         panel = loaded.panel
         if partitions is not None and known.past is not None and panel.dates[0] > known.past.dates[0]:
@@ -157,6 +163,7 @@ def _learn(
             events=panel.events,
             drawn=drawn,
             moves=moves,
+            given=given_prices(config),
             own_prices=own_prices,
         )
         sample = kept_sample(work, folder=Path(scratch) / "sample")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.steps.commands import only_one, run_job
 from pipelines.steps.production import in_force
-from pipelines.steps.sales import holiday_calendar, read_checked
+from pipelines.steps.sales import given_prices, holiday_calendar, read_checked
 from pipelines.steps.verdict import conclude
 from pricing.config import Config, merge, read_config_file
 from pricing.config_models import DemandConfig, TuningConfig
@@ -131,7 +132,12 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
     with tracked_run("tune", config=settings, reason=reason) as run:
         known = in_force(settings)
         panel = read_checked(
-            sample_of(sales), settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors
+            sample_of(sales),
+            settings.data,
+            quarantine=quarantine,
+            known=known.past,
+            given=partial(given_prices, settings),
+            anchors=known.anchors,
         ).panel
         # Only trials with equal settings can be compared.
         question = files.digest([settings.demand.model_dump(mode="json"), settings.data.model_dump(mode="json")])

@@ -14,6 +14,7 @@ from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.contract import COLUMNS, Checked, check
 from pricing.data.findings import Finding, load_findings, quality_file
+from pricing.data.own_prices import NO_MOVES, Moves
 from pricing.data.panel import Event, Panel, is_panel, load_panel
 from pricing.data.quality import judge
 from pricing.data.source import read_sales
@@ -54,6 +55,7 @@ def load_sales(
     quarantine: str | Path | None = None,
     past: Panel | None = None,
     known: Panel | None = None,
+    given: Callable[[], Moves] = lambda: NO_MOVES,
     anchors: Anchors | None = None,
     events: tuple[Event, ...] | None = None,
     simulated: Callable[[], pd.DataFrame] | None = None,
@@ -68,6 +70,7 @@ def load_sales(
             breach of the contract, and rows that a check sets aside go to PRICING_HOME/quarantine.
         past: The end of the history, when the sales hold only newer rows.
         known: The end of the history that the champion has read, to compare with; `past` when absent.
+        given: Returns the prices that the platform gave, which are no surprise; called where sales are checked.
         anchors: The regular prices in force.
         events: Named events.
         simulated: Returns the simulated market's sales, which the library does not import.
@@ -99,7 +102,7 @@ def load_sales(
         raise ContractError(where, checked.violations)
 
     today = dt.datetime.now(dt.UTC).date()
-    judged = judge(checked, config, names=names, known=known or past, where=where, today=today)
+    judged = judge(checked, config, names=names, known=known or past, given=given(), where=where, today=today)
     checked = judged.checked
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
 
