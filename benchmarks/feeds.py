@@ -7,7 +7,9 @@ judges them, beside a champion that has read all days before and the prices that
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -122,7 +124,7 @@ def by_rate(night: Rows, _: Rows) -> Rows:
 
 def first_category(rows: Rows) -> "pd.Series[bool]":
     """The largest category."""
-    return rows["category"] == rows["category"].mode()[0]
+    return rows["category"].eq(rows["category"].mode()[0])
 
 
 def two_stores(rows: Rows) -> "pd.Series[bool]":
@@ -196,17 +198,16 @@ def nights(shop: Shop, count: int) -> Iterator[tuple[pd.Timestamp, Rows, Panel]]
         yield night, shop.rows[dates.between(since, night)], span(panel, number - TAIL, number)
 
 
-def noticed(shop: Shop, spoil: Spoil) -> tuple[str, str]:
-    """Spoil a shop's last night; returns the first check that holds it and how, or nothing."""
+def noticed(shop: Shop) -> Iterator[tuple[str, str]]:
+    """Spoil a shop's last night by each fault; yields the first check that holds it and how, or nothing."""
     night, rows, known = next(nights(shop, 1))
     days = rows["date"]
     before = rows[days == days[days < night].max()]
-    spoilt = pd.concat([rows[days < night], spoil(rows[days == night], before)], ignore_index=True)
     honest = {(finding.check, finding.first) for finding in findings(shop, rows, night=night, known=known)}
-    for finding in findings(shop, spoilt, night=night, known=known):
-        if (finding.check, finding.first) not in honest:
-            return finding.check, finding.level
-    return "", ""
+    for spoil in FAULTS.values():
+        spoilt = pd.concat([rows[days < night], spoil(rows[days == night], before)], ignore_index=True)
+        found = findings(shop, spoilt, night=night, known=known)
+        yield next(((each.check, each.level) for each in found if (each.check, each.first) not in honest), ("", ""))
 
 
 def false_alarms(shop: Shop, count: int) -> Iterator[str]:
@@ -263,37 +264,56 @@ def weekly(seed: int) -> Shop:
     return Shop("weeks", rows.groupby(["product_id", "date"], as_index=False).agg(columns), WEEKLY)
 
 
+def walmart(path: str) -> Shop:
+    """Real sales of Walmart."""
+    return Shop("M5", m5(path), DAILY.model_copy(update={"missing": "unknown"}))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A shop's faults, if it has all columns by day: the check that held each and how. And its false alarms."""
+
+    shop: str
+    held: list[tuple[str, str]]
+    nights: int
+    alarms: Counter[str]
+
+
+def measure(make: Callable[[], Shop]) -> Result:
+    """Judge a shop's spoilt night and the honest nights of its last year."""
+    shop = make()
+    count = 365 // STEP_DAYS[shop.config.period]
+    held = list(noticed(shop)) if "stock" in shop.rows and shop.config.period == "day" else []
+    result = Result(shop.name, held, count, Counter(false_alarms(shop, count)))
+    print(result, file=sys.stderr)
+    return result
+
+
 def main(words: list[str]) -> None:
     """Print both tables, on development seeds where a word asks for it."""
     given = dict(word.split("=", 1) for word in words)
     seeds = DEVELOPMENT if given.get("seeds") == "development" else SEALED
-    shops = [daily(kind, seed) for kind, few in seeds.items() for seed in few]
-    shops += [make(seed) for make in (three_stores, platform) for seed in seeds["default"]]
+    makers = [partial(daily, kind, seed) for kind, few in seeds.items() for seed in few]
+    makers += [partial(make, seed) for make in (three_stores, platform) for seed in seeds["default"]]
+    makers += [partial(weekly, seed) for seed in seeds["default"]]
+    if "m5" in given:
+        makers.append(partial(walmart, given["m5"]))
+    with ProcessPoolExecutor() as pool:
+        results = list(pool.map(measure, makers))
+
     print(measured())
     table = []
-    for title, spoil in FAULTS.items():
-        held = [noticed(shop, spoil) for shop in shops]
-        by = Counter(f"`{name}` {level}".replace("_", " ", 0) for name, level in held if name)
-        row = [
-            title,
-            f"{sum(by.values())} of {len(held)}",
-            ", ".join(f"{how} {times}" for how, times in by.most_common()),
-        ]
-        print(row, file=sys.stderr)
-        table.append(row)
+    spoilt = [result.held for result in results if result.held]
+    for title, *held in zip(FAULTS, *spoilt, strict=True):
+        by = Counter(f"`{name}` {level}" for name, level in held if name)
+        hows = ", ".join(f"{how} {times}" for how, times in by.most_common())
+        table.append([title, f"{by.total()} of {len(spoilt)}", hows])
     print(markdown(["a night of", "held that night", "by, in how many shops"], table))
 
-    shops += [weekly(seed) for seed in seeds["default"]]
-    if "m5" in given:
-        shops.append(Shop("M5", m5(given["m5"]), DAILY.model_copy(update={"missing": "unknown"})))
     table = []
-    for shop in shops:
-        count = 365 // STEP_DAYS[shop.config.period]
-        alarms = Counter(false_alarms(shop, count))
-        named = ", ".join(f"`{name}` {times}" for name, times in alarms.items())
-        row = [shop.name, str(count), str(alarms.total()), named]
-        print(row, file=sys.stderr)
-        table.append(row)
+    for result in results:
+        named = ", ".join(f"`{name}` {times}" for name, times in result.alarms.items())
+        table.append([result.shop, str(result.nights), str(result.alarms.total()), named])
     print(markdown(["calm shop", "nights", "false alarms", "by"], table))
 
 
