@@ -117,7 +117,7 @@ def moved(days: int) -> Spoil:
 
 def by_rate(night: Rows, _: Rows) -> Rows:
     """Take taxes of two rates off prices."""
-    reduced = night["category"].rank(method="dense") % 2 == 0
+    reduced = np.unique(night["category"], return_inverse=True)[1] % 2 == 1
     rate = np.where(reduced, 1.07, 1.19)
     return night.assign(**{name: (night[name] / rate).round(2) for name in ("price", "list_price")})
 
@@ -130,7 +130,8 @@ def first_category(rows: Rows) -> "pd.Series[bool]":
 def two_stores(rows: Rows) -> "pd.Series[bool]":
     """All stores but one; a part of the products where the shop has no stores."""
     north = rows["product_id"].str.endswith("@north")
-    return ~north if north.any() else rows["product_id"].rank(pct=True) > 1 / 3
+    late = pd.Series(3 * np.arange(len(rows)) >= len(rows), index=rows.index)
+    return ~north if north.any() else late
 
 
 MONEY = ("price", "list_price", "unit_cost", "comp_price")

@@ -124,6 +124,7 @@ def shelf_price(sales: GivenRows) -> Iterator[Found]:
 
     between = (units_sold == 0) & unchanged
     other = between & (np.abs(price / before - 1) > EQUAL)
+    other &= ~sales.was_given(other)
     if _is_habit(other, among=between):
         text = f"{other.sum():,} of {between.sum():,} rows of 0 units have another price than the sales around them"
         yield sales.found("set_aside", other, text, column="price")
