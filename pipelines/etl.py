@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from pipelines.reports import render
 from pipelines.steps.commands import run_job
 from pipelines.steps.production import InForce, in_force
-from pipelines.steps.sales import PLANS, given_prices, read_checked
+from pipelines.steps.sales import PLANS, read_checked
 from pricing import __version__
 from pricing.config import Config, load_config
 from pricing.data.events import read_plan
@@ -30,6 +30,7 @@ from pricing.demand.grades import GRADES, gather_evidence, grade_products, why_h
 from pricing.errors import ETL, ContractError, LockError, PricingError, SourceError
 from pricing.fileio import redact_url, replace_text
 from pricing.paths import pricing_home
+from pricing.registry.given_prices import given_prices
 from pricing.runtime.cli import FILE, flag, job, option_words
 from pricing.runtime.invocation import notice
 from pricing.runtime.mlflow_runs import log_data, set_run_description, tracked_run

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from pricing.registry.gates import (
     products_gate,
     state_gates,
 )
+from pricing.registry.given_prices import given_prices
 from pricing.registry.knowledge import identified_share
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejection_gates
@@ -218,6 +219,7 @@ def _panel(challenger: LoadedVersion, sales: str | None, *, quarantine: Path | N
         sample_of(sales),
         challenger.config.data,
         quarantine=quarantine,
+        given=partial(given_prices, challenger.config),
         anchors=challenger.anchors,
         simulated=simulated_sales,
     )

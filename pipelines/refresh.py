@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.steps.carry import Carried, carry
 from pipelines.steps.parts import Work, forget, partitioned_as, prefix_of, refresh_parts
 from pipelines.steps.production import ProductionAccess, production
-from pipelines.steps.sales import calendar_digest, given_prices, read_checked, with_calendars, with_plan
+from pipelines.steps.sales import calendar_digest, read_checked, with_calendars, with_plan
 from pipelines.steps.verdict import nothing_to_do
 from pricing.arrays import flatten
 from pricing.config import read_config_file
@@ -22,6 +22,7 @@ from pricing.data.etl_output import Partitions, sample_of
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError, RegistryError
 from pricing.registry import CHALLENGER, CHAMPION
+from pricing.registry.given_prices import given_prices
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejected
 from pricing.registry.version import LoadedVersion, Origin

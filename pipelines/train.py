@@ -20,7 +20,7 @@ from pipelines.reports import dispensable
 from pipelines.steps.evaluation import SPAN, log_backtest, model_card, score_lines, weekly
 from pipelines.steps.parts import Work, forget, kept_sample, prefix_of, spread
 from pipelines.steps.production import in_force
-from pipelines.steps.sales import PLANS, given_prices, holiday_calendar, read_checked, with_plan
+from pipelines.steps.sales import PLANS, holiday_calendar, read_checked, with_plan
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.etl_output import Partitions, read_partitions, sample_of
@@ -34,6 +34,7 @@ from pricing.demand.baselines import sales_rows
 from pricing.errors import HistoryError
 from pricing.paths import log_url, tracking_uri
 from pricing.registry import CHALLENGER
+from pricing.registry.given_prices import given_prices
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, identified_share
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, Origin, pack

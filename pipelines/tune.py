@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.steps.commands import only_one, run_job
 from pipelines.steps.production import in_force
-from pipelines.steps.sales import given_prices, holiday_calendar, read_checked
+from pipelines.steps.sales import holiday_calendar, read_checked
 from pipelines.steps.verdict import conclude
 from pricing.config import Config, merge, read_config_file
 from pricing.config_models import DemandConfig, TuningConfig
@@ -36,6 +36,7 @@ from pricing.errors import HistoryError, PricingError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import SQLITE, pricing_home
 from pricing.registry import files
+from pricing.registry.given_prices import given_prices
 from pricing.runtime.cli import job, option_words
 from pricing.runtime.mlflow_runs import (
     connect,

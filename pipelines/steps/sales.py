@@ -1,6 +1,5 @@
 """Read what a job learns from: checked sales, whose findings it leaves in its run, and calendars of future days."""
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,31 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 
 from pricing.arrays import Bools, Days
-from pricing.config import Config
 from pricing.config_models import DataConfig
 from pricing.data.calendar import Plan, holidays_for, recurring_holidays
 from pricing.data.events import read_plan
 from pricing.data.findings import Finding, QualityError, save_findings, tags, to_json
 from pricing.data.load import LoadedSales, load_sales
-from pricing.data.own_prices import Moves
 from pricing.data.panel import Panel, is_panel
 from pricing.data.quality import CHECKS, contract_findings
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision_log.read import read_moves
 from pricing.errors import ConfigError, ContractError, SourceError, nearest
-from pricing.objects import open_store
-from pricing.paths import log_url
 from pricing.registry import files
-from pricing.registry.published_store import PRICE_FILES, published_url
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.invocation import notice
 from simulation.market import simulated_sales
 
 _log = logging.getLogger(__name__)
-_FILES_READ = 100  # newest price files: a price is charged within weeks of its file
 _NAMED = 3  # most products listed in a note
 PLANS = ("promotions", "deliveries")
 CHANGEABLE = ("events", *PLANS, "quality")  # after training: calendars, and how far sales may lie from their past
@@ -74,25 +65,6 @@ def read_checked(
         if finding.level == "set_aside" and finding.last > since and not is_panel(sales):  # whose maker has told
             notice(finding)
     return loaded
-
-
-def given_prices(config: Config) -> Moves:
-    """Reads the prices that the platform gave: those of the decision log, and those of the newest price files.
-
-    Raises:
-        SourceError: The log cannot be read.
-    """
-    logged = read_moves(log_url(), until=np.datetime64(config.now().date(), "D"), peoples=True)
-    store = open_store(published_url())
-    keys = store.keys(f"{config.registry.model_name}/{PRICE_FILES}")[-_FILES_READ:]
-    rows = [row for key in keys for row in json.loads(store.get(key) or b'{"rows": []}')["rows"]]
-    approved = [row for row in rows if row["status"] == "approved"]
-    return Moves(
-        np.array([*logged.product_ids, *(row["product_id"] for row in approved)], np.str_),
-        np.array([*logged.dates, *(row["from"] for row in approved)], "datetime64[D]"),
-        np.array([*logged.price, *(row["new"] for row in approved)]),
-        days=logged.days,
-    )
 
 
 def _record(found: Sequence[Finding], beside: Path | None) -> None:
