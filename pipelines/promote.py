@@ -193,7 +193,9 @@ def _forecast_gates(
         if refit == ours:
             return [not_compared_gate()]
         try:
-            figures = _refitted(challenger, refit, panel=_panel(challenger, sales, quarantine=quarantine))
+            figures = _refitted(
+                challenger, refit, panel=_panel(challenger, sales, config=config, quarantine=quarantine)
+            )
         except SourceError as error:
             if not force:
                 raise
@@ -202,7 +204,7 @@ def _forecast_gates(
     return champion_gates(challenger.backtest, figures, limits, decay=decay)
 
 
-def _panel(challenger: LoadedVersion, sales: str | None, *, quarantine: Path | None) -> Panel:
+def _panel(challenger: LoadedVersion, sales: str | None, *, config: Config, quarantine: Path | None) -> Panel:
     """Reads the sales that a challenger was scored on.
 
     Raises:
@@ -219,7 +221,7 @@ def _panel(challenger: LoadedVersion, sales: str | None, *, quarantine: Path | N
         sample_of(sales),
         challenger.config.data,
         quarantine=quarantine,
-        given=partial(given_prices, challenger.config),
+        given=partial(given_prices, config),
         anchors=challenger.anchors,
         simulated=simulated_sales,
     )
