@@ -170,6 +170,7 @@ def stock(sales: GivenRows) -> Iterator[Found]:
     """Find a day whose stock is not that of its opening, by its sales and the day before, or is one value."""
     if "stock" not in sales.columns:
         return
+    yield from _one_value(sales, "stock")
     held = sales.columns["stock"]
     before = _earlier(held)
     left = before - _earlier(sales.columns["units_sold"])
@@ -181,7 +182,6 @@ def stock(sales: GivenRows) -> Iterator[Found]:
         ("have the stock of the day before, and sold some of it", held == before, follows & (left < before)),
     ):
         yield from Rule(text, odd, among, column="stock", aside="stock").found(sales)
-    yield from _one_value(sales, "stock")
 
 
 def _one_value(sales: GivenRows, name: str) -> Iterator[Found]:
@@ -205,12 +205,12 @@ def promo_flags(sales: GivenRows) -> Iterator[Found]:
 
 def competitor(sales: GivenRows) -> Iterator[Found]:
     """Find a day on which the competitor's prices are one value, or outside their products' own past."""
+    yield from _one_value(sales, "comp_price")
     logs = sales.logs("comp_price")
     low, high = past_range(logs, sales.past)
     outside = (logs - high > np.log(RIVAL_MARGIN)) | (low - logs > np.log(RIVAL_MARGIN))
     text = "have a competitor's price outside all before"
     yield from Rule(text, outside, np.isfinite(logs + low), "comp_price", aside="comp_price").found(sales)
-    yield from _one_value(sales, "comp_price")
 
 
 def lost_parts(sales: GivenRows) -> Iterator[Found]:

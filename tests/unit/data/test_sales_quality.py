@@ -184,7 +184,6 @@ FAULTS: dict[str, tuple[Change, str, str, int]] = {
     "units doubled": (scale(("units_sold",), 2), "units", STOP, FAULT),
     "yesterday's units": (frozen("units_sold"), "units", STOP, FAULT),
     "units and stock swapped": (swapped("units_sold", "stock"), "units", STOP, FAULT),
-    "one category unsold": (category_unsold, "lost_days", ASIDE, FAULT),
     "offers inverted": (promo_inverted, "promo_flags", STOP, LAST),
     "one stock": (put("stock", 150.0), "stock", ASIDE, FAULT),
     "one competitor's price": (put("comp_price", 9.99), "competitor", ASIDE, FAULT),
@@ -227,6 +226,10 @@ def test_what_a_shop_may_do_is_no_fault(world: str) -> None:
     assert {one for one in alarms(HONEST[world]) if one[1] != NOTE} == set()
 
 
+def test_a_category_without_sales_is_set_aside_on_its_days() -> None:
+    assert ("lost_days", ASIDE, day(FAULT)) in alarms(category_unsold)
+
+
 def newly_priced(frame: pd.DataFrame) -> None:
     """Each product's night has a price that it never had, by no common factor."""
     rows = frame["date"] == day(LAST)
@@ -236,7 +239,8 @@ def newly_priced(frame: pd.DataFrame) -> None:
 
 def moves(*, days_before: int = 0, factor: float = 1.0) -> Moves:
     """The prices of that night, given some days before."""
-    night = changed(newly_priced).query(f"date == '{day(LAST)}'")
+    night = changed(newly_priced)
+    night = night[night["date"] == day(LAST)]
     date = np.full(PRODUCTS, START + LAST - days_before)
     return Moves(night["product_id"].to_numpy(str), date, night["price"].to_numpy() * factor, days=date[:1])
 
