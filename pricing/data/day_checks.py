@@ -119,7 +119,7 @@ def _had_before(price: Floats, marked: Bools, *, past: int) -> Bools:
 
 
 def units(sales: GivenRows) -> Iterator[Found]:
-    """Find days of more or fewer units than before in a category, store or the shop, even ones, or another day's."""
+    """Find days of more or fewer units than before in a category, store or the shop, or another day's."""
     comparable, usual = _usual_units(sales)
     sold = sales.columns["units_sold"]
     away = np.clip(np.log((sold + 0.5) / (usual + 0.5)), -FURTHEST, FURTHEST)
@@ -141,8 +141,6 @@ def units(sales: GivenRows) -> Iterator[Found]:
         text = f"at usual prices products sell about {times:.2g} times what they do on such days"
         yield sales.found("stop", at, text, column="units_sold")
 
-    whole = (sold > 0) & (sold == np.round(sold))
-    yield from Rule("sell an even number of units", sold % 2 == 0, whole).found(sales)
     for back in sorted({1, sales.phases}):
         then = _earlier(sold, back)
         text = f"sell exactly what they did {back} {sales.period}(s) before"
@@ -170,8 +168,10 @@ def stock(sales: GivenRows) -> Iterator[Found]:
     """Find a day whose stock is not that of its opening, by its sales and the day before, or is one value."""
     if "stock" not in sales.columns:
         return
-    yield from _one_value(sales, "stock")
     held = sales.columns["stock"]
+    same = held == _middle(held, held > 0)
+    alike = Rule("have one and the same stock", same, held > 0, "stock", least=MOST, aside="stock")
+    yield from alike.found(sales)
     before = _earlier(held)
     left = before - _earlier(sales.columns["units_sold"])
     follows = np.isfinite(held) & np.isfinite(left)
@@ -182,13 +182,6 @@ def stock(sales: GivenRows) -> Iterator[Found]:
         ("have the stock of the day before, and sold some of it", held == before, follows & (left < before)),
     ):
         yield from Rule(text, odd, among, column="stock", aside="stock").found(sales)
-
-
-def _one_value(sales: GivenRows, name: str) -> Iterator[Found]:
-    """Find a day on which all products have one value in a column."""
-    values = sales.columns[name]
-    same = values == _middle(values, values > 0)
-    yield from Rule(f"have one and the same {name}", same, values > 0, name, least=MOST, aside=name).found(sales)
 
 
 def promo_flags(sales: GivenRows) -> Iterator[Found]:
@@ -204,8 +197,7 @@ def promo_flags(sales: GivenRows) -> Iterator[Found]:
 
 
 def competitor(sales: GivenRows) -> Iterator[Found]:
-    """Find a day on which the competitor's prices are one value, or outside their products' own past."""
-    yield from _one_value(sales, "comp_price")
+    """Find a day on which the competitor's prices are outside their products' own past."""
     logs = sales.logs("comp_price")
     low, high = past_range(logs, sales.past)
     outside = (logs - high > np.log(RIVAL_MARGIN)) | (low - logs > np.log(RIVAL_MARGIN))
