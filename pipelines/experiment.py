@@ -4,6 +4,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from pricing.errors import ConfigError
 from pricing.paths import actor, log_url
 from pricing.quoting import printable
 from pricing.registry import CHAMPION
+from pricing.registry.given_prices import given_prices
 from pricing.runtime.cli import DAY, POSITIVE, SETTINGS, JobGroup, flag, job, typed
 from simulation.market import simulated_sales
 
@@ -196,7 +198,14 @@ def results(*, sales: str, quarantine: Path | None, config: str | None, name: st
         version = access.fetch(access.registry.find(CHAMPION).number)
         data = version.config.data
         demand = version.demand
-    panel = load_panel_from(sales, data, quarantine=quarantine, anchors=version.anchors, simulated=simulated_sales)
+    panel = load_panel_from(
+        sales,
+        data,
+        quarantine=quarantine,
+        given=partial(given_prices, settings),
+        anchors=version.anchors,
+        simulated=simulated_sales,
+    )
     print("\n".join(_results(experiment, panel, demand, log=log_url())))
     return 0
 
