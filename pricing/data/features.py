@@ -55,6 +55,11 @@ def promo_effect_share(price: Floats, list_price: Floats) -> Floats:
     return np.clip((1.0 - price / list_price) / FULL_PROMO_CUT, 0.0, 1.0)
 
 
+def below_full_cut(price: Floats, list_price: Floats) -> Floats:
+    """Log price over that of a full promotion's cut; 0 from there on, and where either price is unknown."""
+    return np.nan_to_num(np.minimum(np.log(price / ((1.0 - FULL_PROMO_CUT) * list_price)), 0.0))
+
+
 def relative_price(price: Floats, usual_price: Floats) -> Floats:
     """Log price over usual price, within ±PRICE_LIMIT; 0 where either is unknown."""
     known = np.isfinite(price) & np.isfinite(usual_price)
@@ -134,11 +139,19 @@ def holiday_window(holiday: Floats) -> Floats:
     return np.stack([padded[..., i : i + holiday.shape[-1]] for i in range(4)], axis=-1)
 
 
-def known_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period) -> Floats:
+def price_slope(panel: Panel, norms: Norms) -> Floats:
+    """(product, period) elasticities, weekends' apart."""
+    weekend = 1.0 + norms.weekend[:, None] * weekends(panel.dates, period=panel.period)
+    return np.asarray(norms.elasticity[:, None] * weekend)
+
+
+def known_effect(panel: Panel, norms: Norms) -> Floats:
     """(product, period) log factor of price and named events on units at usual price without events."""
-    weekend = 1.0 + norms.weekend[:, None] * weekends(dates, period=period)
-    effect: Floats = (norms.elasticity[:, None] * weekend * log_price).astype(np.float32)
-    return effect if norms.lifts is None else (effect + norms.lifts.of(dates)).astype(np.float32)
+    log_price = relative_price(panel.price, norms.usual_price[:, None])
+    deep = panel.is_promo * below_full_cut(panel.price, panel.list_price)
+    log_price += (norms.depth[:, None] - 1.0) * deep
+    effect = (price_slope(panel, norms) * log_price).astype(np.float32)
+    return effect if norms.lifts is None else (effect + norms.lifts.of(panel.dates)).astype(np.float32)
 
 
 def restated_units(panel: Panel, norms: Norms) -> Floats:
@@ -151,8 +164,7 @@ def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
     usual = norms.usual_price[:, None]
     log_price = relative_price(panel.price, usual)
     promo = panel.is_promo * np.nan_to_num(promo_effect_share(panel.price, panel.list_price))
-    effect = known_effect(log_price, norms, dates=panel.dates, period=panel.period)
-    effect = (effect + promo * norms.promotion[:, None]).astype(np.float32)
+    effect = (known_effect(panel, norms) + promo * norms.promotion[:, None]).astype(np.float32)
     units = in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None])
     gap, gap_known = competitor_gap(panel.comp_price, usual)
     return {

@@ -71,6 +71,7 @@ class RowParameters(NamedTuple):
     prepared: Floats  # (row, HIDDEN) the states' part of the hidden layer
     elasticity: Floats  # (row,) on ordinary days
     weekend: Floats  # (row,) relative change of it on weekends
+    depth: Floats  # (row,) share of it that works below a promotion's full cut, where advertised
     recent_price: Floats  # (row,) smoothed log price over usual price
 
 
@@ -126,6 +127,7 @@ def row_parameters(model: Learnt) -> RowParameters:
         prepared=stack(prepare(model.weights, state.hidden, model.category)),
         elasticity=stack(norms.elasticity, priors.elasticity),
         weekend=stack(norms.weekend),
+        depth=stack(norms.depth),
         recent_price=stack(smoothed_price(state.memory), np.zeros(count)),
     )
 
