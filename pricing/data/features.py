@@ -55,6 +55,12 @@ def promo_effect_share(price: Floats, list_price: Floats) -> Floats:
     return np.clip((1.0 - price / list_price) / FULL_PROMO_CUT, 0.0, 1.0)
 
 
+def promo_draw(panel: Panel) -> Floats:
+    """(product, period) fraction of a promotion's full effect at the price charged, where advertised; else 0."""
+    share = np.nan_to_num(promo_effect_share(panel.price, panel.list_price))
+    return np.asarray(panel.is_promo * share, np.float32)
+
+
 def below_full_cut(price: Floats, list_price: Floats) -> Floats:
     """Log price over that of a full promotion's cut; 0 from there on, and where either price is unknown."""
     return np.nan_to_num(np.minimum(np.log(price / ((1.0 - FULL_PROMO_CUT) * list_price)), 0.0))
@@ -146,11 +152,12 @@ def price_slope(panel: Panel, norms: Norms) -> Floats:
 
 
 def known_effect(panel: Panel, norms: Norms) -> Floats:
-    """(product, period) log factor of price and named events on units at usual price without events."""
+    """(product, period) log factor of price, promotion and named events on units at usual price without them."""
     log_price = relative_price(panel.price, norms.usual_price[:, None])
     deep = panel.is_promo * below_full_cut(panel.price, panel.list_price)
     log_price += (norms.depth[:, None] - 1.0) * deep
-    effect = (price_slope(panel, norms) * log_price).astype(np.float32)
+    drawn = promo_draw(panel) * norms.promotion[:, None]
+    effect = (price_slope(panel, norms) * log_price + drawn).astype(np.float32)
     return effect if norms.lifts is None else (effect + norms.lifts.of(panel.dates)).astype(np.float32)
 
 
@@ -163,15 +170,14 @@ def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
     """(product, period) observations by name: those of `ewma.PeriodObservations`, and the network's own inputs."""
     usual = norms.usual_price[:, None]
     log_price = relative_price(panel.price, usual)
-    promo = panel.is_promo * np.nan_to_num(promo_effect_share(panel.price, panel.list_price))
-    effect = (known_effect(panel, norms) + promo * norms.promotion[:, None]).astype(np.float32)
+    effect = known_effect(panel, norms)
     units = in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None])
     gap, gap_known = competitor_gap(panel.comp_price, usual)
     return {
         "restated": (units * np.exp(-effect)).astype(np.float32),
         "seen": panel.present.astype(np.float32),
         "censored": panel.censored.astype(np.float32),
-        "promo": promo.astype(np.float32),
+        "promo": promo_draw(panel),
         "holiday": panel.is_holiday,
         "gap": gap,
         "gap_known": gap_known,
