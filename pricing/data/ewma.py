@@ -50,8 +50,6 @@ class Norms:
     elasticity: Floats
     weekend: Floats  # (product,) relative change of the elasticity on a weekend
     promotion: Floats  # (product,) log units that a full promotion adds; past sales are restated by it
-    # (product,) share of the elasticity with which an advertised price works below a full promotion's cut, 0 or more:
-    depth: Floats
     # What named events add; None where none was estimated. Past sales are restated by them as well:
     lifts: EventLifts | None = None
 

@@ -61,11 +61,6 @@ def promo_draw(panel: Panel) -> Floats:
     return np.asarray(panel.is_promo * share, np.float32)
 
 
-def below_full_cut(price: Floats, list_price: Floats) -> Floats:
-    """Log price over that of a full promotion's cut; 0 from there on, and where either price is unknown."""
-    return np.nan_to_num(np.minimum(np.log(price / ((1.0 - FULL_PROMO_CUT) * list_price)), 0.0))
-
-
 def relative_price(price: Floats, usual_price: Floats) -> Floats:
     """Log price over usual price, within ±PRICE_LIMIT; 0 where either is unknown."""
     known = np.isfinite(price) & np.isfinite(usual_price)
@@ -145,19 +140,11 @@ def holiday_window(holiday: Floats) -> Floats:
     return np.stack([padded[..., i : i + holiday.shape[-1]] for i in range(4)], axis=-1)
 
 
-def price_slope(panel: Panel, norms: Norms) -> Floats:
-    """(product, period) elasticities, weekends' apart."""
-    weekend = 1.0 + norms.weekend[:, None] * weekends(panel.dates, period=panel.period)
-    return np.asarray(norms.elasticity[:, None] * weekend)
-
-
-def known_effect(panel: Panel, norms: Norms) -> Floats:
+def known_effect(log_price: Floats, panel: Panel, norms: Norms) -> Floats:
     """(product, period) log factor of price, promotion and named events on units at usual price without them."""
-    log_price = relative_price(panel.price, norms.usual_price[:, None])
-    deep = panel.is_promo * below_full_cut(panel.price, panel.list_price)
-    log_price += (norms.depth[:, None] - 1.0) * deep
-    drawn = promo_draw(panel) * norms.promotion[:, None]
-    effect = (price_slope(panel, norms) * log_price + drawn).astype(np.float32)
+    weekend = 1.0 + norms.weekend[:, None] * weekends(panel.dates, period=panel.period)
+    priced = norms.elasticity[:, None] * weekend * log_price
+    effect: Floats = (priced + promo_draw(panel) * norms.promotion[:, None]).astype(np.float32)
     return effect if norms.lifts is None else (effect + norms.lifts.of(panel.dates)).astype(np.float32)
 
 
@@ -170,7 +157,7 @@ def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
     """(product, period) observations by name: those of `ewma.PeriodObservations`, and the network's own inputs."""
     usual = norms.usual_price[:, None]
     log_price = relative_price(panel.price, usual)
-    effect = known_effect(panel, norms)
+    effect = known_effect(log_price, panel, norms)
     units = in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None])
     gap, gap_known = competitor_gap(panel.comp_price, usual)
     return {

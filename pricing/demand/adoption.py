@@ -66,8 +66,7 @@ def adopt(
     elasticity = np.where(none, priors.elasticity[category], identified.norms.elasticity).astype(np.float32)
     sd = np.where(none, priors.elasticity_sd[category], identified.shrunk.sd).astype(np.float32)
     lift = typical(norms.promotion, like.category, count=len(priors.level))[category]
-    depth = typical(norms.depth, like.category, count=len(priors.level))[category]
-    norms = replace(identified.norms, promotion=lift, depth=depth, elasticity=elasticity)
+    norms = replace(identified.norms, promotion=lift, elasticity=elasticity)
     mix = replace(network_only(len(category)), volume=volume_of(panel), booster=like.combination.booster)
     adopted = replace(
         like,
@@ -99,5 +98,4 @@ def initial_norms(panel: Panel, *, units: Units, level: Floats) -> Norms:
         elasticity=np.full(products, START, np.float32),
         weekend=np.zeros(products, np.float32),
         promotion=np.zeros(products, np.float32),
-        depth=np.ones(products, np.float32),
     )

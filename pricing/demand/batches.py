@@ -114,7 +114,7 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
         promo=panel.is_promo,
         draw=features.promo_draw(panel),
         log_price=log_price,
-        offset=features.known_effect(panel, norms),
+        offset=features.known_effect(log_price, panel, norms),
         restated=features.restated_units(panel, norms),
         units=in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None]),
         seen=panel.present.astype(np.float32),

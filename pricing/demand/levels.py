@@ -72,7 +72,6 @@ class RowParameters(NamedTuple):
     elasticity: Floats  # (row,) on ordinary days
     weekend: Floats  # (row,) relative change of it on weekends
     promotion: Floats  # (row,) log units that a full promotion adds
-    depth: Floats  # (row,) share of it that works below a promotion's full cut, where advertised
     recent_price: Floats  # (row,) smoothed log price over usual price
 
 
@@ -127,7 +126,6 @@ def row_parameters(model: Learnt) -> RowParameters:
         elasticity=stack(norms.elasticity, priors.elasticity),
         weekend=stack(norms.weekend),
         promotion=stack(norms.promotion),
-        depth=stack(norms.depth),
         recent_price=stack(smoothed_price(state.memory), np.zeros(count)),
     )
 

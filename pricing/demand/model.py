@@ -94,7 +94,6 @@ class DemandModel(Learnt):
             "elasticity_sd": np.append(self.elasticity_sd, self.priors.elasticity_sd),
             "weekend": rows.weekend,
             "promotion": rows.promotion,
-            "depth": rows.depth,
             "diversion": np.append(self.priors.diversion[self.category], self.priors.diversion),
             "rival": of_products(rival, 0.0),
             "rival_usual": of_products(self.rival_usual()),
@@ -251,7 +250,6 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
         elasticity=inherited(old.elasticity, priors.elasticity[category]),
         weekend=joined(old.weekend, np.full(len(category), old.weekend.mean() if len(old.weekend) else 0.0)),
         promotion=joined(old.promotion, typical(old.promotion, model.category, count=len(priors.level))[category]),
-        depth=joined(old.depth, typical(old.depth, model.category, count=len(priors.level))[category]),
         lifts=old.lifts and old.lifts.with_products(np.concatenate([old.lifts.category, category])[order]),
     )
     rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(category), -1)])[order]

@@ -27,38 +27,25 @@ STEPS = 50
 SETTLED = 1e-4
 
 
-def learn_promotions(panel: Panel, *, norms: Norms, category: Ints) -> Norms:
-    """Return the scales with `promotion` and `depth`, estimated per category from promoted sales.
+def learn_promotion_lift(panel: Panel, *, norms: Norms, category: Ints) -> Floats:
+    """(product,) log units that a full promotion adds beyond its price, estimated per category.
 
-    Both are at least 0. `norms` have the elasticities for the price's own effect. Shoppers answer to an advertised deep
-    cut less than in proportion, so the price below a full promotion's cut has a share of the elasticity, `depth`, of
-    its own. A category without usable promotions in two fortnights gets the common mean; lift 0 and depth 1 if no
-    category has any.
+    At least 0, as in forecasts. `norms` have the elasticities for the price's own effect. A category without usable
+    promotions in two fortnights gets the common mean; 0 if no category has any.
     """
-    nothing = np.zeros(len(category), np.float32)
-    norms = replace(norms, promotion=nothing, depth=nothing + 1.0)
     rows = np.flatnonzero((panel.present & (panel.is_promo > 0)).any(axis=1))
     if not len(rows):
-        return norms
+        return np.zeros(len(category), np.float32)
     chunks = np.array_split(rows, -(-len(rows) // CHUNK))
     parts = [_promoted(panel.select(some), norms.take(some), category[some]) for some in chunks]
     events = _Promoted(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-    less = _by_category(events, category, columns=("draw", "deep"))
-    depth = np.maximum(1.0 + less, 0.0)
-    events = events._replace(mean=events.mean * np.exp((depth[events.category] - 1.0) * events.deep))
-    lift = np.maximum(_by_category(events, category, columns=("draw",)), 0.0)
-    return replace(norms, promotion=lift[category].astype(np.float32), depth=depth[category].astype(np.float32))
-
-
-def _by_category(events: "_Promoted", category: Ints, *, columns: tuple[str, ...]) -> Floats:
-    """(category,) shrunk coefficient of the last column, with the others beside it."""
     count = int(category.max()) + 1
-    value = np.zeros(count)
+    lift = np.zeros(count)
     error = np.full(count, np.inf)
     for row in np.unique(events.category):
         own = events.category == row
-        value[row], error[row] = _coefficient(_Promoted(*(values[own] for values in events)), columns)
-    return _shrunk(value, error)
+        lift[row], error[row] = _promotion_lift(_Promoted(*(values[own] for values in events)))
+    return np.maximum(_shrunk(lift, error), 0.0)[category].astype(np.float32)
 
 
 class _Promoted(NamedTuple):
@@ -67,7 +54,6 @@ class _Promoted(NamedTuple):
     category: Ints
     cluster: Ints  # fortnight
     draw: Floats
-    deep: Floats  # log units of the price's effect below a full promotion's cut
     units: Floats
     mean: Floats  # units expected at that price without promotion
     censored: Bools  # whether sold out
@@ -75,7 +61,7 @@ class _Promoted(NamedTuple):
 
 def _promoted(panel: Panel, norms: Norms, category: Ints) -> _Promoted:
     """Select promoted product-periods that have ordinary ones shortly before."""
-    columns = features.restated_columns(panel, norms)
+    columns = features.restated_columns(panel, replace(norms, promotion=np.zeros_like(norms.promotion)))
     promoted = panel.present & (panel.is_promo > 0)
     ordinary = replace(panel, present=panel.present & ~promoted)
     past, _ = features.past_features(ordinary, norms=norms)
@@ -90,49 +76,35 @@ def _promoted(panel: Panel, norms: Norms, category: Ints) -> _Promoted:
     at = np.nonzero(promoted & near & (columns["promo"] > 0))
     product, period = at
     effect = columns["effect"][at].astype(np.float64)
-    deep = features.price_slope(panel, norms) * features.below_full_cut(panel.price, panel.list_price)
     return _Promoted(
         category=category[product],
         cluster=period.astype(np.int64) // FORTNIGHT[panel.period],
         draw=columns["promo"][at].astype(np.float64),
-        deep=deep[at].astype(np.float64),
         units=(columns["restated"][at] * np.exp(effect)).astype(np.float64),
         mean=np.maximum(np.exp(level[at] + effect), 1e-3),
         censored=panel.censored[at],
     )
 
 
-def _coefficient(events: _Promoted, columns: tuple[str, ...]) -> tuple[float, float]:
-    """Estimate the columns' coefficients by quasi-likelihood; returns the last, and its CR2 standard error.
-
-    Its clusters are fortnights (promotions share shocks). The error is infinite where the column is 0 throughout.
-    """
-    design = np.stack([getattr(events, name) for name in columns], axis=1)  # (event, column)
-    if not design[:, -1].any():
-        return 0.0, np.inf
-    found = np.zeros(len(columns))
+def _promotion_lift(events: _Promoted) -> tuple[float, float]:
+    """Estimate one lift by quasi-likelihood, with CR2 standard error over fortnights (promotions share shocks)."""
+    lift = 0.0
     most = RATIO * np.maximum(events.mean, 1.0)
-    ridge = 1e-9 * np.eye(len(columns))
     for _ in range(STEPS):
-        expected = events.mean * np.exp(np.clip(design @ found, -LIMIT, LIMIT))
+        expected = events.mean * np.exp(lift * events.draw)
         wanted = np.where(events.censored, demand_above(events.units, mean=expected), events.units)  # EM algorithm
         weight = 1.0 / (1.0 + expected / SIZE)
-        score = design * (weight * (np.minimum(wanted, most) - expected))[:, None]
-        information = design[:, :, None] * design[:, None, :] * (weight * expected)[:, None, None]
-        total = information.sum(axis=0) + ridge
-        step = np.clip(np.linalg.solve(total, score.sum(axis=0)), -1.0, 1.0)
-        found = np.clip(found + step, -LIMIT, LIMIT)
-        if np.abs(step).max() < SETTLED:
+        information = weight * events.draw**2 * expected
+        score = weight * events.draw * (np.minimum(wanted, most) - expected)
+        step = float(np.clip(score.sum() / max(float(information.sum()), 1e-9), -1.0, 1.0))
+        lift = float(np.clip(lift + step, -LIMIT, LIMIT))
+        if abs(step) < SETTLED:
             break
-    clusters, row = np.unique(events.cluster, return_inverse=True)
-    inside = np.zeros((len(clusters), *total.shape))
-    outer = np.zeros((len(clusters), len(found)))
-    np.add.at(inside, row, information)
-    np.add.at(outer, row, score)
-    inside += ridge / len(clusters)
-    robust = cluster_robust_variance(inside, outer)
-    variance = np.maximum(robust.variance, np.diag(np.linalg.inv(total)))[-1]
-    return float(found[-1]), float(np.sqrt(variance) * normal_factor(robust.degrees)[-1])
+    row = np.unique(events.cluster, return_inverse=True)[1]
+    total = max(float(information.sum()), 1e-9)
+    inside, outer = (np.bincount(row, values).astype(np.float64) for values in (information, score))
+    found = cluster_robust_variance(inside[:, None, None], outer[:, None])
+    return lift, float(np.sqrt(max(float(found.variance[0]), 1.0 / total)) * normal_factor(found.degrees)[0])
 
 
 def _shrunk(lift: Floats, error: Floats) -> Floats:

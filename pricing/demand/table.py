@@ -45,7 +45,6 @@ class _Columns(NamedTuple):
     rival_usual: Floats
     rival: Floats
     promotion: Floats
-    depth: Floats
     weekend: Floats
     size: Floats
     known: Floats  # share of the prior variance of the elasticity's log that data removed
@@ -85,7 +84,6 @@ class DemandTable:
     elasticity_sd: Floats  # (row,) posterior standard deviations of their logs
     weekend: Floats  # (row,) relative change of the elasticity on weekends
     promotion: Floats  # (row,) log units that a full promotion adds beyond its price
-    depth: Floats  # (row,) share of the elasticity with which an advertised price works below a full promotion's cut
     diversion: Floats  # (row,) share of what it loses, in money, that its category's other products win
     rival: Floats  # (row,) elasticity in the competitor's price, 0 or more
     rival_usual: Floats  # (row,) the competitor's usual price; NaN where unknown
@@ -120,7 +118,6 @@ class DemandTable:
             rival_usual=self.rival_usual,
             rival=self.rival,
             promotion=self.promotion,
-            depth=self.depth,
             weekend=self.weekend,
             size=self.size,
             known=known,
@@ -199,14 +196,14 @@ class DemandTable:
         rest = (rest + _rival(offers.comp_price, row)[:, None])[:, :, None]
         nodes = self._nodes.take(rows, axis=0)[:, :, None]
         stronger = 1.0 + row.weekend[:, None, None]
-        away = _away(offers, row)
+        reference = _known(row.reference, offers.list_price)[:, None]
         drawn = _draw(offers, row) if offers.is_promo.any() else None
         source = self._source.take(rows)
         grade = self.grade.take(rows)
         unit = self.unit.take(rows)
 
         def at(prices: Floats) -> DemandGrid:
-            power = _power(nodes, away(prices))
+            power = _power(nodes, np.log(prices / reference).astype(np.float32))
             effect = np.empty((len(days), *power.shape), np.result_type(power, rest))
             np.add(power, rest, out=effect[0])
             if len(days) > 1:
@@ -282,7 +279,7 @@ class DemandTable:
         row = self._of(rows)
         level = self.levels[rows][:, : WEEK[self.period]].mean(axis=1)
         events = np.broadcast_to(self.events(rows, first, 1), (len(rows), 1))[:, 0]
-        away = _away(offers, row)(prices[:, None])
+        away = np.log(prices / _known(row.reference, offers.list_price)).astype(np.float32)[:, None]
         power = _power(self._nodes[rows][:, :, None], away)[:, :, 0]
         power *= 1.0 + self.weekend[rows, None] * self.weekends(first, 1)
         return {
@@ -320,18 +317,6 @@ class DemandTable:
 def _known(price: Floats, otherwise: Floats) -> Floats:
     """(request,) the table's own price; the request's list price where it has none."""
     return np.where(np.isfinite(price), price, otherwise)
-
-
-def _away(offers: Offers, row: _Columns) -> Callable[[Floats], Floats]:
-    """Log of prices (request, candidate) over the reference price, with what an advertised deep cut works less."""
-    reference = _known(row.reference, offers.list_price)[:, None]
-    if not offers.is_promo.any():
-        return lambda prices: np.log(prices / reference).astype(np.float32)
-    listed = _known(row.list_price, offers.list_price)[:, None]
-    more = (offers.is_promo * (row.depth - 1.0))[:, None]
-    return lambda prices: (np.log(prices / reference) + more * features.below_full_cut(prices, listed)).astype(
-        np.float32
-    )
 
 
 def _draw(offers: Offers, row: _Columns) -> Callable[[Floats], Floats]:

@@ -25,7 +25,7 @@ from pricing.demand.levels import LevelForecasts, Priors
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Progress, Trainer
 from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
-from pricing.demand.promotion_lift import learn_promotions
+from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.shrinkage import elasticity_of
 from pricing.demand.state import encode_panel
 from pricing.demand.trees import train_trees
@@ -153,7 +153,7 @@ def _with_scales(identified: Identified, panel: Panel, category: Ints) -> tuple[
         The same elasticities with these scales, and the (category,) level.
     """
     norms = identified.norms
-    norms = learn_promotions(panel, norms=norms, category=category)
+    norms = replace(norms, promotion=learn_promotion_lift(panel, norms=norms, category=category))
     lifts = learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1, passes=1)
     level = _category_level(panel, category, units=restated_units(panel, norms))
     norms = replace(norms, lifts=lifts, prior_level=level[category].astype(np.float32))

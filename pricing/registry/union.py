@@ -23,7 +23,6 @@ _ROWS = (  # (row,) columns: products, then categories
     "elasticity_sd",
     "weekend",
     "promotion",
-    "depth",
     "diversion",
     "rival",
     "rival_usual",

@@ -75,15 +75,7 @@ def make_weights(
 
 def make_norms(panel: Panel, **values: float) -> Norms:
     """Norms of all products with elasticity −2; some values replaced."""
-    usual = {
-        "usual_price": 10.0,
-        "unit": 1.0,
-        "prior_level": 5.0,
-        "elasticity": -2.0,
-        "weekend": 0.1,
-        "promotion": 0.0,
-        "depth": 1.0,
-    }
+    usual = {"usual_price": 10.0, "unit": 1.0, "prior_level": 5.0, "elasticity": -2.0, "weekend": 0.1, "promotion": 0.0}
     return Norms(**{name: np.full(len(panel.product_ids), one, np.float32) for name, one in (usual | values).items()})
 
 

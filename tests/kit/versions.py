@@ -85,7 +85,6 @@ def make_demand(panel: Panel, *, seed: int = 1, units: int = 8) -> DemandModel:
         elasticity=(-2.4 + 0.3 * rng.standard_normal(count)).astype(np.float32),
         weekend=np.full(count, 0.05, np.float32),
         promotion=np.zeros(count, np.float32),
-        depth=np.ones(count, np.float32),
     )
     return replace(
         make_model(panel, tail=35, weights=weights, norms=norms),

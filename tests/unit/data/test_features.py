@@ -43,7 +43,7 @@ def test_the_level_is_stated_at_usual_price() -> None:
     panel = make_panel(products=1, periods=200)
     units = np.full_like(panel.units_sold, 8.0)
     half = plain(panel, units_sold=units, price=np.full_like(panel.price, 5.0))
-    norms = Norms(*(np.asarray([value], np.float32) for value in (10.0, 1.0, 2.0, -2.0, 0.0, 0.0, 1.0)))
+    norms = Norms(*(np.asarray([value], np.float32) for value in (10.0, 1.0, 2.0, -2.0, 0.0, 0.0)))
 
     past, _ = past_features(half, norms=norms)
 
@@ -74,7 +74,7 @@ def test_few_units_at_a_high_price_do_not_lift_the_level() -> None:
         price=(10.0 * np.exp(log_price)).astype(np.float32),
         stock=np.full_like(panel.stock, np.nan),
     )
-    norms = Norms(*(np.full(200, value, np.float32) for value in (10.0, 1.0, 4.0, -6.0, 0.0, 0.0, 1.0)))
+    norms = Norms(*(np.full(200, value, np.float32) for value in (10.0, 1.0, 4.0, -6.0, 0.0, 0.0)))
 
     past, _ = past_features(seen, norms=norms)
 

@@ -43,7 +43,6 @@ def norms(panel: Panel) -> Norms:
         elasticity=np.full(count, OWN, np.float32),
         weekend=np.zeros(count, np.float32),
         promotion=np.zeros(count, np.float32),
-        depth=np.ones(count, np.float32),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from pricing.data.ewma import Norms
 from pricing.data.features import past_features
 from pricing.data.panel import Panel
-from pricing.demand.promotion_lift import learn_promotions
+from pricing.demand.promotion_lift import learn_promotion_lift
 from tests.kit.demand_fakes import make_norms
 from tests.kit.events import make_panel
 
@@ -36,7 +36,7 @@ def norms_of(panel: Panel, promotion: float = 0.0) -> Norms:
 
 def learn(panel: Panel, norms: Norms | None = None) -> np.ndarray:
     category = np.unique(panel.categories, return_inverse=True)[1]
-    return learn_promotions(panel, norms=norms or norms_of(panel), category=category).promotion
+    return learn_promotion_lift(panel, norms=norms or norms_of(panel), category=category)
 
 
 @pytest.mark.parametrize("believed", [0.0, 2.0])
