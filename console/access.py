@@ -153,7 +153,7 @@ def _ask() -> Response | None:
     """Lets a request pass, sends who must log in to the login, or aborts."""
     if session.get("id") in _access().ended:
         session.clear()  # before any answer renews its cookie
-    if request.endpoint in (*PUBLIC, "alive"):
+    if request.endpoint in (*PUBLIC, "alive", "ready"):
         return None
     login = request.endpoint == "access.log_in"
     g.person = None if login else _access().person()

@@ -52,6 +52,15 @@ def create_app(shop: Shop, access: Access) -> Flask:
     def alive() -> str:
         return "ok"
 
+    @app.get("/health/ready")
+    def ready() -> tuple[str, int]:
+        try:
+            shop.hear()
+        except PricingError as error:
+            _log.error("not ready: %s", redact_text(str(error)))
+            return "the database does not answer", HTTPStatus.SERVICE_UNAVAILABLE
+        return "ok", HTTPStatus.OK
+
     @app.get("/page.css")
     def stylesheet() -> Response:
         return Response(page_css(), mimetype="text/css")

@@ -18,6 +18,7 @@ from pricing.config_models import DecisionConfig
 from pricing.errors import SourceError, first_line
 from pricing.objects import ObjectStore
 from pricing.quoting import quote_formulas, unquote_formulas
+from pricing.registry.published_store import PRICE_FILES
 from pricing.runtime.alerts import post
 
 COLUMNS = ("file", "id", "product_id", "name", "old", "new", "from", "reason", "gain", "status", "decision", "note")
@@ -103,7 +104,7 @@ class PriceFiles:
 
     def __init__(self, store: ObjectStore, *, model: str) -> None:
         self._store = store
-        self._prefix = f"{model}/price_files/"
+        self._prefix = f"{model}/{PRICE_FILES}"
 
     def write(self, rows: list[dict[str, Any]], *, by: str, at: dt.datetime, seen: int) -> PriceFile:
         """Makes a file and keeps it."""

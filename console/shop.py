@@ -153,6 +153,13 @@ class Shop:
         self.record.append_experiment(planned.name, lambda known: known.rolled(planned, former=None), who=who, at=now)
         self._publish()
 
+    def stop_tests(self, name: str, *, who: str) -> None:
+        """Stops price tests from today on; raises as `write`, and ConfigError where there are none of the name."""
+        today = self.now().date()
+        now = dt.datetime.now(dt.UTC)
+        self.record.append_experiment(name, lambda known: known.ended(name, after=today), who=who, at=now)
+        self._publish()
+
     def tests_on_offer(self) -> Experiment | None:
         """The price tests that run, else those that can begin next Monday; None where no product needs one."""
         known = self.hear().control().experiments

@@ -42,16 +42,19 @@ class Console(Stack):
             max_healthy_percent=200,
             health_check_grace_period=Duration.seconds(120),
         )
-        tracking.put_behind(
+        targets = tracking.put_behind(
             self,
             service,
             host=environment.console_domain,
             port=CONSOLE_PORT,
             priority=PRIORITY,
-            health_check=elbv2.HealthCheck(path="/health/live", interval=Duration.seconds(15)),
+            health_check=elbv2.HealthCheck(path="/health/ready", interval=Duration.seconds(15)),
         )
-        figures = {"ClusterName": base.cluster.cluster_name, "ServiceName": service.service_name}
-        self.places: Places = {"console": Place("ECS/ContainerInsights", figures)}
+        figures = {
+            "LoadBalancer": tracking.balancer.load_balancer_full_name,
+            "TargetGroup": targets.target_group_full_name,
+        }
+        self.places: Places = {"console": Place("AWS/ApplicationELB", figures)}
         CfnOutput(self, "ServiceName", value=service.service_name)
 
     def _task(self, base: Foundation, tracking: Tracking) -> Task:

@@ -86,7 +86,7 @@ class TrackingPart(Part):
 class JobsPart(Part):
     """Sizes of the three kinds of tasks that run jobs: learning, the night, and a person's decisions.
 
-    `workers` are as many tasks of Dask, which run all day; 0 where sales are in no partitions.
+    `workers` are as many tasks of Dask, which run while a job works on partitions; 0 where sales are in none.
     """
 
     train: Size
@@ -102,10 +102,14 @@ class JobsPart(Part):
 
 
 class NightlyPart(Part):
-    """When the night's job runs: a cron expression of EventBridge Scheduler, in the shop's time zone."""
+    """When the night's job runs: a cron expression of EventBridge Scheduler, in the shop's time zone.
+
+    `partitions` is how many the night cuts the sales into before, as many as those of the version; 0: none.
+    """
 
     at: Annotated[str, Field(pattern=r"^cron\(\S+ \S+ \S+ \S+ \S+ \S+\)$")]
     time_zone: Annotated[str, Field(pattern=r"^\w+(/[\w+-]+)*$")]
+    partitions: Annotated[int, Field(ge=0, le=99_999)] = 0
 
 
 class WatchPart(Part):
@@ -149,6 +153,17 @@ class Environment(Part):
         if qualifier == SHARED_QUALIFIER:
             raise ValueError("is CDK's own, whose roles change every stack of the account that is deployed with it")
         return qualifier
+
+    @model_validator(mode="after")
+    def _may_partition(self) -> "Environment":
+        partitions = self.nightly.partitions
+        if bool(partitions) != bool(self.jobs.workers):
+            raise ValueError(
+                f"nightly.partitions is {partitions}, jobs.workers {self.jobs.workers}; expected both, or none"
+            )
+        if partitions and self.sales == "etl":
+            raise ValueError("sales is etl; expected a folder of Parquet, which is what nightly.partitions can stream")
+        return self
 
     @property
     def namespace(self) -> str:

@@ -25,6 +25,7 @@ READ = ("s3:GetObject",)
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 DELETE = ("s3:DeleteObject",)
 RELEASES_KEPT = 30
+PARTITIONS = "etl/partitions/"  # in the data bucket: what jobs cut the sales into, each time anew
 # Services of AWS that tell the topics of alarms, spent money and failed tasks, with our key.
 _TELLERS = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com", "events.amazonaws.com")
 
@@ -48,6 +49,10 @@ class Foundation(Stack):
         self.access_logs = self._bucket("Logs", logs_of_others=True)
         self.artifacts = self._bucket("Artifacts")  # models and files of MLflow's runs
         self.data = self._bucket("Data")  # `sales/`, rows of `etl/`, versions under `published/`, and `decisions/`
+        # A job that failed may be repeated on them for a fortnight.
+        self.data.add_lifecycle_rule(
+            prefix=PARTITIONS, expiration=Duration.days(14), noncurrent_version_expiration=Duration.days(1)
+        )
         self.sales = environment.sales.replace("{data}", self.data.bucket_name)  # what jobs get as --sales
         self._let_s3_through()
         self.repositories = {

@@ -17,7 +17,8 @@ from constructs import Construct
 
 from deploy.environment import DASK_PORT, Size
 from deploy.foundation import DELETE, READ, WRITE, Foundation
-from deploy.tasks import DECISIONS, ENTRY, HOME, PUBLISHED, Task, program_variables, service_of
+from deploy.partitions import PartitionedJob
+from deploy.tasks import DECISIONS, ENTRY, HOME, LIMIT, PUBLISHED, Task, program_variables, service_of
 from deploy.tracking import Tracking
 
 CONTAINER = "job"
@@ -68,11 +69,10 @@ class Jobs(Stack):
             enforce_ssl=True,
             retention_period=Duration.days(14),
         )
-        if environment.jobs.workers:
-            self._add_workers()
         self._schedule()
-        self._on_event("refresh", options=())
-        self._on_event("retrain", options=("reason",))
+        if not environment.nightly.partitions:  # whose night does both by itself
+            self._on_event("refresh", options=())
+            self._on_event("retrain", options=("reason",))
         CfnOutput(self, "ServiceName", value=self.publisher.service_name)
 
     def _task(self, kind: str, size: Size, options: Sequence[str] = (), *, command: Sequence[str] = ()) -> Task:
@@ -82,7 +82,7 @@ class Jobs(Stack):
         task.add(
             CONTAINER,
             image="jobs",
-            entry_point=ENTRY,
+            entry_point=[*ENTRY, *LIMIT] if kind in KINDS else ENTRY,
             command=list(command) or ["pricing", kind, *options],
             variables={
                 **program_variables(base),
@@ -128,8 +128,11 @@ class Jobs(Stack):
             namespace = {"cloudwatch:namespace": base.environment_.namespace}
             task.allow(["cloudwatch:PutMetricData"], ["*"], StringEquals=namespace)
 
-    def _add_workers(self) -> None:
-        """Adds Dask for sales in partitions: a scheduler that jobs find by name, and the environment's workers."""
+    def _add_workers(self) -> ecs.FargateService:
+        """Adds Dask for sales in partitions: a scheduler that jobs find by name, and the service of workers.
+
+        Workers have no number, which would reset at each deployment what a job that runs has set.
+        """
         environment = self._base.environment_
         group = self._base.network.jobs
         group.connections.allow_internally(ec2.Port.tcp_range(DASK_PORT, NANNY_PORT), "Dask")
@@ -137,46 +140,69 @@ class Jobs(Stack):
             f"dask worker {environment.scheduler} --nthreads 1 --memory-limit 0 "
             f"--worker-port {WORKER_PORT} --nanny-port {NANNY_PORT} --local-directory /tmp --no-dashboard"
         ).split()
-        commands = {
-            "scheduler": (SCHEDULER, ["dask", "scheduler", "--port", str(DASK_PORT), "--no-dashboard"], 1),
-            "worker": (WORKER, work, environment.jobs.workers),
-        }
-        for name, (size, command, count) in commands.items():
-            service_of(
+
+        def service(name: str, size: Size, command: Sequence[str], **options: Any) -> ecs.FargateService:
+            return service_of(
                 self,
                 f"Dask{name.capitalize()}",
                 task=self._task(name, size, command=command),
                 base=self._base,
-                desired_count=count,
                 security_groups=[group],
                 min_healthy_percent=0,
                 max_healthy_percent=100,
-                cloud_map_options=ecs.CloudMapOptions(name=name) if name == "scheduler" else None,
+                **options,
             )
+
+        meet = ["dask", "scheduler", "--port", str(DASK_PORT), "--no-dashboard"]
+        service("scheduler", SCHEDULER, meet, desired_count=1, cloud_map_options=ecs.CloudMapOptions(name="scheduler"))
+        return service("worker", WORKER, work)
 
     def _schedule(self) -> None:
         base = self._base
-        part = self._base.environment_.nightly
+        part = base.environment_.nightly
         scheduler.Schedule(
             self,
             "Night",
             schedule_name=f"pricing-{base.environment_.name}-nightly",
             description="Reads sales, monitors, refreshes or retrains, and lets the gates decide",
             schedule=scheduler.ScheduleExpression.expression(part.at, TimeZone.of(part.time_zone)),
-            target=scheduler_targets.EcsRunFargateTask(
-                base.cluster,
-                task_definition=self.tasks["nightly"].definition,
-                security_groups=[base.network.jobs],
-                vpc_subnets=base.network.tasks,
-                assign_public_ip=False,
-                enable_ecs_managed_tags=True,
-                propagate_tags=True,
-                dead_letter_queue=self.undelivered,
-                retry_attempts=5,
-                max_event_age=Duration.hours(2),
-                role=self._starter(),
-            ),
+            target=self._partitioned_night() if part.partitions else self._night(),
         )
+
+    def _night(self) -> scheduler_targets.EcsRunFargateTask:
+        base = self._base
+        return scheduler_targets.EcsRunFargateTask(
+            base.cluster,
+            task_definition=self.tasks["nightly"].definition,
+            security_groups=[base.network.jobs],
+            vpc_subnets=base.network.tasks,
+            assign_public_ip=False,
+            enable_ecs_managed_tags=True,
+            propagate_tags=True,
+            **self._start(),
+        )
+
+    def _partitioned_night(self) -> scheduler_targets.StepFunctionsStartExecution:
+        job = PartitionedJob(
+            self,
+            "Partitioned",
+            base=self._base,
+            task=self.tasks["nightly"].definition,
+            container=CONTAINER,
+            workers=self._add_workers(),
+            undelivered=self.undelivered,
+        )
+        night = scheduler.ScheduleTargetInput.from_object({"job": "nightly"})
+        return scheduler_targets.StepFunctionsStartExecution(job.machine, input=night, **self._start())
+
+    def _start(self) -> dict[str, Any]:
+        """Returns how the schedule starts its target, and puts what cannot start into the queue."""
+        return {
+            "dead_letter_queue": self.undelivered,
+            "retry_attempts": 5,
+            "max_event_age": Duration.hours(2),
+            "role": self._starter(),
+        }
 
     def _starter(self) -> iam.Role:
         """Makes the role by which the schedule starts its task, and puts what cannot start into the encrypted queue."""

@@ -24,6 +24,7 @@ PUSH = (
     "ecr:BatchCheckLayerAvailability",
     "ecr:BatchGetImage",
     "ecr:CompleteLayerUpload",
+    "ecr:DescribeImages",
     "ecr:GetDownloadUrlForLayer",
     "ecr:InitiateLayerUpload",
     "ecr:PutImage",
@@ -92,9 +93,10 @@ class Pipeline(Stack):
         serving = [self._arn("cloudformation", f"stack/{self._pricing}-serving/*")]
         _allow(role, ["ecr:GetAuthorizationToken"], ["*"])  # knows no resource to name
         _allow(role, PUSH, [self._arn("ecr", f"repository/{self._pricing}/*")])
-        # Where a deployment writes which images run.
+        # Where a deployment writes which images run, and the next one reads it.
         names = [self._environment.image_parameter(image) for image in ("serving", "mlflow", "jobs")]
-        _allow(role, ["ssm:PutParameter"], [self._arn("ssm", f"parameter{name}") for name in names])
+        noted = [self._arn("ssm", f"parameter{name}") for name in names]
+        _allow(role, ["ssm:GetParameter", "ssm:PutParameter"], noted)
         bootstrapped = [self._arn("iam", f"role/{self._cdk(name)}", region="") for name in BOOTSTRAPPED]
         _allow(role, ["sts:AssumeRole"], bootstrapped)
         _allow(role, ["cloudformation:CancelUpdateStack", "cloudformation:DescribeStacks"], serving)

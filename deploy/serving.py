@@ -6,8 +6,6 @@ from typing import Any
 import yaml
 from aws_cdk import CfnOutput, Duration, Fn, Stack
 from aws_cdk import aws_applicationautoscaling as autoscaling
-from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from constructs import Construct
@@ -118,15 +116,15 @@ class Serving(Stack):
     def _scale(self) -> None:
         """Lets the number of tasks follow load."""
         part = self._base.environment_.serving
-        scaled = self._service.auto_scale_task_count(min_capacity=part.least, max_capacity=part.most)
-        tasks: Any = scaled.node.find_child("Target")
+        tasks = self._service.auto_scale_task_count(min_capacity=part.least, max_capacity=part.most)
         self._follow_cpu(tasks)
         self._meet_bursts(tasks)
 
-    def _follow_cpu(self, tasks: autoscaling.ScalableTarget) -> None:
+    def _follow_cpu(self, tasks: ecs.ScalableTaskCount) -> None:
         """Keeps the CPU, as ECS measures it every 20 s, at its share.
 
         Fewer tasks come only ten minutes after the last change, so that a second wave meets what the first one called.
+        `scale_on_cpu_utilization` knows the CPU of every minute alone, so that the policy is made without it.
         """
         # Which ECS measures only where it is asked to.
         self._service.node.default_child.add_property_override(
@@ -138,7 +136,7 @@ class Serving(Stack):
             "Cpu",
             policy_name="cpu",
             policy_type="TargetTrackingScaling",
-            scaling_target_id=tasks.scalable_target_id,
+            scaling_target_id=tasks.scalable_target_ref.resource_id,  # a `Ref`, which for CloudFormation is its id
             target_tracking_scaling_policy_configuration=policy.TargetTrackingScalingPolicyConfigurationProperty(
                 predefined_metric_specification=policy.PredefinedMetricSpecificationProperty(
                     predefined_metric_type="ECSServiceAverageCPUUtilizationHighResolution"
@@ -149,23 +147,15 @@ class Serving(Stack):
             ),
         )
 
-    def _meet_bursts(self, tasks: autoscaling.ScalableTarget) -> None:
-        """Calls the tasks of the peak at once where requests come in a burst."""
+    def _meet_bursts(self, tasks: ecs.ScalableTaskCount) -> None:
+        """Calls the tasks of the peak at once where requests per task are twice what CPU is kept at."""
         part = self._base.environment_.serving
-        to_the_peak = autoscaling.StepScalingAction(
-            self,
-            "ToThePeak",
-            scaling_target=tasks,
+        burst = 2 * 60 * SHARE * part.saturation
+        tasks.scale_on_metric(
+            "Burst",
+            metric=self._targets.metrics.request_count_per_target(period=Duration.minutes(1), statistic="Sum"),
             adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY,
+            # CDK takes two steps at least.
+            scaling_steps=[autoscaling.ScalingInterval(lower=lower, change=part.most) for lower in (burst, 2 * burst)],
             cooldown=Duration.seconds(180),
         )
-        to_the_peak.add_adjustment(adjustment=part.most, lower_bound=0)
-        cloudwatch.Alarm(
-            self,
-            "Burst",
-            alarm_description="Adds tasks up to those of the peak: requests per task are twice what it is kept at",
-            metric=self._targets.metrics.request_count_per_target(period=Duration.minutes(1), statistic="Sum"),
-            threshold=2 * 60 * SHARE * part.saturation,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        ).add_alarm_action(actions.ApplicationScalingAction(to_the_peak))

@@ -21,6 +21,8 @@ HOME = "/var/lib/pricing"
 SETTINGS_FILE = "/tmp/settings.yaml"
 # Writes the settings' file before whatever the command is, also one that `aws ecs run-task` puts in its place.
 ENTRY = ["sh", "-c", f'printf %s "$SETTINGS" > {SETTINGS_FILE} && exec "$@"', "sh"]
+# Of a job: one that hangs is over before the next night, whose locks it would hold.
+LIMIT = ("timeout", "--kill-after=60", "20h")
 # ECS stops it by SIGTERM, at which HAProxy would cut off what it has; at SIGUSR1 it answers that first.
 PROXY = "haproxy -db -f /app/haproxy.cfg & trap 'kill -USR1 $!' TERM; wait $! || wait $!"
 LONGEST_STOP = Duration.seconds(120)  # Fargate waits no longer between SIGTERM and SIGKILL
@@ -223,7 +225,7 @@ def _settings(environment: Environment, base: Foundation) -> dict[str, Any]:
         "serving": {"keys": "required"},
         "scale": {"scheduler": environment.scheduler},
         "monitoring": {
-            "trigger": "event",
+            "trigger": "none" if environment.nightly.partitions else "event",  # that night retrains by itself
             "alerts": ["log", "sns"],
             "metrics": ["cloudwatch"],
             "endpoints": {

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,6 +34,7 @@ from pricing.objects import open_store
 from pricing.paths import PARENT_VARIABLE, SQLITE, database_url, given_database_url, log_url, pricing_home, tracking_uri
 from pricing.quoting import quote_formulas
 from pricing.registry.control import known_control
+from pricing.registry.given_prices import given_prices
 from pricing.registry.published_store import published_url
 from pricing.runtime.alerts import deliver, run_page
 from pricing.runtime.cli import job
@@ -132,6 +134,7 @@ def _evaluated(
         sample_of(sales),
         config.data,
         quarantine=quarantine,
+        given=partial(given_prices, config),
         anchors=champion.anchors,
         events=(),
         simulated=simulated_sales,

@@ -30,6 +30,7 @@ from pricing.demand.grades import GRADES, gather_evidence, grade_products, why_h
 from pricing.errors import ETL, ContractError, LockError, PricingError, SourceError
 from pricing.fileio import redact_url, replace_text
 from pricing.paths import pricing_home
+from pricing.registry.given_prices import given_prices
 from pricing.runtime.cli import FILE, flag, job, option_words
 from pricing.runtime.invocation import notice
 from pricing.runtime.mlflow_runs import log_data, set_run_description, tracked_run
@@ -87,6 +88,7 @@ def _loaded(sales: str, config: Config, *, known: InForce, quarantine: Path | No
         config.data,
         quarantine=quarantine,
         known=known.past,
+        given=partial(given_prices, config),
         anchors=known.anchors,
         beside=quality_file(output),
     )

@@ -4,6 +4,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from pricing.errors import ConfigError
 from pricing.paths import actor, log_url
 from pricing.quoting import printable
 from pricing.registry import CHAMPION
+from pricing.registry.given_prices import given_prices
 from pricing.runtime.cli import DAY, POSITIVE, SETTINGS, JobGroup, flag, job, typed
 from simulation.market import simulated_sales
 
@@ -196,7 +198,14 @@ def results(*, sales: str, quarantine: Path | None, config: str | None, name: st
         version = access.fetch(access.registry.find(CHAMPION).number)
         data = version.config.data
         demand = version.demand
-    panel = load_panel_from(sales, data, quarantine=quarantine, anchors=version.anchors, simulated=simulated_sales)
+    panel = load_panel_from(
+        sales,
+        data,
+        quarantine=quarantine,
+        given=partial(given_prices, settings),
+        anchors=version.anchors,
+        simulated=simulated_sales,
+    )
     print("\n".join(_results(experiment, panel, demand, log=log_url())))
     return 0
 
@@ -283,9 +292,17 @@ def _days(experiment: Experiment) -> str:
 def _results(experiment: Experiment, panel: Panel, demand: DemandTable, *, log: str) -> Iterator[str]:
     """Yields what an experiment has shown, as Markdown."""
     rng = np.random.default_rng(0)
+    yield f"# Experiment {experiment.name}, {_days(experiment)}\n"
+    if not experiment.rolling:  # whose arms have the products of its last week alone
+        yield from _of_arms(panel, experiment, rng=rng)
+    if experiment.prices:
+        yield from _of_draws(log, panel, experiment, demand, rng=rng)
+
+
+def _of_arms(panel: Panel, experiment: Experiment, *, rng: np.random.Generator) -> Iterator[str]:
+    """Yields the arms of an experiment as a table, with their profit against that of `rule` or `keep`."""
     base = next((name for name in ("rule", "keep") if name in experiment.named), None)
     before, after = spans(panel, start=experiment.start, end=experiment.end)
-    yield f"# Experiment {experiment.name}, {_days(experiment)}\n"
     yield f"| arm | odds | products | profit against {base or 'nothing: no arm is rule or keep'} |\n|---|---|---|---|"
     for name, arm in experiment.named.items():
         mine = experiment.in_arm(name)
@@ -294,8 +311,6 @@ def _results(experiment: Experiment, panel: Panel, demand: DemandTable, *, log: 
             gain = profit_gain(panel, mine, experiment.in_arm(base), before=before, after=after, rng=rng)
             found = _shown(gain.profit, "+.1%", share=95)
         yield f"| {name} | {arm.share:g} | {len(mine):,} | {found} |"
-    if experiment.prices:
-        yield from _of_draws(log, panel, experiment, demand, rng=rng)
 
 
 def _of_draws(
@@ -303,11 +318,13 @@ def _of_draws(
 ) -> Iterator[str]:
     """Yields what the draws of an experiment taught and cost."""
     draws = find_draws(panel, read_drawn(log), name=experiment.name)
-    usual = demand.elasticity[: len(demand.product_ids)][np.isin(demand.product_ids, sorted(experiment.prices))]
+    drawn = panel.product_ids[np.isfinite(draws.deviation).any(axis=1)]  # those that have left price tests also
+    usual = demand.elasticity[: len(demand.product_ids)][np.isin(demand.product_ids, drawn)]
     model = f"; the mean of the champion's is {usual.mean():+.2f}" if len(usual) else ""
     yield f"\nElasticity by the draws alone: {_shown(estimate_elasticity(panel, draws), '+.2f', share=80)}{model}."
     cost = _shown(cost_of_draws(panel, draws, rng=rng), ".1%", share=80)
     yield f"Cost of the draws, of profit at the chosen price; below 0, earned: {cost}."
+    yield f"Products: {len(drawn):,}."
     yield f"Periods used: {draws.used:,}; left out since another price was charged: {draws.logged - draws.used:,}."
 
 

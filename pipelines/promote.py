@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from pricing.registry.gates import (
     products_gate,
     state_gates,
 )
+from pricing.registry.given_prices import given_prices
 from pricing.registry.knowledge import identified_share
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejection_gates
@@ -192,7 +193,9 @@ def _forecast_gates(
         if refit == ours:
             return [not_compared_gate()]
         try:
-            figures = _refitted(challenger, refit, panel=_panel(challenger, sales, quarantine=quarantine))
+            figures = _refitted(
+                challenger, refit, panel=_panel(challenger, sales, config=config, quarantine=quarantine)
+            )
         except SourceError as error:
             if not force:
                 raise
@@ -201,7 +204,7 @@ def _forecast_gates(
     return champion_gates(challenger.backtest, figures, limits, decay=decay)
 
 
-def _panel(challenger: LoadedVersion, sales: str | None, *, quarantine: Path | None) -> Panel:
+def _panel(challenger: LoadedVersion, sales: str | None, *, config: Config, quarantine: Path | None) -> Panel:
     """Reads the sales that a challenger was scored on.
 
     Raises:
@@ -218,6 +221,7 @@ def _panel(challenger: LoadedVersion, sales: str | None, *, quarantine: Path | N
         sample_of(sales),
         challenger.config.data,
         quarantine=quarantine,
+        given=partial(given_prices, config),
         anchors=challenger.anchors,
         simulated=simulated_sales,
     )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pricing.data.etl_output import Partitions, sample_of
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError, RegistryError
 from pricing.registry import CHALLENGER, CHAMPION
+from pricing.registry.given_prices import given_prices
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejected
 from pricing.registry.version import LoadedVersion, Origin
@@ -49,6 +51,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
             sample_of(sales),
             old.config.data,
             quarantine=quarantine,
+            given=partial(given_prices, file.config),
             past=old.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
             anchors=anchors,
         )
@@ -159,7 +162,7 @@ def refreshed(
     else:
         settings = asked.config.serving.model_dump(mode="json")
         prefix = prefix_of(asked.config, partitions, version.meta["checksum"], tags, settings)
-        asked = replace(asked, prefix=prefix)
+        asked = replace(asked, prefix=prefix, given=given_prices(asked.config))
         carried = refresh_parts(version, panel, partitions, work=asked, facts=planned, scratch=access.scratch)
     mlflow.log_metrics({"parity": carried.parity.difference, "refresh_seconds": time.perf_counter() - started})
     number = _register(access, version, panel, carried, asked=asked, tags=tags)

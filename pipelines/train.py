@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from pricing.demand.baselines import sales_rows
 from pricing.errors import HistoryError
 from pricing.paths import log_url, tracking_uri
 from pricing.registry import CHALLENGER
+from pricing.registry.given_prices import given_prices
 from pricing.registry.knowledge import HOLDS_ONLY_MEANING, identified_share
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, Origin, pack
@@ -77,7 +79,12 @@ def main(
             raise HistoryError("--until: partitions are read whole; partition the sales up to that day")
         known = in_force(settings)
         loaded = read_checked(
-            sample_of(sales), settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors
+            sample_of(sales),
+            settings.data,
+            quarantine=quarantine,
+            known=known.past,
+            given=partial(given_prices, settings),
+            anchors=known.anchors,
         )
         panel = loaded.panel
         if partitions is not None and known.past is not None and panel.dates[0] > known.past.dates[0]:
@@ -157,6 +164,7 @@ def _learn(
             events=panel.events,
             drawn=drawn,
             moves=moves,
+            given=given_prices(config),
             own_prices=own_prices,
         )
         sample = kept_sample(work, folder=Path(scratch) / "sample")

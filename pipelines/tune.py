@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from pricing.errors import HistoryError, PricingError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import SQLITE, pricing_home
 from pricing.registry import files
+from pricing.registry.given_prices import given_prices
 from pricing.runtime.cli import job, option_words
 from pricing.runtime.mlflow_runs import (
     connect,
@@ -131,7 +133,12 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
     with tracked_run("tune", config=settings, reason=reason) as run:
         known = in_force(settings)
         panel = read_checked(
-            sample_of(sales), settings.data, quarantine=quarantine, known=known.past, anchors=known.anchors
+            sample_of(sales),
+            settings.data,
+            quarantine=quarantine,
+            known=known.past,
+            given=partial(given_prices, settings),
+            anchors=known.anchors,
         ).panel
         # Only trials with equal settings can be compared.
         question = files.digest([settings.demand.model_dump(mode="json"), settings.data.model_dump(mode="json")])

@@ -53,6 +53,18 @@ def start_tests() -> Response:
     return redirect(url_for("portfolio.show"))
 
 
+@page.post("/tests/stop")
+def stop_tests() -> Response:
+    """Stops the price tests that run, from today on."""
+    shop = current_shop()
+    running = shop.hear().control().experiments.rolling
+    if running is None:
+        abort(409, "no price tests are under way")
+    shop.stop_tests(running.name, who=g.person.name)
+    flash("Price tests are stopped: from today on no price is drawn.")
+    return redirect(url_for("portfolio.show"))
+
+
 def _tests() -> dict[str, Any]:
     """The price tests that run or are on offer, and what each arm of an offer costs and teaches."""
     shop = current_shop()

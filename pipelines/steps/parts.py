@@ -59,6 +59,7 @@ class Work:
     rebuild: bool = False
     drawn: Sequence[Mapping[str, Any]] = ()  # lines of the decision log on drawn prices
     moves: Moves = NO_MOVES  # of the decision log
+    given: Moves = NO_MOVES  # prices that the platform gave, which are no surprise in the sales
     own_prices: OwnSpans = NO_SPANS  # in force
 
     def read(self, number: int, **others: Any) -> Panel:
@@ -69,6 +70,7 @@ class Work:
             quarantine=self.quarantine and self.quarantine / f"part={number}",
             anchors=self.anchors,
             events=self.events,
+            given=lambda: self.given,
             **others,
         )
         for finding in loaded.findings:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from pricing.arrays import Bools
+from pricing.data import day_checks
 from pricing.data.contract import COLUMNS
 from pricing.data.findings import ROWS, Finding, Found, Level
-from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, newest_run
+from pricing.data.given_rows import LEAST_ROWS, LEAST_SEEN, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, newest_run
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.price_checks import frozen
 from pricing.errors import nearest
@@ -52,6 +53,7 @@ def lost_days(sales: GivenRows) -> Iterator[Found]:
         text = f"{int(absent.any(axis=1).sum()):,} products that had a row almost every {sales.period} lack rows now"
         if absent.any():
             yield sales.found("set_aside", absent, text, aside=ROWS)
+    yield from day_checks.lost_parts(sales)
 
 
 def _sold_every_day(present: Bools, now: int) -> Bools:
@@ -159,14 +161,17 @@ def duplicates(sales: GivenRows) -> Iterator[Found]:
 
 
 def dates(sales: GivenRows) -> Iterator[Found]:
-    """Find a feed that has stopped; rows in the future are set aside before all checks."""
+    """Find a feed that has stopped, or is the one read last; rows in the future are set aside before all checks."""
     if sales.today is None or sales.known is None:
         return
     newest = sales.grid.dates[-1]
     today = np.datetime64(sales.today, "D")
     step = STEP_DAYS[sales.period]
     late = int((today - newest).astype(int))
-    if STALE * step < late < OLD:
+    such = sales.grid.present[:, -sales.phases :: -sales.phases][:, :LEAST_SEEN]  # days as the one that is due
+    due = such.any(axis=0).all() and not sales.is_holiday(newest + step)
+    again = due and late >= 2 * step and newest == sales.known.dates[-1]
+    if (again or late > STALE * step) and late < OLD:
         text = f"the newest sales are of {newest}, {late} days ago"
         yield Found(Finding("", "set_aside", first=str(newest + step), last=str(today), sentence=text))
 

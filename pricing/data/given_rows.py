@@ -12,6 +12,7 @@ from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for
 from pricing.data.findings import ROWS, Finding, Found, Level
 from pricing.data.grid import Grid, as_rows, days_of
+from pricing.data.own_prices import NO_MOVES, Moves, given_lately
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
 SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
@@ -34,12 +35,15 @@ class GivenRows:
     columns: dict[str, Floats]  # (product, period) values of each numeric column of the sales; NaN where missing
     categories: Strings  # (product,) latest category, "" where none is given
     categorised: Bools  # (product, period) whether the row names a category
+    stores: Strings  # (product,) store or channel of a series, "" where it is none
+    country: str  # whose holidays count
     calendar: Bools  # (period,) whether the country's calendar calls it a holiday
     odd: Bools  # (period,) whether that or most rows do, or a person leaves it out
     since: int  # first of the newest periods that are judged
     names: Sequence[str]  # the columns that the sales have, in the contract and beyond it
     known: Panel | None  # the end of the history that the champion has read
     today: dt.date | None  # the day of the check; None where it does not matter
+    given: Moves = NO_MOVES  # prices that the platform gave
 
     @classmethod
     def of(
@@ -50,6 +54,7 @@ class GivenRows:
         names: Sequence[str],
         known: Panel | None,
         today: dt.date | None,
+        given: Moves = NO_MOVES,
     ) -> "GivenRows":
         """Lay out rows that satisfy the contract; a `known` history of other products or grain is ignored."""
         step = STEP_DAYS[config.period]
@@ -79,12 +84,15 @@ class GivenRows:
             columns={name: grid.spread(name) for name in SERIES if name in frame},
             categories=np.array([*names_of, ""])[latest[:, -1]],
             categorised=codes >= 0,
+            stores=_stores(grid),
+            country=config.country,
             calendar=calendar,
             odd=calendar | flagged | left_out(grid.dates, config),
             since=max(since, grid.own.start),
             names=names,
             known=known,
             today=today,
+            given=given,
         )
 
     @property
@@ -102,12 +110,22 @@ class GivenRows:
         """(period,) True where it has rows and is like others."""
         return np.asarray(self.grid.present.any(axis=0) & ~self.odd)
 
+    def was_given(self, changed: Bools) -> Bools:
+        """(product, period) True where a price changed to one that the platform gave."""
+        price = self.columns["price"]
+        return given_lately(changed, self.given, product_ids=self.grid.ids, dates=self.grid.dates, price=price)
+
+    def is_holiday(self, day: np.datetime64) -> bool:
+        """Returns whether the country's calendar calls the period that begins on a day a holiday."""
+        return bool(holidays_for(np.array([day]), recurring=None, country=self.country, period=self.period)[0])
+
     def groups(self) -> Iterator[tuple[str, Ints]]:
-        """Each category with the rows of its products, and the whole shop under the empty name, last."""
-        names, codes = np.unique(self.categories, return_inverse=True)
-        for code, name in enumerate(names if len(names) > 1 else ()):
-            if name:
-                yield str(name), np.flatnonzero(codes == code)
+        """Each category and store with the rows of its products, and the whole shop under the empty name, last."""
+        for part in (self.categories, self.stores):
+            names, codes = np.unique(part, return_inverse=True)
+            for code, name in enumerate(names if len(names) > 1 else ()):
+                if name:
+                    yield str(name), np.flatnonzero(codes == code)
         yield "", np.arange(len(self.grid.ids))
 
     def found(
@@ -179,6 +197,16 @@ def _read_before(known: Panel, frame: pd.DataFrame, start: np.datetime64) -> pd.
     read = known.through(start - np.timedelta64(1, "D"))
     columns = [name for name in ("product_id", "category", *SERIES, "is_holiday") if name in frame]
     return as_rows(read, read.present, columns)
+
+
+def _stores(grid: Grid) -> Strings:
+    """(product,) what a series' id adds to its parent's, or has behind an @."""
+    _, latest, parents = grid.codes("parent_id")
+    of = np.array([*parents, ""])[latest[:, -1]]
+    pairs = zip(grid.ids.tolist(), of.tolist(), strict=True)
+    return np.array(
+        [name.removeprefix(parent) if parent else name.rpartition("@")[2] * ("@" in name) for name, parent in pairs]
+    )
 
 
 def left_out(days: Days, config: DataConfig) -> Bools:

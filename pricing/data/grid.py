@@ -87,7 +87,7 @@ class Grid:
 
 def days_of(column: "pd.Series[pd.Timestamp]") -> Days:
     """(row,) days of a column of dates."""
-    return pd.to_datetime(column).to_numpy().astype("datetime64[D]")
+    return pd.to_datetime(column, cache=False).to_numpy().astype("datetime64[D]")
 
 
 def as_rows(panel: Panel, cells: Bools, columns: Iterable[str]) -> pd.DataFrame:

@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 
 from pricing.config_models import DataConfig
-from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.contract import COLUMNS, Checked, check
 from pricing.data.findings import Finding, load_findings, quality_file
-from pricing.data.panel import Event, Panel, is_panel, load_panel
+from pricing.data.own_prices import NO_MOVES, Moves
+from pricing.data.panel import Panel, is_panel, load_panel
 from pricing.data.quality import judge
 from pricing.data.source import read_sales
 from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
@@ -54,9 +54,9 @@ def load_sales(
     quarantine: str | Path | None = None,
     past: Panel | None = None,
     known: Panel | None = None,
-    anchors: Anchors | None = None,
-    events: tuple[Event, ...] | None = None,
+    given: Callable[[], Moves] = lambda: NO_MOVES,
     simulated: Callable[[], pd.DataFrame] | None = None,
+    **built: Any,
 ) -> LoadedSales:
     """Read sales, check them against the contract and their own past, and build the panel as `build_panel` does.
 
@@ -68,9 +68,9 @@ def load_sales(
             breach of the contract, and rows that a check sets aside go to PRICING_HOME/quarantine.
         past: The end of the history, when the sales hold only newer rows.
         known: The end of the history that the champion has read, to compare with; `past` when absent.
-        anchors: The regular prices in force.
-        events: Named events.
+        given: Returns the prices that the platform gave, which are no surprise; called where sales are checked.
         simulated: Returns the simulated market's sales, which the library does not import.
+        built: What `build_panel` takes besides: the regular prices in force, `anchors`, and named `events`.
 
     Raises:
         SourceError: No sales are named, `simulated` is named but not supplied, the sales cannot be read, or the
@@ -83,7 +83,7 @@ def load_sales(
     if sales == SIMULATED:
         if simulated is None:
             raise SourceError(f"there is no simulated market here: name sales of your own instead of {SIMULATED}")
-        panel = build_panel(simulated(), config, anchors=anchors, events=events)
+        panel = build_panel(simulated(), config, **built)
         return LoadedSales(replace(panel, notes=("the sales are those of the simulated market.", *panel.notes)))
     if is_panel(sales):
         return LoadedSales(load_panel(sales), _found_before(sales))
@@ -99,9 +99,9 @@ def load_sales(
         raise ContractError(where, checked.violations)
 
     today = dt.datetime.now(dt.UTC).date()
-    judged = judge(checked, config, names=names, known=known or past, where=where, today=today)
+    judged = judge(checked, config, names=names, known=known or past, given=given(), where=where, today=today)
     checked = judged.checked
-    panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
+    panel = build_panel(checked.clean, config, past=past, unknown=judged.unknown, **built)
 
     notes = list(checked.notes)
     if not checked.bad_rows.empty:

@@ -50,7 +50,10 @@ class OwnSpans:
         logged &= ~kept
         log_price = np.log(panel.price)
         changed = ~(np.abs(np.diff(log_price, axis=1, prepend=np.nan)) <= SAME_PRICE)  # also from none to the first
-        given = np.where(logged, _given(panel, changed & logged, moves), self.marks(panel, since=since))
+        charged = given_lately(
+            changed & logged, moves, product_ids=panel.product_ids, dates=panel.dates, price=panel.price
+        )
+        given = np.where(logged, charged, self.marks(panel, since=since))
 
         period = np.arange(len(panel.dates), dtype=np.int32)
         judged = np.maximum.accumulate(np.where(changed, period, 0), axis=1)
@@ -61,7 +64,7 @@ class OwnSpans:
 
         That is the first day with prices that may be its own.
         """
-        row = _rows_of(panel, self.product_ids)
+        row = _rows_of(panel.product_ids, self.product_ids)
         begin = np.searchsorted(panel.dates, self.first)
         end = np.searchsorted(panel.dates, self.last, side="right")
         edges = np.zeros((len(panel.product_ids), len(panel.dates) + 1), np.int32)
@@ -89,18 +92,21 @@ def was_charged(price: Floats, given: Floats) -> Bools:
         return np.asarray(np.abs(np.log(price / given)) <= _CHARGED)
 
 
-def _given(panel: Panel, changed: Bools, moves: Moves) -> Bools:
-    """(product, period) True where a price changed to one that the log moved to in that period or shortly before."""
-    step = STEP_DAYS[panel.period]
+def given_lately(changed: Bools, moves: Moves, *, product_ids: Strings, dates: Days, price: Floats) -> Bools:
+    """(product, period) True where a price changed to one that was moved to in that period or shortly before.
+
+    Products are sorted by id, periods evenly spaced by date.
+    """
+    step = int((dates[-1] - dates[0]).astype(np.int64)) // max(1, len(dates) - 1) or 1
     delay = _DELAY // step
-    width = len(panel.dates) + delay  # moves before the panel count, too
-    row = _rows_of(panel, moves.product_ids)
-    place = (moves.dates - panel.dates[0]).astype(np.int64) // step + delay
+    width = len(dates) + delay  # moves before the first period count, too
+    row = _rows_of(product_ids, moves.product_ids)
+    place = (moves.dates - dates[0]).astype(np.int64) // step + delay
     inside = np.flatnonzero((row >= 0) & (place >= 0) & (place < width))
     key = row[inside] * width + place[inside]
     order = np.argsort(key, kind="stable")
     key = key[order]
-    price = moves.price[inside][order]
+    given_price = moves.price[inside][order]
 
     product, at = np.nonzero(changed)
     now = product * width + at + delay
@@ -109,7 +115,7 @@ def _given(panel: Panel, changed: Bools, moves: Moves) -> Bools:
     found = np.zeros(len(product), np.bool_)
     for number in range(int((end - begin).max(initial=0))):
         move = np.minimum(begin + number, len(key) - 1)
-        found |= (begin + number < end) & was_charged(panel.price[product, at], price[move])
+        found |= (begin + number < end) & was_charged(price[product, at], given_price[move])
     given = np.zeros(changed.shape, np.bool_)
     given[product, at] = found
     return given
@@ -123,7 +129,7 @@ def _spans(panel: Panel, own: Bools, *, known: Bools) -> OwnSpans:
     return OwnSpans(panel.product_ids[row], panel.dates[first], panel.dates[after - 1], panel.dates[known])
 
 
-def _rows_of(panel: Panel, product_ids: Strings) -> Ints:
-    """(id,) row of each product in the panel; −1 of one that it has not."""
-    row = np.minimum(np.searchsorted(panel.product_ids, product_ids), len(panel.product_ids) - 1)
-    return np.where(panel.product_ids[row] == product_ids, row, -1)
+def _rows_of(known: Strings, product_ids: Strings) -> Ints:
+    """(id,) row of each product among the known ones, which are sorted; −1 of one that is not."""
+    row = np.minimum(np.searchsorted(known, product_ids), len(known) - 1)
+    return np.where(known[row] == product_ids, row, -1)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from pricing.arrays import Bools, Floats
+from pricing.data import day_checks
 from pricing.data.findings import ROWS, Found
-from pricing.data.given_rows import LEAST_SEEN, LEAST_TOGETHER, LOOKBACK, GivenRows, far_off, newest_run, past_range
+from pricing.data.given_rows import LEAST_SEEN, LEAST_TOGETHER, GivenRows, far_off, newest_run, past_range
 from pricing.data.latest import period_before, value_before
 
 # × the range of most products of a category: no clearance of all goes below, no inflation above.
@@ -16,19 +17,16 @@ HIGH_TOGETHER = 1.5
 LOW_ALONE = 0.1
 HIGH_ALONE = 5.0
 MANY_UNITS = 100.0  # × the most a product sold in its past: a total, or a number of another column
-OTHER_UNITS = 8.0  # × or ÷ the usual units of most products of a category: Black Friday and hoarding sell up to 7 times
-LEAST_UNITS = 160  # that products sell together on such days, for a fraction of them to be no chance
 FAR_COMPETITOR = 20.0  # × or ÷ the own price: another unit or pack
 EQUAL = 0.005  # relative difference of prices that are equal but for rounding
 PRICES = ("price", "list_price", "unit_cost")
 RARE = 0.05  # share of rows up to which a price that is not the shelf's is no habit of the export
 LEAST_DISCOUNT = 0.01  # of a single buyer, a fraction: less is rounding
 MOST_DISCOUNT = 0.15  # more is an offer to everybody
-LOWEST_NET, HIGHEST_NET = 0.74, 0.97  # price without tax over the price with it
 
 
 def price_unit(sales: GivenRows) -> Iterator[Found]:
-    """Find the day from which most prices of a category, or of the shop, are of another unit, pack or tax."""
+    """Find the day from which most prices of a category, a store or the shop are of another unit or pack."""
     for column in PRICES:
         at = _moved_together(sales, column)
         if at.any():
@@ -39,7 +37,6 @@ def price_unit(sales: GivenRows) -> Iterator[Found]:
             yield sales.found("stop", at, text, column=column)
             return
     yield from _unit_not_as_read(sales)
-    yield from _net_of_tax(sales)
 
 
 def _ratios(sales: GivenRows, values: Floats) -> Floats:
@@ -89,34 +86,6 @@ def _unit_not_as_read(sales: GivenRows) -> Iterator[Found]:
         yield sales.found("stop", at, text, column="price")
 
 
-def _net_of_tax(sales: GivenRows) -> Iterator[Found]:
-    """Find the day from which prices are a like part of what they were, list prices too, and by no round cut."""
-    ratios = _ratios(sales, sales.columns["price"])
-    if "is_promo" in sales.columns:
-        ratios[sales.columns["is_promo"] > 0] = np.nan
-    listed = sales.columns.get("list_price", np.full_like(ratios, np.nan))
-    list_ratios = _ratios(sales, listed)
-
-    for now in range(sales.since, ratios.shape[1]):
-        moved = ratios[:, now][np.isfinite(ratios[:, now])]
-        factor = float(np.median(moved)) if len(moved) > LEAST_TOGETHER else 1.0
-        alike = np.abs(ratios[:, now] / factor - 1) <= 2 * EQUAL
-        if not LOWEST_NET < factor < HIGHEST_NET or alike.sum() <= 0.6 * len(moved):
-            continue
-
-        cuts = list_ratios[alike, now]
-        cuts = cuts[np.isfinite(cuts)]
-        if len(cuts):
-            net = abs(np.median(cuts) / factor - 1) <= 2 * EQUAL
-        else:
-            net = abs(factor * 20 - round(factor * 20)) > 20 * EQUAL  # no 10, 15 or 20 % off
-        if net:
-            text = f"price of {int(alike.sum()):,} products is {factor:.3f} times that of the day before, all alike"
-            at = alike[:, None] & (np.arange(ratios.shape[1]) == now)
-            yield sales.found("stop", at, text, column="price")
-            return
-
-
 def price_outlier(sales: GivenRows) -> Iterator[Found]:
     """Find single prices far outside the product's own past."""
     for column in PRICES:
@@ -155,6 +124,7 @@ def shelf_price(sales: GivenRows) -> Iterator[Found]:
 
     between = (units_sold == 0) & unchanged
     other = between & (np.abs(price / before - 1) > EQUAL)
+    other &= ~sales.was_given(other)
     if _is_habit(other, among=between):
         text = f"{other.sum():,} of {between.sum():,} rows of 0 units have another price than the sales around them"
         yield sales.found("set_aside", other, text, column="price")
@@ -165,6 +135,7 @@ def shelf_price(sales: GivenRows) -> Iterator[Found]:
     charged = sold & np.isfinite(before) & np.isfinite(after) & ~advertised
     off = 1 - price / before
     lower = charged & unchanged & (off > LEAST_DISCOUNT) & (off < MOST_DISCOUNT)
+    lower &= ~sales.was_given(lower)
     if _is_habit(lower, among=charged):
         share = lower.sum() / charged.sum()
         text = f"on {share:.0%} of the days with a sale the price is lower than on those beside it"
@@ -177,58 +148,12 @@ def _is_habit(at: Bools, *, among: Bools) -> bool:
 
 
 def units(sales: GivenRows) -> Iterator[Found]:
-    """Find single units far outside the product's own past, and a category counted in another unit."""
+    """Find single units far outside the product's own past, and days of other units than before."""
     at = far_off(sales.logs("units_sold"), low=-np.inf, high=np.log(MANY_UNITS), past=sales.past) & (sales.numbers >= 0)
     if at.any():
         text = f"units are over {MANY_UNITS:g} times the most that the product sold before"
         yield sales.found("set_aside", at, text, column="units_sold", aside=ROWS)
-    yield from _other_units(sales)
-
-
-def _other_units(sales: GivenRows) -> Iterator[Found]:
-    """Find the first day on which most products of a category sell many times what they do on such days, or few."""
-    sold = sales.columns["units_sold"]
-    ordinary = _ordinary(sales)
-    open_days = sales.open_days
-    few_before: set[str] = set()
-    for now in np.flatnonzero(open_days[sales.since :]) + sales.since:
-        such = np.arange(now - sales.phases, -1, -sales.phases)[:LOOKBACK]
-        such = such[open_days[such]]
-        if len(such) < LEAST_SEEN:
-            continue
-
-        usual = np.median(np.nan_to_num(sold[:, such]), axis=1)
-        comparable = ordinary[:, now] & (usual >= 1)
-        few_now: set[str] = set()
-        for name, members in sales.groups():
-            some = members[comparable[members]]
-            if len(some) < LEAST_TOGETHER:
-                continue
-            ratio = sold[some, now] / usual[some]
-            total = float(sold[some, now].sum() / usual[some].sum())
-            many = total > OTHER_UNITS and 2 * (ratio > OTHER_UNITS / 2).sum() > len(some)
-            few = 0 < total * OTHER_UNITS < 1 and 2 * (ratio * OTHER_UNITS / 2 < 1).sum() > len(some)
-            if few and usual[some].sum() >= LEAST_UNITS:  # a shop may be closed for one day
-                few_now.add(name)
-            if many or (name in few_now and name in few_before):
-                of_category = f" of category {name!r}" if name else ""
-                text = f"at usual prices most products{of_category} sell {total:.3g} times what they do on such days"
-                at = np.zeros_like(sales.grid.present)
-                at[some, now] = True
-                yield sales.found("stop", at, text, column="units_sold")
-                return
-        few_before = few_now
-
-
-def _ordinary(sales: GivenRows) -> Bools:
-    """(product, period) rows as dear as in their past, not advertised, and in stock."""
-    prices = sales.logs("price")
-    ordinary = np.asarray(prices > past_range(prices, sales.past)[1] + np.log(0.9))
-    if "is_promo" in sales.columns:
-        ordinary &= ~(sales.columns["is_promo"] > 0)
-    if "stock" in sales.columns:
-        ordinary &= sales.columns["stock"] != 0
-    return ordinary
+    yield from day_checks.units(sales)
 
 
 def competitor(sales: GivenRows) -> Iterator[Found]:
@@ -239,6 +164,7 @@ def competitor(sales: GivenRows) -> Iterator[Found]:
     if at.any():
         text = "comp_price is far outside what it was before, or can be beside the own price"
         yield sales.found("set_aside", at, text, column="comp_price", aside="comp_price")
+    yield from day_checks.competitor(sales)
 
     difference = sales.logs("comp_price") - sales.logs("price")
     known = np.isfinite(difference)

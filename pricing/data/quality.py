@@ -6,6 +6,7 @@ reported. A person accepts a finding by `data.quality.accept`. No check depends 
 """
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,11 +14,12 @@ import numpy as np
 
 from pricing.arrays import Bools, Days, Strings
 from pricing.config_models import DataConfig
-from pricing.data import feed_checks, price_checks
+from pricing.data import day_checks, feed_checks, price_checks
 from pricing.data.contract import Checked, read_days, read_names
 from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ordered
 from pricing.data.given_rows import GivenRows, left_out
 from pricing.data.grid import days_of
+from pricing.data.own_prices import NO_MOVES, Moves
 from pricing.data.panel import Panel
 from pricing.errors import ContractError, Violation
 
@@ -35,12 +37,18 @@ CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
         "Deliver what the product cost on the shelf: without discounts of single buyers, and on days without a sale "
         "what it cost then; offers of a single day are is_promo",
     ),
-    "units": (price_checks.units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
+    "renamed_ids": (feed_checks.renamed_ids, "Deliver the former ids, or rename the history and train anew"),
     "lost_days": (feed_checks.lost_days, "Read these days again when they are complete; closed days are fine"),
     "lost_columns": (feed_checks.lost_columns, "Deliver the column as before, under the contract's name"),
-    "renamed_ids": (feed_checks.renamed_ids, "Deliver the former ids, or rename the history and train anew"),
+    "units": (price_checks.units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
     "duplicates": (feed_checks.duplicates, "They are learnt as different ones: write each in one way"),
     "competitor": (price_checks.competitor, "Look at the feed of his prices: unit, pack, copies, old prices"),
+    "new_prices": (
+        day_checks.new_prices,
+        "Deliver each price beside its product, tax included; if all were newly priced, accept it",
+    ),
+    "stock": (day_checks.stock, "Deliver the stock of the day's opening, in its own column"),
+    "promo_flags": (day_checks.promo_flags, "Deliver 1 for products that are advertised, and 0 for others"),
     "coverage": (feed_checks.coverage, "Give a longer history, data.country, and only columns that are filled"),
 }
 
@@ -61,13 +69,14 @@ def judge(
     *,
     names: Sequence[str],
     known: Panel | None = None,
+    given: Moves = NO_MOVES,
     where: str = "the sales",
     today: dt.date | None = None,
 ) -> Judged:
     """Run the checks on rows that keep the contract, and set aside what they find wrong.
 
-    `names` are all columns that the sales have, `known` is the end of the history that the champion has read. Without
-    `today` no row is in the future, and none is old.
+    `names` are all columns that the sales have, `known` is the end of the history that the champion has read,
+    `given` are prices that the platform gave. Without `today` no row is in the future, and none is old.
 
     Raises:
         ContractError: The configuration leaves out all days, or all lie in the future.
@@ -89,7 +98,7 @@ def judge(
         none = Violation("there must be rows", 0, "all are broken, left out, or lie in the future")
         raise ContractError(where, [*checked.violations, none])
 
-    sales = GivenRows.of(checked.clean, config, names=names, known=known, today=today)
+    sales = GivenRows.of(checked.clean, config, names=names, known=known, today=today, given=given)
     aside = _SetAside(checked, sales, config)
     for found in _look(sales, config.quality.accept):
         findings.append(found.finding)
@@ -161,10 +170,12 @@ class _SetAside:
 def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
     """Run the checks on rows laid out; what a person accepts is a note, and sets nothing aside.
 
-    After a finding that stops only such are reported: the others see the same fault from another side.
+    After a finding that stops only such are reported, and none on cells that are held already: they see the same fault
+    from another side.
     """
     days = sales.grid.dates.astype(str)
     stopped = False
+    held: dict[str, Bools] = defaultdict(lambda: np.zeros_like(sales.grid.present))  # by what is set aside, "" if none
     for check, (look, advice) in CHECKS.items():
         until = str(accept.get(check, ""))
         for found in look(sales):
@@ -173,8 +184,13 @@ def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
                 finding = replace(finding, level="note", advice=f"Accepted up to {until} (data.quality.accept)")
             if stopped and finding.level != "stop":
                 continue
+            known = held[""] | held[ROWS] | held[found.aside]
+            if found.cells is not None and 2 * (found.cells & known).sum() > found.cells.sum():
+                continue
             stopped = finding.level == "stop"
             cells = None if found.cells is None else found.cells & (days > until)
+            if cells is not None and finding.level != "note":
+                held[found.aside] |= cells
             yield Found(finding, found.aside, cells)
 
 

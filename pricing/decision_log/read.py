@@ -152,12 +152,15 @@ def read_in_force(url: str, *, product_id: str, at: dt.datetime, day: dt.date) -
     return None if found is None else from_json(found[0])
 
 
-def read_moves(url: str, *, until: np.datetime64) -> Moves:
-    """Reads the prices that the log moved to for days up to `until`, and what days it covers; raises SourceError."""
+def read_moves(url: str, *, until: np.datetime64, peoples: bool = False) -> Moves:
+    """Reads the prices that the log moved to for days up to `until`, and what days it covers; raises SourceError.
+
+    With `peoples` the prices that people set by the platform are among them.
+    """
     given = {"until": until.astype(dt.date)}
     with open_log(url, columns=_MOVE_COLUMNS) as (con, _):
         days = con.execute(f"SELECT DISTINCT date {_IN_TIME} ORDER BY date", given).fetchnumpy()["date"]
-        found = con.execute(_MOVES, {**given, "switched": sorted(SWITCHED)}).fetchnumpy()
+        found = con.execute(_MOVES, {**given, "switched": [""] if peoples else sorted(SWITCHED)}).fetchnumpy()
     return Moves(
         product_ids=np.asarray(found["product_id"], np.str_),
         dates=np.asarray(found["date"], "datetime64[D]"),

@@ -2,6 +2,7 @@
 
 Below a store's address lie, for each registered model: `MODEL/champion.json`, the pointer; `MODEL/control.json`, what
 people have switched and tried (`pricing.decision.switches`); `MODEL/prices/`, the newest table of `pricing price`;
+`MODEL/price_files/`, what the console gave to the shop;
 `MODEL/versions/NUMBER-CHECKSUM/`, the files of a version that a price needs. A version's files never change, so that a
 pointer, written last, switches everything at once. What reads or writes the store raises SourceError when it does not
 answer.
@@ -23,6 +24,7 @@ from pricing.paths import pricing_home
 from pricing.registry import files
 
 BAKED = "baked"  # the folder under PRICING_HOME that an image was built with: a store of one version
+PRICE_FILES = "price_files/"  # of the console: prices that people took or sent to the shop
 PRICES_MADE = "%Y%m%dT%H%M%S%fZ.parquet"  # the name of a price table, by UTC
 _FETCHED_AT_ONCE = 16
 

@@ -1,5 +1,6 @@
 """Sales that lie far from their past stop every job that would learn from them, and nothing in production changes."""
 
+import datetime as dt
 from pathlib import Path
 
 import mlflow
@@ -8,9 +9,13 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
+from console.price_files import PriceFiles
 from pipelines import etl, nightly, refresh
 from pipelines.steps import sales as reading
+from pricing.config import load_config
 from pricing.data.findings import Finding, load_findings, quality_file
+from pricing.objects import open_store
+from pricing.registry.published_store import published_url
 from tests.kit.mlflow_jobs import write_config
 from tests.kit.panels import panel_frame
 from tests.kit.registered_shop import Shop
@@ -100,6 +105,49 @@ def test_a_refresh_does_not_carry_states_over_rows_set_aside(shop: Shop, rows: p
     assert aside["product_id"].tolist() == [product]
     assert aside["row"].tolist() == [int(np.flatnonzero(spoilt["price"] == 9999.0)[0]) + 1]
     assert newest_run("refresh").data.tags["quality"] == "set_aside"
+
+
+def newly_priced(frame: pd.DataFrame) -> pd.DataFrame:
+    """The night on which each product has a price that it never had."""
+    night = newest(frame)
+    highest = frame.groupby("product_id")["price"].transform("max")[night]
+    price = (highest * np.linspace(1.03, 1.17, len(highest))).round(2)
+    return frame.assign(price=frame["price"].mask(night, price))
+
+
+def test_new_prices_are_held_until_a_person_accepts_them_or_the_platform_gave_them(
+    shop: Shop, rows: pd.DataFrame
+) -> None:
+    night = newly_priced(rows)
+    last = str(rows["date"].max().date())
+    accepting = write_config(Path("mine.yaml").resolve())
+    with accepting.open("a") as file:
+        file.write(f"data: {{quality: {{accept: {{new_prices: {last}}}}}}}")
+
+    assert refresh.main(write(night)) == 2
+    assert len(shop.registry.versions()) == 1
+    assert newest_run("refresh").data.tags["quality_findings"] == "new_prices stop"
+
+    assert refresh.main([*write(night), "--config", str(accepting)]) == 0
+    priced = night[newest(night)].set_index("product_id")["price"]
+    facts = shop.fetch("challenger").facts
+    assert facts.price.tolist() == pytest.approx(priced[shop.whole.product_ids].tolist())
+    assert newest_run("refresh").data.tags["quality"] == "note"
+
+
+def test_prices_of_an_approved_price_file_are_no_surprise(shop: Shop, rows: pd.DataFrame) -> None:
+    night = newly_priced(rows)
+    given = night[newest(night)]
+    lines = [
+        {"product_id": product, "from": str(date.date()), "new": price, "status": "approved"}
+        for product, date, price in zip(given["product_id"], given["date"], given["price"], strict=True)
+    ]
+    files = PriceFiles(open_store(published_url()), model=load_config().registry.model_name)
+    files.write([{**line, "status": "proposed"} for line in lines], by="a", at=dt.datetime.now(dt.UTC), seen=1)
+
+    assert refresh.main(write(night)) == 2
+    files.write(lines, by="a", at=dt.datetime.now(dt.UTC), seen=1)
+    assert refresh.main(write(night)) == 0
 
 
 def test_a_row_set_aside_is_told_until_the_champion_has_read_the_days_after_it(

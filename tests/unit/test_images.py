@@ -50,6 +50,23 @@ def test_hardened_every_password_and_key_must_be_given_and_none_has_a_usual_one(
     assert {HARDENED[name]["environment"]["PRICING_KEYS"] for name in TASKS} == {"required"}
 
 
+def test_an_alarm_of_compose_reaches_the_webhook_and_its_address_stands_in_no_file() -> None:
+    folder = ROOT / "deploy" / "compose"
+    alerting = yaml.safe_load((folder / "prometheus.yml").read_text(encoding="utf-8"))["alerting"]["alertmanagers"]
+    (receiver,) = yaml.safe_load((folder / "alertmanager.yml").read_text(encoding="utf-8"))["receivers"]
+
+    assert alerting == [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]
+    (hook,) = receiver["webhook_configs"]
+    assert f"> {hook['url_file']};" in SERVICES["alertmanager"]["entrypoint"][-1]
+
+
+def test_every_job_of_compose_has_a_time_limit() -> None:
+    limited = {name for name, service in SERVICES.items() if service.get("entrypoint", [""])[0] == "timeout"}
+
+    assert limited == {"jobs", "demo"}
+    assert "exec timeout --kill-after=60 20h pricing nightly" in SERVICES["nightly"]["command"][2]
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_serving_task_cannot_write_what_is_published(name: str) -> None:
     mounted = [volume for volume in SERVICES[name]["volumes"] if volume.startswith("published:")]

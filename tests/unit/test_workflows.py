@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,10 @@ case "${0##*/} $*" in
   "aws cloudformation "*Sales*) echo s3://data/sales ;;
   "aws logs "*) echo '["done"]' ;;
   "aws ecs describe-tasks "*) echo 3 ;;
+  "aws ssm get-parameter --name /pricing/"*) echo "$DIGEST" ;;
+  "aws ecr describe-images "*"imageDigest=$DIGEST "*) echo running ;;
+  "gh api "*/compare/running...$COMMIT" "*) echo "$STATUS" ;;
+  "gh api "*/compare/*) exit 1 ;;
   "gh api "*) echo ann ;;
 esac
 """
@@ -126,6 +131,25 @@ def test_a_deployment_copies_the_digests_that_this_repositorys_workflow_signed(t
         assert verified.endswith("github.com/Shop/Pricing/.github/workflows/images.yml@refs/heads/main")
         copied = f"docker buildx imagetools create --tag {THEIRS}/{name}:{COMMIT} {OURS}/{name}@{DIGEST}"
         assert calls.index(verified) < calls.index(copied)
+
+
+@pytest.mark.parametrize(
+    ("status", "deployed"), [("ahead", True), ("identical", True), ("behind", False), ("diverged", False), ("", False)]
+)
+def test_an_older_commit_does_not_pass_a_newer_one(tmp_path: Path, status: str, deployed: bool) -> None:
+    given = {"NAME": "pricing-staging/serving", "PARAMETER": "/pricing/staging/images/serving", "GH_TOKEN": "t"}
+
+    code, calls = run_script("Refuse a commit", tmp_path, {}, STATUS=status, **given)
+
+    assert ((code == 0), len(calls)) == (deployed, 3)
+
+
+def test_images_are_copied_once_the_commit_has_been_compared_unless_a_person_goes_back_or_forces_it() -> None:
+    names = [step.get("name", "").split(",")[0] for step in read(ACTIONS[0])["runs"]["steps"]]
+    (compared,) = (step for _, step in steps() if step.get("name", "").startswith("Refuse a commit"))
+
+    assert names.index(compared["name"]) == names.index("Copy images that this repository's own workflow signed") - 1
+    assert compared["if"] == "inputs.stack == '' && inputs.force != 'true'"
 
 
 def test_a_rollback_of_the_service_deploys_its_image_and_no_other(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pricing.decision.decide import Policy
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.reasons import BIT
 from pricing.decision.switches import Review, Switches, Unfreeze
-from pricing.errors import ConfigError, SourceError
+from pricing.errors import ConfigError, RegistryError, SourceError
 from pricing.objects import FolderStore
 from pricing.registry.control import Heard
 from pricing.registry.knowledge import words_of_tests
@@ -62,6 +62,22 @@ def policy(beyond: float | None) -> Policy:
 
 def decided(home: Path) -> list[tuple[str, str, dict[str, Any]]]:
     return [(entry.who, entry.kind, json.loads(entry.body)) for entry in table(home).entries()]
+
+
+def test_a_console_without_its_database_lives_and_is_not_ready(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = console.app.test_client()
+    before = client.get("/health/ready").status_code
+
+    def refused(*_words: object, **_more: object) -> None:
+        raise RegistryError("password authentication failed")
+
+    monkeypatch.setattr(console.app.extensions["shop"].record, "entries", refused)
+
+    after = client.get("/health/ready")
+    assert (before, after.status_code, client.get("/health/live").status_code) == (200, 503, 200)
+    assert "password" not in after.text
 
 
 # Who may what
@@ -498,8 +514,15 @@ def test_price_tests_on_offer_begin_by_one_button(console: Console, ann: Visitor
     assert f"<b>{len(tests.products)}</b> products by" in offer
     assert tests.name == "tests"
     assert tests.start.weekday() == 0
-    assert f"<b>{len(tests.products)}</b> products are drawn anew each week from" in ann.see("/portfolio")
+    running = ann.see("/portfolio")
+    assert f"<b>{len(tests.products)}</b> products are drawn anew each week from" in running
+    assert all(f"/products/{product}" in running for product in tests.products)
     assert ann.send("/tests", offer).status_code == 409
+
+    assert ann.send("/tests/stop", offer).status_code == 302
+    (stopped,) = console.shop.record.control().experiments.every
+    assert (stopped.stopped, stopped.end) == (after, stopped.start)  # before they began: none is drawn
+    assert ann.send("/tests/stop", offer).status_code == 409
 
 
 # Price files

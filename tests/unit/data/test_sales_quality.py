@@ -1,4 +1,4 @@
-"""Ten checks of sales: each fault is found by its check, with its level and days, and honest sales have no finding."""
+"""Checks of sales: each fault is found by its check, with its level and days, and honest sales have no finding."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from pricing.config_models import DataConfig, QualityConfig
 from pricing.data.build import build_panel
 from pricing.data.contract import check
 from pricing.data.findings import Finding, Level, QualityError, load_findings, save_findings, tags
+from pricing.data.own_prices import Moves
 from pricing.data.panel import Panel
 from pricing.data.quality import Judged, judge
 from pricing.errors import SourceError
@@ -131,6 +132,34 @@ def row(product: str, number: int, column: str, factor: float) -> Change:
     return change
 
 
+def swapped(first: str, second: str) -> Change:
+    def change(frame: pd.DataFrame) -> None:
+        frame.loc[since(frame), [first, second]] = frame.loc[since(frame), [second, first]].to_numpy()
+
+    return change
+
+
+def by_one(*columns: str) -> Change:
+    """Values of the night's columns stand beside the next product."""
+
+    def change(frame: pd.DataFrame) -> None:
+        for number in range(FAULT, DAYS):
+            rows = frame["date"] == day(number)
+            for name in columns:
+                frame.loc[rows, name] = np.roll(frame.loc[rows, name].to_numpy(), 1)
+
+    return change
+
+
+def promo_inverted(frame: pd.DataFrame) -> None:
+    rows = frame["date"] == day(LAST)
+    frame.loc[rows, "is_promo"] = 1 - frame.loc[rows, "is_promo"]
+
+
+def category_unsold(frame: pd.DataFrame) -> None:
+    frame.loc[since(frame) & frame["category"].eq("jam"), "units_sold"] = 0.0
+
+
 STOP: Level = "stop"
 ASIDE: Level = "set_aside"
 NOTE: Level = "note"
@@ -139,19 +168,27 @@ FAULTS: dict[str, tuple[Change, str, str, int]] = {
     "one day ÷ 12": (scale(("price", "list_price"), 1 / 12, one=True), "price_unit", STOP, FAULT),
     "one category × 2": (scale(("price",), 2, category="jam"), "price_unit", STOP, FAULT),
     "costs × 100": (scale(("unit_cost",), 100), "price_unit", STOP, FAULT),
-    "net of tax": (scale(("price", "list_price"), 1 / 1.19), "price_unit", STOP, FAULT),
+    "net of tax": (scale(("price", "list_price"), 1 / 1.19), "new_prices", STOP, FAULT),
     "a price × 100": (row("P07", 60, "price", 100), "price_outlier", ASIDE, 60),
     "a price ÷ 100": (row("P07", 60, "price", 0.01), "price_outlier", ASIDE, 60),
     "an early price × 100": (row("P07", 2, "price", 100), "price_outlier", ASIDE, 2),
     "a cost × 100": (row("P07", 60, "unit_cost", 100), "price_outlier", ASIDE, 60),
     "a total among units": (row("P07", 60, "units_sold", 9000), "units", ASIDE, 60),
-    "cases of 20": (scale(("units_sold",), 0.05), "units", STOP, FAULT + 1),
+    "cases of 20": (scale(("units_sold",), 0.05), "units", STOP, FAULT),
     "a day lost": (lost, "lost_days", ASIDE, FAULT),
     "products missing": (without(FAULT), "lost_days", ASIDE, FAULT),
     "a till of zeros": (put("units_sold", 0), "lost_days", ASIDE, FAULT),
     "competitor missing": (put("comp_price", np.nan), "lost_columns", ASIDE, FAULT),
     "stock 0": (put("stock", 0), "lost_columns", ASIDE, FAULT),
     "stock frozen": (frozen("stock"), "lost_columns", ASIDE, FAULT),
+    "units doubled": (scale(("units_sold",), 2), "units", STOP, FAULT),
+    "yesterday's units": (frozen("units_sold"), "units", STOP, FAULT),
+    "units and stock swapped": (swapped("units_sold", "stock"), "units", STOP, FAULT),
+    "offers inverted": (promo_inverted, "promo_flags", STOP, LAST),
+    "one stock": (put("stock", 150.0), "stock", ASIDE, FAULT),
+    "one competitor's price": (put("comp_price", 9.99), "competitor", ASIDE, FAULT),
+    "competitor moved by one": (by_one("comp_price"), "competitor", ASIDE, FAULT),
+    "another currency": (scale(("price", "list_price"), 1.0837), "new_prices", STOP, FAULT),
     "ids changed": (renamed_ids, "renamed_ids", STOP, FAULT),
     "two spellings": (lambda frame: frame.replace({"product_id": {"P01": "p00"}}), "duplicates", NOTE, 0),
     "competitor × 100": (scale(("comp_price",), 100), "competitor", ASIDE, FAULT),
@@ -187,6 +224,62 @@ HONEST: dict[str, Change] = {
 @pytest.mark.parametrize("world", HONEST)
 def test_what_a_shop_may_do_is_no_fault(world: str) -> None:
     assert {one for one in alarms(HONEST[world]) if one[1] != NOTE} == set()
+
+
+def test_a_category_without_sales_is_set_aside_on_its_days() -> None:
+    assert ("lost_days", ASIDE, day(FAULT)) in alarms(category_unsold)
+
+
+def newly_priced(frame: pd.DataFrame) -> None:
+    """Each product's night has a price that it never had, by no common factor."""
+    rows = frame["date"] == day(LAST)
+    factor = np.linspace(1.021, 1.197, PRODUCTS)
+    frame.loc[rows, "price"] = (frame.loc[rows, "list_price"] * factor).round(2)
+
+
+def moves(*, days_before: int = 0, factor: float = 1.0) -> Moves:
+    """The prices of that night, given some days before."""
+    night = changed(newly_priced)
+    night = night[night["date"] == day(LAST)]
+    date = np.full(PRODUCTS, START + LAST - days_before)
+    return Moves(night["product_id"].to_numpy(str), date, night["price"].to_numpy() * factor, days=date[:1])
+
+
+def test_new_prices_of_most_products_stop_unless_the_platform_gave_them() -> None:
+    stopped = {("new_prices", STOP, day(LAST))}
+
+    assert alarms(newly_priced) == stopped
+    assert alarms(newly_priced, given=moves()) == set()
+    assert alarms(newly_priced, given=moves(days_before=28)) == set()  # a label that took days
+    assert alarms(newly_priced, given=moves(days_before=29)) == stopped
+    assert alarms(newly_priced, given=moves(factor=1.02)) == stopped
+
+
+def test_a_day_of_new_prices_that_is_accepted_goes_on() -> None:
+    accepted = judged(newly_priced, config=limited(accept={"new_prices": day(LAST)}))
+
+    assert {(one.check, one.level) for one in accepted.findings} == {("new_prices", NOTE)}
+    assert len(accepted.checked.clean) == len(sound())
+
+
+def test_own_prices_on_days_without_a_sale_are_the_shelfs() -> None:
+    def unsold(frame: pd.DataFrame) -> None:
+        rows = frame["date"].between(day(100), day(LAST - 1)) & (frame["date"].dt.dayofyear % 3 == 0)
+        frame.loc[rows, "units_sold"] = 0.0
+        frame.loc[frame["date"] >= day(90), "price"] = frame["list_price"]
+        frame.loc[rows, "price"] = frame["list_price"] * 0.98
+
+    night = changed(unsold)
+    cut = night[night["price"] == night["list_price"] * 0.98]
+    given = Moves(
+        cut["product_id"].to_numpy(str),
+        cut["date"].to_numpy().astype("datetime64[D]"),
+        cut["price"].to_numpy(),
+        days=np.unique(cut["date"].to_numpy().astype("datetime64[D]")),
+    )
+
+    assert "shelf_price" in {name for name, *_ in alarms(unsold)}
+    assert "shelf_price" not in {name for name, *_ in alarms(unsold, given=given)}
 
 
 @pytest.mark.parametrize("kind", ["default", "clearance", "heavy_tail"])
