@@ -55,6 +55,12 @@ def promo_effect_share(price: Floats, list_price: Floats) -> Floats:
     return np.clip((1.0 - price / list_price) / FULL_PROMO_CUT, 0.0, 1.0)
 
 
+def promo_draw(panel: Panel) -> Floats:
+    """(product, period) fraction of a promotion's full effect at the price charged, where advertised; else 0."""
+    share = np.nan_to_num(promo_effect_share(panel.price, panel.list_price))
+    return np.asarray(panel.is_promo * share, np.float32)
+
+
 def relative_price(price: Floats, usual_price: Floats) -> Floats:
     """Log price over usual price, within ±PRICE_LIMIT; 0 where either is unknown."""
     known = np.isfinite(price) & np.isfinite(usual_price)
@@ -134,11 +140,12 @@ def holiday_window(holiday: Floats) -> Floats:
     return np.stack([padded[..., i : i + holiday.shape[-1]] for i in range(4)], axis=-1)
 
 
-def known_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period) -> Floats:
-    """(product, period) log factor of price and named events on units at usual price without events."""
-    weekend = 1.0 + norms.weekend[:, None] * weekends(dates, period=period)
-    effect: Floats = (norms.elasticity[:, None] * weekend * log_price).astype(np.float32)
-    return effect if norms.lifts is None else (effect + norms.lifts.of(dates)).astype(np.float32)
+def known_effect(log_price: Floats, panel: Panel, norms: Norms) -> Floats:
+    """(product, period) log factor of price, promotion and named events on units at usual price without them."""
+    weekend = 1.0 + norms.weekend[:, None] * weekends(panel.dates, period=panel.period)
+    priced = norms.elasticity[:, None] * weekend * log_price
+    effect: Floats = (priced + promo_draw(panel) * norms.promotion[:, None]).astype(np.float32)
+    return effect if norms.lifts is None else (effect + norms.lifts.of(panel.dates)).astype(np.float32)
 
 
 def restated_units(panel: Panel, norms: Norms) -> Floats:
@@ -150,16 +157,14 @@ def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
     """(product, period) observations by name: those of `ewma.PeriodObservations`, and the network's own inputs."""
     usual = norms.usual_price[:, None]
     log_price = relative_price(panel.price, usual)
-    promo = panel.is_promo * np.nan_to_num(promo_effect_share(panel.price, panel.list_price))
-    effect = known_effect(log_price, norms, dates=panel.dates, period=panel.period)
-    effect = (effect + promo * norms.promotion[:, None]).astype(np.float32)
+    effect = known_effect(log_price, panel, norms)
     units = in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None])
     gap, gap_known = competitor_gap(panel.comp_price, usual)
     return {
         "restated": (units * np.exp(-effect)).astype(np.float32),
         "seen": panel.present.astype(np.float32),
         "censored": panel.censored.astype(np.float32),
-        "promo": promo.astype(np.float32),
+        "promo": promo_draw(panel),
         "holiday": panel.is_holiday,
         "gap": gap,
         "gap_known": gap_known,

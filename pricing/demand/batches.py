@@ -81,7 +81,7 @@ class FeatureTable:
     promo: Floats  # (product, period) promotion flag
     draw: Floats  # (product, period) the flag times `features.promo_effect_share` at the price charged
     log_price: Floats  # (product, period) log price over usual price; 0 where there is no row
-    offset: Floats  # (product, period) effect of the price charged and named events on log units
+    offset: Floats  # (product, period) effect of the price charged, promotion and named events on log units
     restated: Floats  # (product, period) units at usual price, without promotion and events
     units: Floats  # (product, period) units sold, in each product's own `Norms.unit`
     seen: Floats  # (product, period) 1.0 where the history has a row
@@ -108,14 +108,13 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
     past, _ = features.past_features(panel, norms=norms)
     usual = norms.usual_price[:, None]
     log_price = features.relative_price(panel.price, usual)
-    share = np.nan_to_num(features.promo_effect_share(panel.price, panel.list_price))
     return FeatureTable(
         past=past,
         common=common_features(panel, usual),
         promo=panel.is_promo,
-        draw=(panel.is_promo * share).astype(np.float32),
+        draw=features.promo_draw(panel),
         log_price=log_price,
-        offset=features.known_effect(log_price, norms, dates=panel.dates, period=panel.period),
+        offset=features.known_effect(log_price, panel, norms),
         restated=features.restated_units(panel, norms),
         units=in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None]),
         seen=panel.present.astype(np.float32),
@@ -163,8 +162,8 @@ class SamplingPlan:
 def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generator) -> Iterator[Batch]:
     """Yield batches forever; L periods of past, N cutoffs (the last N periods), M steps after each.
 
-    Inputs are the (series, L, PAST) past, what is (series, N, M, known) of each period to come, the (series, N, M)
-    fraction of a promotion's draw, and each series' category: one in ten gets the unknown one, to train its embedding.
+    Inputs are the (series, L, PAST) past, what is (series, N, M, known) of each period to come, and each series'
+    category: one in ten gets the unknown one, to train its embedding.
     The target is (series, N, M, 4): units sold (or the log price ratio), the log units expected before the network
     speaks, 1.0 where the stock ran out, and the weight in the loss, 0 where there is nothing to learn.
     """
@@ -188,10 +187,9 @@ def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generat
         weight = table.seen[product, targets.at] * plan.keep[targets.at]
         weight = weight * (targets.cutoff >= table.begin[product] - 1) * (step == asked)
         known = gather_known(table, targets, plan.kind)
-        draw = table.draw[product, targets.at] if plan.kind == "forecast" else np.zeros(step.shape, np.float32)
         censored = table.censored[product, targets.at]
         target = [*_outcomes(table, targets, plan.kind), censored, weight.astype(np.float32)]
-        yield [table.past.inputs[rows[:, None], within], known, draw, category], np.stack(target, axis=-1)
+        yield [table.past.inputs[rows[:, None], within], known, category], np.stack(target, axis=-1)
 
 
 def _outcomes(table: FeatureTable, targets: Targets, kind: Kind) -> tuple[Floats, Floats]:

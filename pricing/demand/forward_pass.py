@@ -76,18 +76,17 @@ def prepare(weights: Weights, states: Floats, category: Ints) -> Floats:
     return own + embedding.reshape(len(category), *middle, embedding.shape[-1])
 
 
-def respond(weights: Weights, prepared: Floats, known: Floats) -> tuple[Floats, Floats, Floats]:
+def respond(weights: Weights, prepared: Floats, known: Floats) -> tuple[Floats, Floats]:
     """Compute the `heads` of (…, HIDDEN) from `prepare` and, broadcast against it, (…, known) features of a period."""
     return heads(weights, prepared + known @ weights["from_known/kernel"])
 
 
-def heads(weights: Weights, hidden: Floats) -> tuple[Floats, Floats, Floats]:
+def heads(weights: Weights, hidden: Floats) -> tuple[Floats, Floats]:
     """Compute the output heads from the hidden layer before its activation, (…, HIDDEN).
 
     Returns:
-        Log mean over the offset without promotion, log units that a full promotion adds, and log size of the negative
-        binomial, each (…).
+        Log mean over the offset and log size of the negative binomial, each (…).
     """
     outputs = np.maximum(hidden, 0.0) @ weights["heads/kernel"] + weights["heads/bias"]
-    mean, size, lift = np.moveaxis(outputs, -1, 0)
-    return mean, np.logaddexp(0.0, lift - 1.0), np.clip(size + 1.0, *LOG_SIZE_LIMITS)
+    mean, size = np.moveaxis(outputs, -1, 0)
+    return mean, np.clip(size + 1.0, *LOG_SIZE_LIMITS)

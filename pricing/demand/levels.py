@@ -22,7 +22,7 @@ from pricing.demand.state import Encoded
 # step, after it the summary follows.
 PROFILE_ROW = 15
 CHUNK = 5000  # rows computed at a time
-FIRST: dict[Period, int] = {"day": 7, "week": 2}  # first periods ahead, over which promotion lift and size are averaged
+FIRST: dict[Period, int] = {"day": 7, "week": 2}  # first periods ahead, over which the size is averaged
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class RowParameters(NamedTuple):
     prepared: Floats  # (row, HIDDEN) the states' part of the hidden layer
     elasticity: Floats  # (row,) on ordinary days
     weekend: Floats  # (row,) relative change of it on weekends
+    promotion: Floats  # (row,) log units that a full promotion adds
     recent_price: Floats  # (row,) smoothed log price over usual price
 
 
 class NetworkForecast(NamedTuple):
-    """The network's forecast from the period after the states on; lift and size are means over the first periods."""
+    """The network's forecast from the period after the states on; the size is a mean over the first periods."""
 
     mean: Floats  # (row, period) log factor on level and profile, without promotion and named events
-    lift: Floats  # (row,) log units that a full promotion adds
     log_size: Floats  # (row,) of the negative binomial
 
 
@@ -86,8 +86,7 @@ class LevelForecasts(NamedTuple):
     """Forecasts of a model's forecasters."""
 
     paths: Floats  # (forecaster, product, horizon) log factor on level and profile, as in `FORECASTERS`
-    lift: Floats  # (product,) as of `NetworkForecast`
-    log_size: Floats  # (product,)
+    log_size: Floats  # (product,) as of `NetworkForecast`
 
 
 def row_median(values: Floats) -> Floats:
@@ -126,6 +125,7 @@ def row_parameters(model: Learnt) -> RowParameters:
         prepared=stack(prepare(model.weights, state.hidden, model.category)),
         elasticity=stack(norms.elasticity, priors.elasticity),
         weekend=stack(norms.weekend),
+        promotion=stack(norms.promotion),
         recent_price=stack(smoothed_price(state.memory), np.zeros(count)),
     )
 
@@ -143,7 +143,7 @@ def network_forecast(model: Learnt, parameters: RowParameters, *, periods: int) 
     weekday = features.weekdays(coming_dates(model, periods), period=model.period)
     own = parameters.prepared + parameters.summary @ kernel[PROFILE_ROW + 1 :]
     gap = np.concatenate([model.rival_usual() / model.norms.usual_price, np.full(len(model.priors.level), np.nan)])
-    found = np.empty((3, count, periods), np.float32)
+    found = np.empty((2, count, periods), np.float32)
     step = np.minimum(np.arange(1, periods + 1), model.horizon)
     for begin in range(0, count, CHUNK):
         rows = slice(begin, begin + CHUNK)
@@ -151,8 +151,7 @@ def network_forecast(model: Learnt, parameters: RowParameters, *, periods: int) 
         hidden = _known(model, gap[rows], step=step) @ kernel[:PROFILE_ROW]
         hidden += own[rows][:, None] + profile[..., None] * kernel[PROFILE_ROW]
         found[:, rows] = heads(model.weights, hidden)
-    lift, log_size = (each[:, : FIRST[model.period]].mean(axis=1) for each in found[1:])
-    return NetworkForecast(found[0], lift, log_size)
+    return NetworkForecast(found[0], found[1][:, : FIRST[model.period]].mean(axis=1))
 
 
 def _known(model: Learnt, gap: Floats, *, step: Ints) -> Floats:
@@ -191,7 +190,7 @@ def forecast_levels(model: Learnt) -> LevelForecasts:
     paths[FORECASTERS.index("network")] = network.mean[:products]
     if model.combination.booster.size:
         paths[FORECASTERS.index("booster")] = _tree_paths(model)
-    return LevelForecasts(paths, network.lift[:products], network.log_size[:products])
+    return LevelForecasts(paths, network.log_size[:products])
 
 
 def _tree_paths(model: Learnt) -> Floats:

@@ -93,7 +93,7 @@ class DemandModel(Learnt):
             "elasticity": rows.elasticity,
             "elasticity_sd": np.append(self.elasticity_sd, self.priors.elasticity_sd),
             "weekend": rows.weekend,
-            "promotion": network.lift,
+            "promotion": rows.promotion,
             "diversion": np.append(self.priors.diversion[self.category], self.priors.diversion),
             "rival": of_products(rival, 0.0),
             "rival_usual": of_products(self.rival_usual()),

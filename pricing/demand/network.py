@@ -30,7 +30,6 @@ Tensor = Any  # a backend tensor; Keras has no type for it
 
 HIDDEN = 32
 EMBEDDING = 4
-NO_DRAW = -20.0  # bias of the lift head that makes its softplus 0
 SEEN = 4.0  # times the units sold out: means beyond it get no gradient from a sold-out row
 RIDGE = 1e-4  # weight of the squared log mean over the level and offset in the loss
 _WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
@@ -38,15 +37,13 @@ _FAR = 1.0  # z-score at which the tail switches to a geometric series: slopes o
 
 
 def build_network(shape: Shape) -> keras.Model:
-    """Build the network, uncompiled: (past, known, draw, category) → (series, N, M, 2).
+    """Build the network, uncompiled: (past, known, category) → (series, N, M, 2).
 
-    Its two outputs are the log of the mean over the offset and the log of the negative binomial's size. Price enters
-    only through the offset and the draw, whose effect is positive by construction, so that demand can only fall in
-    price.
+    Its two outputs are the log of the mean over the offset and the log of the negative binomial's size. Price and
+    promotion enter only through the offset, so that demand can only fall in price.
     """
     past = keras.Input((shape.length, PAST), name="past")
     known = keras.Input((shape.cutoffs, shape.steps, shape.known), name="known")
-    draw = keras.Input((shape.cutoffs, shape.steps), name="draw")
     category = keras.Input((), dtype="int32", name="category")
     states = keras.layers.LSTM(shape.units, return_sequences=True, name="lstm")(past, mask=launched(past))
     states = states[:, shape.length - shape.cutoffs :]
@@ -56,10 +53,9 @@ def build_network(shape: Shape) -> keras.Model:
     hidden = hidden + keras.layers.Dense(HIDDEN, use_bias=False, name="from_category")(embedding)[:, None, None]
     hidden = keras.layers.Activation("relu", name="hidden")(hidden)
     # Zero initial weights: training starts from the level itself, a good forecast.
-    heads = keras.layers.Dense(3, kernel_initializer="zeros", name="heads")(hidden)
-    mean = heads[..., 0] + ops.softplus(heads[..., 2] - 1.0) * draw
+    heads = keras.layers.Dense(2, kernel_initializer="zeros", name="heads")(hidden)
     size = ops.clip(heads[..., 1] + 1.0, *LOG_SIZE_LIMITS)
-    return keras.Model([past, known, draw, category], ops.stack([mean, size], axis=-1))
+    return keras.Model([past, known, category], ops.stack([heads[..., 0], size], axis=-1))
 
 
 def demand_loss(target: Tensor, output: Tensor) -> Tensor:
@@ -176,19 +172,3 @@ def named_weights(network: keras.Model) -> Weights:
         variable.path.split("/", 1)[-1] if variable.path.count("/") > 1 else variable.path: np.asarray(value)
         for variable, value in zip(network.weights, network.get_weights(), strict=True)
     }
-
-
-def without_draw(weights: Weights) -> Weights:
-    """Disable the promotion lift, in a network trained without promotions."""
-    kernel, bias = weights["heads/kernel"].copy(), weights["heads/bias"].copy()
-    kernel[:, 2], bias[2] = 0.0, NO_DRAW
-    return weights | {"heads/kernel": kernel, "heads/bias": bias}
-
-
-def with_draw(weights: Weights) -> Weights:
-    """Make the promotion lift trainable again after `without_draw`."""
-    if weights["heads/bias"][2] > NO_DRAW / 2:
-        return weights
-    bias = weights["heads/bias"].copy()
-    bias[2] = 0.0
-    return weights | {"heads/bias": bias}

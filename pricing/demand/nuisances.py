@@ -116,5 +116,5 @@ def read_events(
         at = np.flatnonzero((events.product >= begin) & (events.product < begin + chunk))
         some = events.select(at)
         prepared = prepare(weights, states[some.product - begin, some.cutoff], table.category[some.product])
-        log_mean[at], _, log_size[at] = respond(weights, prepared, gather_known(table, some, kind))
+        log_mean[at], log_size[at] = respond(weights, prepared, gather_known(table, some, kind))
     return log_mean, log_size

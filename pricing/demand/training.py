@@ -23,7 +23,7 @@ from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells, parents_
 from pricing.demand.identification import Identified, identify
 from pricing.demand.levels import LevelForecasts, Priors
 from pricing.demand.model import DemandModel
-from pricing.demand.network import Progress, Trainer, with_draw, without_draw
+from pricing.demand.network import Progress, Trainer
 from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
 from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.shrinkage import elasticity_of
@@ -131,13 +131,12 @@ def fit(
     table = build_table(panel, norms=identified.norms, category=category)
     horizon = min(config.horizon, len(panel.dates) // 3)
     weights = _train_network(table, config, horizon=horizon, start=start, progress=progress)
-    serving = weights if table.draw.any() else without_draw(weights)
     priors = _priors(identified, panel, category, level=level, units=units)
     model = _model(
         panel,
         config,
         identified,
-        weights=serving,
+        weights=weights,
         horizon=horizon,
         priors=priors,
         counted=units.counted,
@@ -183,7 +182,7 @@ def _train_network(
     if start is not None:
         steps = max(steps // 3, 1)
         rate = rate / 2
-        weights = with_draw(start.weights)
+        weights = start.weights
     return trainer.fit(batches, steps=steps, rate=rate, start=weights, progress=progress, watched=True)
 
 
@@ -236,7 +235,6 @@ def _with_forecasters(
     if config.booster_rows:
         trees = train_trees(
             table,
-            lift=model.levels().lift,
             period=panel.period,
             horizon=model.horizon,
             reach=config.checkpoint,

@@ -92,12 +92,10 @@ def _log_mean(recent: Floats, usual: Floats) -> Floats:
     return np.where(number > 0, np.log((mean + 0.25) / (usual + 0.25)), np.nan)
 
 
-def train_trees(
-    table: FeatureTable, *, lift: Floats, period: Period, horizon: int, reach: int, rows: int, seed: int
-) -> bytes:
+def train_trees(table: FeatureTable, *, period: Period, horizon: int, reach: int, rows: int, seed: int) -> bytes:
     """Train trees on random rows of a panel's last 15 months; sold-out rows get their expected demand.
 
-    Price and promotion, with the network's (product,) `lift`, are in the offset. Features read as many of the last
+    Price and promotion are in the offset. Features read as many of the last
     periods as a version stores, `reach`, at most REACH.
 
     Returns:
@@ -120,8 +118,7 @@ def train_trees(
     product, cutoff, at = targets.product, targets.cutoff, targets.at
     level = table.past.level[product, cutoff]
     profile = table.past.profile[product, cutoff, table.weekday[at]]
-    effect = table.offset + table.draw * lift[:, None]
-    expected = np.maximum(np.exp(level + profile + effect[product, at]), 1e-3)
+    expected = np.maximum(np.exp(level + profile + table.offset[product, at]), 1e-3)
     units = table.units[product, at]
     units = np.where(table.censored[product, at] > 0, demand_above(units, mean=expected), units)
     restated = np.where(seen & (table.censored == 0), table.restated, np.nan)

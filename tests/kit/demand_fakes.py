@@ -67,8 +67,8 @@ def make_weights(
         "from_known/kernel": (KNOWN, 32),
         "from_category/kernel": (4, 32),
         "category_embedding/embeddings": (categories + 1, 4),
-        "heads/kernel": (32, 3),
-        "heads/bias": (3,),
+        "heads/kernel": (32, 2),
+        "heads/bias": (2,),
     }
     return {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
 

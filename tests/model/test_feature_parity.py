@@ -26,15 +26,14 @@ def test_a_tables_levels_are_the_forecasts_that_training_sees() -> None:
     table = build_table(replace(panel, price=price, is_promo=promo), norms=model.norms, category=model.category)
     states, _ = forward_pass.encode(model.weights, table.past.inputs, state=forward_pass.blank_state(model.weights, 5))
     prepared = forward_pass.prepare(model.weights, states, model.category)[:, CUTOFF]
-    mean, lift, log_size = np.empty((3, 5, 28))
+    mean, log_size = np.empty((2, 5, 28))
     for step in range(1, 29):
         targets = Targets(np.arange(5), np.full(5, CUTOFF), np.full(5, step))
         known = gather_known(table, targets, "forecast")
-        found, lift[:, step - 1], log_size[:, step - 1] = forward_pass.respond(model.weights, prepared, known)
+        found, log_size[:, step - 1] = forward_pass.respond(model.weights, prepared, known)
         offset = baseline(table, targets) + table.offset[:, CUTOFF + step]
         mean[:, step - 1] = found + offset
 
     np.testing.assert_allclose(served.levels[:5, :28], mean, atol=2e-5)
     np.testing.assert_array_equal(served.levels[:, 28:], plain.table().levels[:, 28:])  # what look-ahead repeats
-    np.testing.assert_allclose(served.promotion[:5], lift[:, :7].mean(axis=1), atol=2e-5)
     np.testing.assert_allclose(np.log(served.size[:5]), log_size[:, :7].mean(axis=1), atol=2e-5)

@@ -71,7 +71,15 @@ def test_levels_are_the_networks_with_the_other_forecasters_at_the_reference_pri
     assert TABLE.reference[row] == pytest.approx(10.0 * np.exp(parameters.recent_price[row]), rel=1e-6)
     log_size = network.log_size[row] + combination.narrow[row]
     assert TABLE.size[row] == pytest.approx(np.exp(log_size), rel=1e-5)
-    assert MIXED.table().promotion[row] == pytest.approx(network.lift[row], rel=1e-5)
+
+
+def test_the_lift_of_a_promotion_is_the_one_that_past_sales_are_restated_by() -> None:
+    lift = np.linspace(0.1, 0.5, len(MODEL.product_ids), dtype=np.float32)
+
+    served = replace(MODEL, norms=replace(MODEL.norms, promotion=lift)).table().promotion
+
+    assert_allclose(served[: len(lift)], lift)
+    assert served[-1] == pytest.approx(lift.mean())  # of the unknown category
 
 
 @pytest.mark.parametrize(("table", "week"), [(TABLE, 7), (weekly().table(), 1)])
