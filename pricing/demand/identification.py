@@ -101,12 +101,14 @@ def identify(
         known = estimate_round(
             sample, table, forecast, norms=current, so_far=known, doubt=ladder.doubt, least=config.shared_doubt
         )
-        shrunk = known.posterior(category=of_parent, centre=centre)
-        current = _updated(current, shrunk.elasticity[sample.parent], more_on_weekends=known.shift.weekend)
+        # Draws correct once, after the last round: people's estimates would follow the corrected elasticities half way.
+        people = (known.people or known).posterior(category=of_parent, centre=centre)
+        current = _updated(current, people.elasticity[sample.parent], more_on_weekends=known.shift.weekend)
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
         if number and abs(known.step) < known.level_error:
             break
     if known is not None:
+        shrunk = known.posterior(category=of_parent, centre=centre)
         flags = np.where(evidence.fortnights > 0, known.checks.flags, 0).astype(np.int32)
         evidence = replace(evidence, flags=flags)
     each = shrunk.of_products(sample.parent)
