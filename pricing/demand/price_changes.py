@@ -138,6 +138,7 @@ class EstimationSample:
     depth: Floats  # (after event,) log depth of the cut, below 0
     lasted: Floats  # (after event,) periods of the cut
     draw: Floats  # (test event,) log of the price over that without the draw
+    drawn_before: Floats  # (test event,) the same of the draw before it; 0 without one
     kinds: dict[str, Bools]  # (event of moves,) masks of kinds of price changes, by name
     residual: Floats  # (event of moves,) log price change less its out-of-fold prediction
     cluster: Ints  # (period,) fortnight
@@ -193,6 +194,7 @@ def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, o
         depth=depth,
         lasted=lasted,
         draw=drawn[tests.product, tests.at],
+        drawn_before=np.nan_to_num(drawn[tests.product, tests.cutoff]),
         kinds=_kinds(panel, table, moves),
         residual=np.zeros(len(moves)),
         cluster=np.arange(periods) // FORTNIGHT[panel.period],

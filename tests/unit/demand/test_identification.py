@@ -188,6 +188,9 @@ def shift_of(value: float, *error: float) -> Shift:
     return Shift(nil + value, np.array(error), np.full(1, np.inf), value, max(error), 0.0, 0.0, 0.0, nil, 0.0, nil, 0.0)
 
 
+NOT_CARRIED = FalsificationTest(0.0, 1e-9)  # known: a price does nothing to the next week's sales
+
+
 def known_of(value: float, error: float) -> Estimates:
     """Estimates of five products from changes by people, all likely biased."""
     checks = FalsificationTests(UNTESTED, UNTESTED, UNTESTED, {})
@@ -206,7 +209,7 @@ def known_of(value: float, error: float) -> Estimates:
 
 
 def drawn(known: Estimates, shift: Shift) -> Estimates:
-    return with_draws(known, shift, old=np.full(5, -2.0, np.float32), category=np.zeros(5, int))
+    return with_draws(known, shift, NOT_CARRIED, old=np.full(5, -2.0, np.float32), category=np.zeros(5, int))
 
 
 def test_draws_overrule_what_other_changes_say() -> None:
@@ -228,7 +231,8 @@ def test_what_draws_correct_is_no_step_of_a_round_and_no_error_of_one() -> None:
     estimated = moving(-2.8, seed=1, offset=-2.7)
     known = estimated(so_far=None)
     error = np.full(PRODUCTS, 0.1)
-    corrected = with_draws(known, shift_of(1.0, *error), old=known.value, category=np.zeros(PRODUCTS, int))
+    random = shift_of(1.0, *error)
+    corrected = with_draws(known, random, NOT_CARRIED, old=known.value, category=np.zeros(PRODUCTS, int))
 
     again = estimated(so_far=corrected)
 
