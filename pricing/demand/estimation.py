@@ -16,7 +16,7 @@ from pricing.demand.falsification import FalsificationTest, FalsificationTests
 from pricing.demand.grades import category_of_parents
 from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import AFTER, EstimationSample
-from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
+from pricing.demand.regression import CONTROL_SD, Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import PosteriorElasticities, shrink
 from pricing.demand.tested_gap import PairedMeans, between_variance, mean_elasticities, posterior_gaps
 
@@ -98,10 +98,10 @@ def estimate_round(
     if not len(sample.tests):
         return known
     stage = _first_stage(sample, table)
-    random = scored.regress(scored.residuals("tests", stage * sample.draw))
-    carried = scored.placebo("tests", stage * sample.drawn_before)
+    tests = replace(scored.residuals("tests", stage * sample.draw), routine=stage * sample.drawn_before)
+    random = scored.regress(tests, control_sd=CARRIED * abs(known.level))
     category = category_of_parents(table.category, sample.parent)
-    return with_draws(known, random, carried, old=old, category=category)
+    return with_draws(known, random, old=old, category=category)
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,11 @@ class _Scored:
             censored=self.table.censored[product, events.at],
         )
 
-    def regress(self, residuals: Residuals) -> Shift:
+    def regress(self, residuals: Residuals, *, control_sd: float = CONTROL_SD) -> Shift:
         weekend = float(self.norms.weekend[0])
         category = np.repeat(self.table.category, SERIES)
-        return regress(residuals, weekend=weekend, parent=_parents(self.sample), category=category)
+        parent = _parents(self.sample)
+        return regress(residuals, weekend=weekend, parent=parent, category=category, control_sd=control_sd)
 
     def placebo(self, part: str, column: Floats) -> FalsificationTest:
         return FalsificationTest(*placebo(self.residuals(part, column), column, parent=_parents(self.sample)))
@@ -218,9 +219,7 @@ def _between_rounds(value: Floats, error: Floats, before: Estimates | None) -> f
     return float(np.sqrt(np.average(around**2, weights=weight) / 2.0))
 
 
-def with_draws(
-    known: Estimates, random: Shift, carried: FalsificationTest, *, old: Floats, category: Ints
-) -> Estimates:
+def with_draws(known: Estimates, random: Shift, *, old: Floats, category: Ints) -> Estimates:
     """Correct estimates from people's price changes by a regression on random draws; both shift the (parent,) `old`.
 
     A parent with both measures the gap of its (parent,) `category`, the bias of that category's observational
@@ -228,13 +227,11 @@ def with_draws(
     precision. What stays unknown of a gap enters an estimate by the part f that people's price changes have in it:
     f² times its variance; the same, of a category's mean, enters the category's information.
 
-    A draw lasts a week, and a price that lasts also acts on the weeks after it: `carried`, the regression on the draw
-    of the week before, shrunk to 0, is added. Its error, and what all products share of a time, is common to all tests.
+    A draw lasts a week, and a price that lasts also acts on the week after it: by `random.control`, the coefficient of
+    the draw a week before, which is added. Its error, and what all products share of a time, is common to all tests.
     """
-    prior = (CARRIED * known.level) ** 2
-    kept = prior / (prior + carried.error**2)
     drift = random.drift if np.isfinite(random.drift) else 0.0
-    value = np.stack([known.value, old + random.value + kept * carried.value])
+    value = np.stack([known.value, old + random.value + random.control])
     variance = np.stack([known.error**2, random.error**2])
     information = np.stack([known.category_information, random.category_information])
     share = np.stack([_share(told, own, category) for told, own in zip(information, variance, strict=True)])
@@ -242,7 +239,7 @@ def with_draws(
     both = np.isfinite(variance).all(axis=0)
     open_to = max(known.bias, float(np.min(known.error[both], initial=1.0)))
     between = between_variance(tested.gap, tested.variance, open_to=open_to)
-    common = prior * (1.0 - kept) + drift**2
+    common = random.control_error**2 + drift**2
     gaps = posterior_gaps(tested.gap, tested.variance, open_to=open_to, between=between, common=common)
 
     correction = gaps.value[category]

@@ -185,10 +185,9 @@ def test_estimates_without_errors_are_as_doubtful_as_the_bias_that_all_share() -
 
 def shift_of(value: float, *error: float) -> Shift:
     nil = np.zeros(len(error))
-    return Shift(nil + value, np.array(error), np.full(1, np.inf), value, max(error), 0.0, 0.0, 0.0, nil, 0.0, nil, 0.0)
-
-
-NOT_CARRIED = FalsificationTest(0.0, 1e-9)  # known: a price does nothing to the next week's sales
+    return Shift(
+        nil + value, np.array(error), np.full(1, np.inf), value, max(error), 0.0, 0.0, 0.0, 0.0, nil, 0.0, nil, 0.0
+    )
 
 
 def known_of(value: float, error: float) -> Estimates:
@@ -209,7 +208,7 @@ def known_of(value: float, error: float) -> Estimates:
 
 
 def drawn(known: Estimates, shift: Shift) -> Estimates:
-    return with_draws(known, shift, NOT_CARRIED, old=np.full(5, -2.0, np.float32), category=np.zeros(5, int))
+    return with_draws(known, shift, old=np.full(5, -2.0, np.float32), category=np.zeros(5, int))
 
 
 def test_draws_overrule_what_other_changes_say() -> None:
@@ -232,7 +231,7 @@ def test_what_draws_correct_is_no_step_of_a_round_and_no_error_of_one() -> None:
     known = estimated(so_far=None)
     error = np.full(PRODUCTS, 0.1)
     random = shift_of(1.0, *error)
-    corrected = with_draws(known, random, NOT_CARRIED, old=known.value, category=np.zeros(PRODUCTS, int))
+    corrected = with_draws(known, random, old=known.value, category=np.zeros(PRODUCTS, int))
 
     again = estimated(so_far=corrected)
 

@@ -1,11 +1,13 @@
 """What random draws tell of a category corrects its observed elasticities, and those of other categories by less."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pricing.arrays import Floats
 from pricing.demand.estimation import Estimates, with_draws
-from pricing.demand.falsification import UNTESTED, FalsificationTest, FalsificationTests
+from pricing.demand.falsification import UNTESTED, FalsificationTests
 from pricing.demand.regression import Shift
 from pricing.demand.shrinkage import shrink
 from pricing.demand.tested_gap import BETWEEN, between_variance, mean_elasticities, posterior_gaps
@@ -15,13 +17,12 @@ CATEGORY = np.arange(12) // 3  # the last category is not tested
 GAPS = slice(12, 16)  # places of the gaps among the unknowns, behind the elasticities
 SHARED = 16  # that of b
 TESTED = 17  # and of the error that all tests share
-NOT_CARRIED = FalsificationTest(0.0, 1e-9)  # known: a price does nothing to the next week's sales
 
 
 def shift_of(value: Floats, error: Floats, *, drift: float = 0.0) -> Shift:
     nil = np.zeros(len(error))
     information = np.bincount(CATEGORY, 1.0 / error**2)
-    return Shift(value, error, information, 0.0, 0.1, drift, 0.0, 0.0, nil, 0.0, nil, 0.0)
+    return Shift(value, error, information, 0.0, 0.1, drift, 0.0, 0.0, 0.0, nil, 0.0, nil, 0.0)
 
 
 def drawn(seed: int, *, drift: float = 0.0) -> tuple[Estimates, Shift]:
@@ -69,7 +70,7 @@ def joint_posterior(known: Estimates, random: Shift) -> tuple[Floats, Floats, fl
 
 def test_corrections_are_those_of_the_joint_normal_posterior() -> None:
     known, random = drawn(3)
-    found = with_draws(known, random, NOT_CARRIED, old=np.zeros(12), category=CATEGORY)
+    found = with_draws(known, random, old=np.zeros(12), category=CATEGORY)
 
     mean, covariance, between = joint_posterior(known, random)
     of_shared = covariance[:, SHARED] / covariance[SHARED, SHARED]
@@ -84,7 +85,7 @@ def test_corrections_are_those_of_the_joint_normal_posterior() -> None:
 
 def test_an_error_that_all_tests_share_is_divided_between_them_and_history() -> None:
     known, random = drawn(3, drift=0.5)
-    found = with_draws(known, random, NOT_CARRIED, old=np.zeros(12), category=CATEGORY)
+    found = with_draws(known, random, old=np.zeros(12), category=CATEGORY)
 
     mean, covariance, _ = joint_posterior(known, random)
 
@@ -99,12 +100,13 @@ def test_an_error_that_all_tests_share_is_divided_between_them_and_history() -> 
 def test_what_a_draw_does_to_the_week_after_it_is_part_of_the_elasticity() -> None:
     known, random = drawn(3)
 
-    def level(carried: FalsificationTest) -> Estimates:
-        return with_draws(known, random, carried, old=np.zeros(12), category=CATEGORY)
+    def corrected(carried: float, error: float) -> Estimates:
+        shift = replace(random, control=carried, control_error=error)
+        return with_draws(known, shift, old=np.zeros(12), category=CATEGORY)
 
-    nothing = level(NOT_CARRIED)
-    known_well = level(FalsificationTest(0.4, 1e-9))
-    unknown = level(FalsificationTest(0.0, np.inf))
+    nothing = corrected(0.0, 0.0)
+    known_well = corrected(0.4, 0.0)
+    unknown = corrected(0.0, 0.7)
 
     assert nothing.tested is not None
     assert known_well.tested is not None
