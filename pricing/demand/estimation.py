@@ -16,12 +16,15 @@ from pricing.demand.falsification import FalsificationTest, FalsificationTests
 from pricing.demand.grades import category_of_parents
 from pricing.demand.nuisances import EventForecast
 from pricing.demand.price_changes import AFTER, EstimationSample
-from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
+from pricing.demand.regression import CONTROL_SD, Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import PosteriorElasticities, shrink
 from pricing.demand.tested_gap import PairedMeans, between_variance, mean_elasticities, posterior_gaps
 
 SERIES = 2  # of a product: its other periods and its advertised ones, each with an intercept of its own
 LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
+# Prior standard deviation, as a fraction of the level, of what a price does to the sales of the week after it: static
+# estimates are 30 % too elastic for goods that keep (Hendel and Nevo 2006, doi:10.1111/j.1468-0262.2006.00721.x).
+CARRIED = 0.3
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,11 @@ def estimate_round(
     known = replace(known, bias=float(np.hypot(np.hypot(known.bias, doubt), least * known.level)))
     if not len(sample.tests):
         return known
-    tests = scored.residuals("tests", _first_stage(sample, table) * sample.draw)
+    stage = _first_stage(sample, table)
+    tests = replace(scored.residuals("tests", stage * sample.draw), routine=stage * sample.drawn_before)
+    random = scored.regress(tests, control_sd=CARRIED * abs(known.level))
     category = category_of_parents(table.category, sample.parent)
-    return with_draws(known, scored.regress(tests), old=old, category=category)
+    return with_draws(known, random, old=old, category=category)
 
 
 @dataclass(frozen=True)
@@ -128,10 +133,11 @@ class _Scored:
             censored=self.table.censored[product, events.at],
         )
 
-    def regress(self, residuals: Residuals) -> Shift:
+    def regress(self, residuals: Residuals, *, control_sd: float = CONTROL_SD) -> Shift:
         weekend = float(self.norms.weekend[0])
         category = np.repeat(self.table.category, SERIES)
-        return regress(residuals, weekend=weekend, parent=_parents(self.sample), category=category)
+        parent = _parents(self.sample)
+        return regress(residuals, weekend=weekend, parent=parent, category=category, control_sd=control_sd)
 
     def placebo(self, part: str, column: Floats) -> FalsificationTest:
         return FalsificationTest(*placebo(self.residuals(part, column), column, parent=_parents(self.sample)))
@@ -220,20 +226,24 @@ def with_draws(known: Estimates, random: Shift, *, old: Floats, category: Ints) 
     estimates. Each is corrected by its category's gap (`tested_gap`), and a parent's two estimates are combined by
     precision. What stays unknown of a gap enters an estimate by the part f that people's price changes have in it:
     f² times its variance; the same, of a category's mean, enters the category's information.
+
+    A draw lasts a week, and a price that lasts also acts on the week after it: by `random.control`, the coefficient of
+    the draw a week before, which is added. Its error, and what all products share of a time, is common to all tests.
     """
-    noise = random.error**2 + (random.drift**2 if np.isfinite(random.drift) else 0.0)
-    value = np.stack([known.value, old + random.value])
-    variance = np.stack([known.error**2, noise])
+    drift = random.drift if np.isfinite(random.drift) else 0.0
+    value = np.stack([known.value, old + random.value + random.control])
+    variance = np.stack([known.error**2, random.error**2])
     information = np.stack([known.category_information, random.category_information])
     share = np.stack([_share(told, own, category) for told, own in zip(information, variance, strict=True)])
     tested = mean_elasticities(value, variance, share=share, category=category)
     both = np.isfinite(variance).all(axis=0)
     open_to = max(known.bias, float(np.min(known.error[both], initial=1.0)))
     between = between_variance(tested.gap, tested.variance, open_to=open_to)
-    gaps = posterior_gaps(tested.gap, tested.variance, open_to=open_to, between=between)
+    common = random.control_error**2 + drift**2
+    gaps = posterior_gaps(tested.gap, tested.variance, open_to=open_to, between=between, common=common)
 
     correction = gaps.value[category]
-    value[0] -= correction
+    value -= np.stack([correction, np.full(len(correction), gaps.tested_error)])
     precision = _precision(variance)
     total = precision.sum(axis=0)
     part = np.divide(precision, total, where=total > 0, out=np.stack([np.ones(len(total)), np.zeros(len(total))]))

@@ -8,7 +8,7 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.features import weekends
 from pricing.data.own_prices import SAME_PRICE
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.batches import FeatureTable, Targets
 from pricing.demand.grades import FORTNIGHT, parents_of
 
@@ -104,8 +104,11 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[Targets, Floats, Floa
     return join(found), depth[cut][of], (end - begin)[of].astype(np.float64)
 
 
-def during_tests(table: FeatureTable, tested: Floats) -> Targets:
-    """Periods at randomised prices, forecast from the day before the draw, SCORED_PERIODS_FEW periods away at most."""
+def during_tests(table: FeatureTable, tested: Floats, *, most: int) -> Targets:
+    """Periods at randomised prices, forecast from the day before the draw, `most` periods away at most.
+
+    Weeks that draw the same again count, so that a draw remains independent of the one before.
+    """
     drawn = np.isfinite(tested)  # (product, period); log of the price over that without the draw, NaN outside tests
     filled = np.where(drawn, tested, np.inf)
     began = np.ones(tested.shape, bool)
@@ -116,7 +119,7 @@ def during_tests(table: FeatureTable, tested: Floats) -> Targets:
     rows, at = np.nonzero(drawn & (table.seen > 0) & (np.cumsum(table.seen > 0, axis=1) > LEAST_ROWS_BEFORE))
     step = at - start[rows, at] + 1
     events = Targets(rows, at - step, step)
-    return events.select((events.cutoff >= 0) & (step <= SCORED_PERIODS_FEW))
+    return events.select((events.cutoff >= 0) & (step <= most))
 
 
 def join(parts: list[Targets]) -> Targets:
@@ -138,6 +141,7 @@ class EstimationSample:
     depth: Floats  # (after event,) log depth of the cut, below 0
     lasted: Floats  # (after event,) periods of the cut
     draw: Floats  # (test event,) log of the price over that without the draw
+    drawn_before: Floats  # (test event,) the same of a week before; 0 without a draw
     kinds: dict[str, Bools]  # (event of moves,) masks of kinds of price changes, by name
     residual: Floats  # (event of moves,) log price change less its out-of-fold prediction
     cluster: Ints  # (period,) fortnight
@@ -180,7 +184,8 @@ def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, o
     later, change = around_price_changes(table, moved, first=LATER)
     past = row_of[later.product, change]
     after, depth, lasted = after_cuts(table, moved)
-    tests = during_tests(table, drawn)
+    tests = during_tests(table, drawn, most=2 * FORTNIGHT[panel.period])
+    week = 7 // STEP_DAYS[panel.period]
     first_series, parent = np.unique(parents_of(panel), return_inverse=True)
     return EstimationSample(
         moves=moves,
@@ -193,6 +198,7 @@ def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, o
         depth=depth,
         lasted=lasted,
         draw=drawn[tests.product, tests.at],
+        drawn_before=np.nan_to_num(np.roll(drawn, week, axis=1)[tests.product, tests.at]),
         kinds=_kinds(panel, table, moves),
         residual=np.zeros(len(moves)),
         cluster=np.arange(periods) // FORTNIGHT[panel.period],

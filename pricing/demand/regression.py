@@ -38,7 +38,8 @@ class Residuals:
     units: Floats  # units sold
     mean: Floats  # units expected at the price charged, with the current elasticity in the offset
     price: Floats  # price residual (log price change less the price network's prediction) × weekend factor
-    routine: Floats  # control function: its part that may respond to hidden demand (`endogeneity`)
+    # Control function: its part that may respond to hidden demand (`endogeneity`); of draws, that of the week before.
+    routine: Floats
     size: Floats  # of the negative binomial
     weekend: Floats  # regressor of the weekend coefficient: elasticity × price residual on weekends, else 0
     advertised: Floats  # regressor of the lift: a promotion's draw, 0 to 1
@@ -57,6 +58,7 @@ class Shift:
     mean_error: float  # its standard error clustered over parents, with the uncertainty of control and weekend
     drift: float  # what clustering over time adds to it, in quadrature; infinite with one cluster of time
     control: float  # κ, coefficient of the control function
+    control_error: float  # its posterior standard deviation
     lift: float  # λ, log units that an advertisement adds beyond its price
     common: Floats  # (parent,) standard deviation of the error that all products share through κ and λ
     weekend: float  # Δω, relative change of the elasticity on weekends, for all products, beyond that in the offset
@@ -86,12 +88,14 @@ class _Design:
     around: Floats  # (column, event)
 
 
-def regress(residuals: Residuals, *, weekend: float, parent: Ints, category: Ints) -> Shift:
+def regress(
+    residuals: Residuals, *, weekend: float, parent: Ints, category: Ints, control_sd: float = CONTROL_SD
+) -> Shift:
     """Quasi-Poisson regression of units on price residuals, with the demand network's forecast as offset.
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend + λ·advertised), with random
     intercepts αᵢ of estimated variance. κ, ω and λ are shrunk towards 0 by their standard errors (normal priors,
-    CONTROL_SD, WEEKEND_SD and LIFT_SD). Then δ again, and each parent's own δ, given these. ω is a change of `weekend`,
+    `control_sd`, WEEKEND_SD and LIFT_SD). Then δ again, and each parent's own δ, given these. ω changes `weekend`,
     the offset's weekend factor; the resulting factor is shrunk, so that more rounds do not weaken the prior. Sold-out
     events enter as censored: by the probability of at least that demand.
 
@@ -106,7 +110,7 @@ def regress(residuals: Residuals, *, weekend: float, parent: Ints, category: Int
     regressors = [residuals.price, residuals.routine, residuals.weekend, residuals.advertised]
     columns = np.stack(regressors).astype(np.float64)  # (4, event)
     shared = _fit(residuals, columns, parent=parent)
-    prior = np.asarray([CONTROL_SD, WEEKEND_SD, LIFT_SD]) ** 2
+    prior = np.asarray([control_sd, WEEKEND_SD, LIFT_SD]) ** 2
     variance = (shared.error**2 + shared.drift**2)[1:]
     left = 1.0 / (1.0 / prior + 1.0 / variance)  # posterior variances of κ, ω and λ
     kept = 1.0 - left / prior
@@ -130,6 +134,7 @@ def regress(residuals: Residuals, *, weekend: float, parent: Ints, category: Int
         mean_error=float(np.sqrt(alone.error[0] ** 2 + (ties**2) @ left)),
         drift=float(alone.drift[0]),
         control=float(control),
+        control_error=float(np.sqrt(left[0])),
         common=np.sqrt(own_ties[[0, 2]].T ** 2 @ left[[0, 2]]),
         lift=float(lift),
         weekend=float(more_on_weekends),

@@ -51,6 +51,7 @@ class Gaps:
     shared_sd: float  # posterior standard deviation of b
     exposure: Floats  # (category,) by how much each moves per unit of b, 0 to 1; 1 where nothing was tested
     variance: Floats  # (category,) of the rest, which categories do not share
+    tested_error: float = 0.0  # posterior mean of the error that all tested elasticities share
 
 
 def mean_elasticities(value: Floats, variance: Floats, *, share: Floats, category: Ints) -> PairedMeans:
@@ -99,15 +100,27 @@ def between_variance(gap: Floats, variance: Floats, *, open_to: float) -> float:
     return (DEGREES * prior + degrees * moments) / (DEGREES + degrees)
 
 
-def posterior_gaps(gap: Floats, variance: Floats, *, open_to: float, between: float) -> Gaps:
+def posterior_gaps(gap: Floats, variance: Floats, *, open_to: float, between: float, common: float) -> Gaps:
     """Compute the posterior of all gaps: b ~ N(0, `open_to`²), a category's around it with variance `between`.
 
-    `gap` is (category,) measured, with `variance` of its error; infinite where nothing was tested.
+    `gap` is (category,) measured, with `variance` of its error; infinite where nothing was tested. `common` is the
+    variance of an error s that all tested elasticities share: gaps show b − s alone, which is divided in proportion
+    to the variances of both.
     """
     tested = np.isfinite(variance)
     gap = np.where(tested, gap, 0.0)
     weight = 1.0 / (between + variance)
-    left = 1.0 / (float(weight.sum()) + 1.0 / open_to**2)
+    part = common / (open_to**2 + common)
+    left = 1.0 / (float(weight.sum()) + 1.0 / (open_to**2 + common))  # posterior variance of b − s
+    shown = left * float(weight @ gap)  # and its mean
     exposure = 1.0 - between * weight
-    value = exposure * left * float(weight @ gap) + (1.0 - exposure) * gap
-    return Gaps(value, float(np.sqrt(left)), exposure, between * exposure)
+    value = exposure * shown + (1.0 - exposure) * gap - part * shown
+    shared = (exposure - part) ** 2 * left + part * open_to**2
+    shared_sd = np.sqrt((1.0 - part) ** 2 * left + part * open_to**2)
+    return Gaps(
+        value=value,
+        shared_sd=float(shared_sd),
+        exposure=np.minimum(np.sqrt(shared) / shared_sd, 1.0),
+        variance=between * exposure,
+        tested_error=-part * shown,
+    )

@@ -185,7 +185,9 @@ def test_estimates_without_errors_are_as_doubtful_as_the_bias_that_all_share() -
 
 def shift_of(value: float, *error: float) -> Shift:
     nil = np.zeros(len(error))
-    return Shift(nil + value, np.array(error), np.full(1, np.inf), value, max(error), 0.0, 0.0, 0.0, nil, 0.0, nil, 0.0)
+    return Shift(
+        nil + value, np.array(error), np.full(1, np.inf), value, max(error), 0.0, 0.0, 0.0, 0.0, nil, 0.0, nil, 0.0
+    )
 
 
 def known_of(value: float, error: float) -> Estimates:
@@ -228,7 +230,8 @@ def test_what_draws_correct_is_no_step_of_a_round_and_no_error_of_one() -> None:
     estimated = moving(-2.8, seed=1, offset=-2.7)
     known = estimated(so_far=None)
     error = np.full(PRODUCTS, 0.1)
-    corrected = with_draws(known, shift_of(1.0, *error), old=known.value, category=np.zeros(PRODUCTS, int))
+    random = shift_of(1.0, *error)
+    corrected = with_draws(known, random, old=known.value, category=np.zeros(PRODUCTS, int))
 
     again = estimated(so_far=corrected)
 

@@ -1,5 +1,7 @@
 """What random draws tell of a category corrects its observed elasticities, and those of other categories by less."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,15 +16,16 @@ OPEN_TO = 0.8
 CATEGORY = np.arange(12) // 3  # the last category is not tested
 GAPS = slice(12, 16)  # places of the gaps among the unknowns, behind the elasticities
 SHARED = 16  # that of b
+TESTED = 17  # and of the error that all tests share
 
 
-def shift_of(value: Floats, error: Floats) -> Shift:
+def shift_of(value: Floats, error: Floats, *, drift: float = 0.0) -> Shift:
     nil = np.zeros(len(error))
     information = np.bincount(CATEGORY, 1.0 / error**2)
-    return Shift(value, error, information, 0.0, 0.1, 0.0, 0.0, 0.0, nil, 0.0, nil, 0.0)
+    return Shift(value, error, information, 0.0, 0.1, drift, 0.0, 0.0, 0.0, nil, 0.0, nil, 0.0)
 
 
-def drawn(seed: int) -> tuple[Estimates, Shift]:
+def drawn(seed: int, *, drift: float = 0.0) -> tuple[Estimates, Shift]:
     """Observed and tested estimates: all tested in category 0, two of three in 1, one in 2 and none in 3."""
     rng = np.random.default_rng(seed)
     error = rng.uniform(0.2, 0.5, 12)
@@ -40,16 +43,16 @@ def drawn(seed: int) -> tuple[Estimates, Shift]:
         shift=moves,
         checks=FalsificationTests(UNTESTED, UNTESTED, UNTESTED, {}),
     )
-    return known, shift_of(rng.normal(-1.8, 0.6, 12), random)
+    return known, shift_of(rng.normal(-1.8, 0.6, 12), random, drift=drift)
 
 
 def joint_posterior(known: Estimates, random: Shift) -> tuple[Floats, Floats, float]:
-    """Posterior mean and covariance of elasticities (flat prior), gaps and b, and the variance of gaps around b.
+    """Posterior of elasticities (flat prior), gaps, b, the tests' error: mean, covariance, variance around b.
 
     Observations and priors are rows of one weighted regression.
     """
-    unknowns = np.eye(SHARED + 1)
-    elasticity, gap, shared = unknowns[:12], unknowns[GAPS], unknowns[SHARED:]
+    unknowns = np.eye(TESTED + 1)
+    elasticity, gap, shared, off = unknowns[:12], unknowns[GAPS], unknowns[SHARED:TESTED], unknowns[TESTED:]
     measured = np.flatnonzero(np.isfinite(random.error))
 
     apart = (known.value - random.value)[measured]
@@ -57,9 +60,9 @@ def joint_posterior(known: Estimates, random: Shift) -> tuple[Floats, Floats, fl
     total = np.bincount(CATEGORY[measured], weight)
     between = between_variance(np.bincount(CATEGORY[measured], weight * apart) / total, 1.0 / total, open_to=OPEN_TO)
 
-    design = np.concatenate([elasticity + gap[CATEGORY], elasticity[measured], gap - shared, shared])
-    values = np.concatenate([known.value, random.value[measured], np.zeros(5)])
-    errors = [known.error, random.error[measured], np.full(4, np.sqrt(between)), [OPEN_TO]]
+    design = np.concatenate([elasticity + gap[CATEGORY], elasticity[measured] + off, gap - shared, shared, off])
+    values = np.concatenate([known.value, random.value[measured], np.zeros(6)])
+    errors = [known.error, random.error[measured], np.full(4, np.sqrt(between)), [OPEN_TO], [max(random.drift, 1e-6)]]
     precise = 1.0 / np.concatenate(errors) ** 2
     covariance = np.linalg.inv(design.T @ (precise[:, None] * design))
     return covariance @ design.T @ (precise * values), covariance, between
@@ -80,11 +83,44 @@ def test_corrections_are_those_of_the_joint_normal_posterior() -> None:
     np.testing.assert_allclose(1 / found.category_information[3], 1 / known.category_information[3] + between)
 
 
+def test_an_error_that_all_tests_share_is_divided_between_them_and_history() -> None:
+    known, random = drawn(3, drift=0.5)
+    found = with_draws(known, random, old=np.zeros(12), category=CATEGORY)
+
+    mean, covariance, _ = joint_posterior(known, random)
+
+    np.testing.assert_allclose(found.value, mean[:12], rtol=1e-6)
+    untested = GAPS.stop - 1
+    assert found.bias == pytest.approx(np.sqrt(covariance[SHARED, SHARED]), rel=1e-6)
+    assert mean[untested] == pytest.approx(mean[SHARED], rel=1e-6)
+    assert 0.3 < found.bias < OPEN_TO
+    assert found.exposure.max() == 1.0
+
+
+def test_what_a_draw_does_to_the_week_after_it_is_part_of_the_elasticity() -> None:
+    known, random = drawn(3)
+
+    def corrected(carried: float, error: float) -> Estimates:
+        shift = replace(random, control=carried, control_error=error)
+        return with_draws(known, shift, old=np.zeros(12), category=CATEGORY)
+
+    nothing = corrected(0.0, 0.0)
+    known_well = corrected(0.4, 0.0)
+    unknown = corrected(0.0, 0.7)
+
+    assert nothing.tested is not None
+    assert known_well.tested is not None
+    np.testing.assert_allclose(known_well.tested.tested[:3] - nothing.tested.tested[:3], 0.4)
+    assert known_well.bias == pytest.approx(nothing.bias)
+    assert unknown.bias > nothing.bias
+    np.testing.assert_allclose(unknown.tested.tested[:3], nothing.tested.tested[:3])  # type: ignore[union-attr]
+
+
 def test_categories_that_are_equally_biased_are_corrected_by_one_bias() -> None:
     gap = np.array([0.9, 0.5, np.nan])
     variance = np.array([0.05, 0.02, np.inf])
 
-    found = posterior_gaps(gap, variance, open_to=OPEN_TO, between=0.0)
+    found = posterior_gaps(gap, variance, open_to=OPEN_TO, between=0.0, common=0.0)
 
     left = 1 / (1 / 0.05 + 1 / 0.02 + 1 / OPEN_TO**2)
     np.testing.assert_allclose(found.value, left * (0.9 / 0.05 + 0.5 / 0.02))
@@ -132,8 +168,9 @@ def test_errors_that_go_together_count_in_a_mean() -> None:
     assert unknown.products.tolist() == [0]
 
 
+@pytest.mark.parametrize("common", [0.0, 0.2])
 @pytest.mark.parametrize("tested", [1, 3, 12])
-def test_intervals_hold_where_the_gaps_of_categories_differ(tested: int) -> None:
+def test_intervals_hold_where_the_gaps_of_categories_differ(tested: int, common: float) -> None:
     rng = np.random.default_rng(tested)
     categories, count, open_to, spread = 12, 3000, 0.6, 0.3
     inside = np.zeros((count, categories), bool)
@@ -142,8 +179,9 @@ def test_intervals_hold_where_the_gaps_of_categories_differ(tested: int) -> None
         gap = rng.normal(shared, spread, categories)
         variance = np.where(np.arange(categories) < tested, rng.uniform(0.01, 0.2, categories), np.inf)
         measured = gap + rng.normal(size=categories) * np.sqrt(np.where(np.isfinite(variance), variance, 1.0))
+        measured -= rng.normal(0.0, np.sqrt(common))
         between = between_variance(measured, variance, open_to=open_to)
-        found = posterior_gaps(measured, variance, open_to=open_to, between=between)
+        found = posterior_gaps(measured, variance, open_to=open_to, between=between, common=common)
         sd = np.sqrt(found.variance + (found.exposure * found.shared_sd) ** 2)
         inside[world] = np.abs(found.value - gap) < 1.2816 * sd
 
