@@ -3,7 +3,6 @@
 Shops differ in how many products are odd on a usual day, so that a day is compared with the highest share before it.
 """
 
-import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -207,13 +206,13 @@ def competitor(sales: GivenRows) -> Iterator[Found]:
     """
     logs = sales.logs("comp_price")
     past = logs.copy()
-    doubted = sales.grid.dates > np.datetime64(sales.accept.get("competitor", dt.date.min))
+    accepted = sales.grid.dates <= np.datetime64(sales.accept.get("competitor"), "D")  # never at or before NaT
     while True:
         low, high = past_range(past, sales.past)
         outside = np.fmax(logs - high, low - logs) > np.log(RIVAL_MARGIN)
         among = np.isfinite(logs + low)
         rule = Rule("have a competitor's price outside all before", outside, among, "comp_price", aside="comp_price")
-        found = outside & doubted & rule.days(sales, np.arange(len(logs)))
+        found = outside & ~accepted & rule.days(sales, np.arange(len(logs)))
         if not np.isfinite(past[found]).any():
             break
         past[found] = np.nan
