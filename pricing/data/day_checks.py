@@ -90,7 +90,7 @@ def new_prices(sales: GivenRows) -> Iterator[Found]:
     listed = sales.columns.get("list_price", price)
     listed_before = value_before(listed, present)
     alike = (np.abs(ratio / common - 1) <= ALIKE) & _round(common)
-    cut = (price < listed_before) & _round(price / listed_before)
+    cut = (price <= listed_before) & _round(price / listed_before)
     if "list_price" in sales.columns:  # a cut of list prices is no offer
         kept = np.abs(listed / listed_before - 1) <= EQUAL
         alike &= (common > 1) | kept

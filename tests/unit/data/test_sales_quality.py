@@ -232,6 +232,9 @@ HONEST: dict[str, Change] = {
     "the end of a long promotion": lambda frame: frame.assign(
         price=frame["price"].where(since(frame), (frame["list_price"] * 0.4).round(2))
     ),
+    "back to list price after a season of 30 % off": lambda frame: frame.assign(
+        price=frame["price"].where(since(frame), (frame["list_price"] * 0.7).round(2))
+    ),
     "no column but the needed": lambda frame: frame[["date", "product_id", "units_sold", "price"]],
 }
 
