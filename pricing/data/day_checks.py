@@ -12,7 +12,7 @@ from scipy import special
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.findings import ROWS, Found, Level
 from pricing.data.given_rows import LEAST_SEEN, LOOKBACK, WINDOW_DAYS, GivenRows, past_range
-from pricing.data.latest import value_before
+from pricing.data.latest import period_before, value_before
 
 BEFORE = 56  # periods before, at most, that a period is compared with
 FEWEST_BEFORE = 14  # of them that are needed
@@ -29,7 +29,7 @@ NOISE = 0.15  # variance of log units beside that of a Poisson number
 FURTHEST = 2.0  # log units that one product counts for, at most
 RIVAL_MARGIN = 1.1  # × and ÷ the range of a competitor's prices
 ACTIVE = 28  # periods over which a product has rows, or sales, almost always
-ALMOST_ALWAYS = 0.8  # the share of them with one
+ALMOST_ALWAYS = 0.8  # the share of them with one, at least
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def _newest(sales: GivenRows, usable: Bools, unlike: Bools) -> Iterator[tuple[in
 
 def new_prices(sales: GivenRows) -> Iterator[Found]:
     """Find a day on which most prices are none that the product had, that was given for it, or a round cut of list."""
-    price = sales.columns["price"]
-    present = sales.grid.present
+    present = sales.grid.present & sales.open_days
+    price = np.where(present, sales.columns["price"], np.nan)
     before = value_before(price, present)
     ratio = price / before
     moved = present & (np.abs(ratio - 1) > EQUAL)
@@ -90,16 +90,18 @@ def new_prices(sales: GivenRows) -> Iterator[Found]:
     listed = sales.columns.get("list_price", price)
     listed_before = value_before(listed, present)
     alike = (np.abs(ratio / common - 1) <= ALIKE) & _round(common)
+    cut = (price <= listed_before) & _round(price / listed_before)
     if "list_price" in sales.columns:  # a cut of list prices is no offer
-        alike &= (common > 1) | (np.abs(listed / listed_before - 1) <= EQUAL)
+        kept = np.abs(listed / listed_before - 1) <= EQUAL
+        alike &= (common > 1) | kept
+        cut &= kept
 
-    cut = (price < listed_before) & _round(price / listed_before)
     new = moved & ~alike & ~cut
     new[new] = ~_had_before(price, new, past=sales.past)
     new &= ~sales.was_given(new)
     among = present & np.isfinite(before) & ~_advertised(sales)
-    rule = Rule("have a price that they never had, and that nobody gave", new, among, column="price", least=MOST)
-    yield from rule.found(sales)
+    text = "have a price that they never had, and that nobody gave"
+    yield from Rule(text, new, among, "price", least=MOST).found(sales)
 
 
 def _round(ratio: Floats) -> Bools:
@@ -189,33 +191,48 @@ def promo_flags(sales: GivenRows) -> Iterator[Found]:
     if "is_promo" not in sales.columns:
         return
     flag = sales.columns["is_promo"]
-    before = _earlier(flag)
     price = sales.columns["price"]
-    changed = (flag != before) & (np.abs(price / _earlier(price) - 1) <= EQUAL)
-    rule = Rule("begin or end an offer at the same price", changed, np.isfinite(flag + before), "is_promo")
-    yield from rule.found(sales)
+    judged = sales.grid.present & sales.open_days
+    before = value_before(flag, judged)
+    changed = (flag != before) & (np.abs(price / value_before(price, judged) - 1) <= EQUAL)
+    known = np.isfinite(flag + before)
+    yield from Rule("begin or end an offer at the same price", changed, known, "is_promo").found(sales)
 
 
 def competitor(sales: GivenRows) -> Iterator[Found]:
-    """Find a day on which the competitor's prices are outside their products' own past."""
+    """Find days on which the competitor's prices are outside their products' own past.
+
+    What is found, and not accepted, is in the past of no later day, so that a fault that lasts stays found.
+    """
     logs = sales.logs("comp_price")
-    low, high = past_range(logs, sales.past)
-    outside = (logs - high > np.log(RIVAL_MARGIN)) | (low - logs > np.log(RIVAL_MARGIN))
-    text = "have a competitor's price outside all before"
-    yield from Rule(text, outside, np.isfinite(logs + low), "comp_price", aside="comp_price").found(sales)
+    past = logs.copy()
+    accepted = sales.grid.dates <= np.datetime64(sales.accept.get("competitor"), "D")  # never at or before NaT
+    while True:
+        low, high = past_range(past, sales.past)
+        outside = np.fmax(logs - high, low - logs) > np.log(RIVAL_MARGIN)
+        among = np.isfinite(logs + low)
+        rule = Rule("have a competitor's price outside all before", outside, among, "comp_price", aside="comp_price")
+        found = outside & ~accepted & rule.days(sales, np.arange(len(logs)))
+        if not np.isfinite(past[found]).any():
+            break
+        past[found] = np.nan
+    yield from rule.found(sales)
 
 
 def lost_parts(sales: GivenRows) -> Iterator[Found]:
-    """Find categories and stores without rows, or without a sale, on a day on which others have some."""
-    present = sales.grid.present
-    sold = sales.columns["units_sold"] > 0
+    """Find categories and stores without rows, or without a sale, on a day on which others have some.
+
+    A product is missed that was there almost always up to its last row, or sale, and this lately.
+    """
     for text, there in (
-        ("that almost always have a row have none", present),
-        ("that are sold almost always are not", sold),
+        ("that almost always have a row have none", sales.grid.present),
+        ("that are sold almost always are not", sales.columns["units_sold"] > 0),
     ):
-        times = np.cumsum(there, axis=1, dtype=np.float32)
-        often = _earlier(times) - np.nan_to_num(_earlier(times, ACTIVE + 1)) >= ALMOST_ALWAYS * ACTIVE
-        among = often & ~_sold_out(sales) & there.any(axis=0)
+        total = np.cumsum(there, axis=1, dtype=np.float32)
+        times = total - np.nan_to_num(_earlier(total, ACTIVE))
+        often = value_before(times, there) >= ALMOST_ALWAYS * ACTIVE
+        lately = np.arange(there.shape[1]) - period_before(there) <= ACTIVE
+        among = often & lately & ~_sold_out(sales) & there.any(axis=0)
         yield from Rule(text, ~there, among, aside=ROWS).found(sales, by_part=True)
 
 

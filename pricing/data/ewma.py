@@ -14,6 +14,8 @@ HALF_LIVES: dict[Period, tuple[int, int, int]] = {"day": (7, 28, 112), "week": (
 PROFILE_HALF_LIFE = 20  # observations of one weekday
 PRIOR_WEIGHT = 0.5  # observations that the category's level is worth
 SUMMARY = 6
+RECENT_PRICE = 3  # column of the slow features: the smoothed log price, times PRICE_SCALE
+PRICE_SCALE = 3.0
 # Negative binomial size assumed on sold-out days, since the network's is not known here: demand varies by 32 % beyond
 # Poisson noise. For true sizes from 2 to infinity and stocks of 0.6 to 1.3 times demand, levels converge to 12 % off
 # the truth on average; with a smaller size they outgrow steady demand, with a larger one they stay further below it.
@@ -243,7 +245,7 @@ def _slow_features(memory: EwmaState, levels: Floats) -> Floats:
             levels[:, 1] / 3.0,
             np.clip(levels[:, 0] - levels[:, 1], -2, 2),
             np.clip(levels[:, 2] - levels[:, 1], -2, 2),
-            np.clip(smoothed_price(memory), -1, 1) * 3.0,
+            np.clip(smoothed_price(memory), -1, 1) * PRICE_SCALE,
             np.log1p(memory.age) / 5.0 - 1.0,
             np.exp(-np.exp(levels[:, 1])),  # probability of no sale
         ],

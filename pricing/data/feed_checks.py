@@ -7,6 +7,7 @@ import numpy as np
 from pricing.arrays import Bools
 from pricing.data import day_checks
 from pricing.data.contract import COLUMNS
+from pricing.data.day_checks import ACTIVE, ALMOST_ALWAYS
 from pricing.data.findings import ROWS, Finding, Found, Level
 from pricing.data.given_rows import LEAST_ROWS, LEAST_SEEN, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, newest_run
 from pricing.data.panel import STEP_DAYS, Panel
@@ -16,8 +17,6 @@ from pricing.errors import nearest
 FEWEST = 0.7  # of the fewest of the last eight such weekdays: chance is in those eight; a third less is a fault
 QUIET = 7  # rows with a sale that such weekdays had at least, for a day without any to be lost and no chance
 LASTING = 2  # days after which missing values are a fault: on one day a source may have failed to answer
-ACTIVE = 28  # periods over which a product that is sold every day has rows
-ALMOST_EVERY = 0.8  # the share of them that has a row
 NEW_IDS = 0.2  # share of the products that end where as many begin: a range changes more slowly
 STALE = 3  # periods without new sales after which a feed has stopped
 OLD = 60  # days without new sales from which they are a history, and no feed
@@ -59,7 +58,7 @@ def lost_days(sales: GivenRows) -> Iterator[Found]:
 def _sold_every_day(present: Bools, now: int) -> Bools:
     """(product,) True where a product had a row on almost every one of the last days before a period."""
     base = present[:, max(0, now - ACTIVE) : now]
-    least = max(1.0, ALMOST_EVERY * base.any(axis=0).sum())
+    least = max(1.0, ALMOST_ALWAYS * base.any(axis=0).sum())
     return np.asarray(base.sum(axis=1) >= least)
 
 

@@ -1,7 +1,7 @@
 """Sales as they were given, for checks that compare days with days before. Causal: nothing looks at a later day."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,7 @@ class GivenRows:
     names: Sequence[str]  # the columns that the sales have, in the contract and beyond it
     known: Panel | None  # the end of the history that the champion has read
     today: dt.date | None  # the day of the check; None where it does not matter
+    accept: Mapping[str, dt.date]  # day up to which a person accepts what a check finds
     given: Moves = NO_MOVES  # prices that the platform gave
 
     @classmethod
@@ -92,6 +93,7 @@ class GivenRows:
             names=names,
             known=known,
             today=today,
+            accept=config.quality.accept,
             given=given,
         )
 

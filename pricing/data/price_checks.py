@@ -6,6 +6,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Floats
 from pricing.data import day_checks
+from pricing.data.day_checks import EQUAL
 from pricing.data.findings import ROWS, Found
 from pricing.data.given_rows import LEAST_SEEN, LEAST_TOGETHER, GivenRows, far_off, newest_run, past_range
 from pricing.data.latest import period_before, value_before
@@ -18,7 +19,6 @@ LOW_ALONE = 0.1
 HIGH_ALONE = 5.0
 MANY_UNITS = 100.0  # × the most a product sold in its past: a total, or a number of another column
 FAR_COMPETITOR = 20.0  # × or ÷ the own price: another unit or pack
-EQUAL = 0.005  # relative difference of prices that are equal but for rounding
 PRICES = ("price", "list_price", "unit_cost")
 RARE = 0.05  # share of rows up to which a price that is not the shelf's is no habit of the export
 LEAST_DISCOUNT = 0.01  # of a single buyer, a fraction: less is rounding

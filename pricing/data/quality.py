@@ -7,7 +7,7 @@ reported. A person accepts a finding by `data.quality.accept`. No check depends 
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,7 +100,7 @@ def judge(
 
     sales = GivenRows.of(checked.clean, config, names=names, known=known, today=today, given=given)
     aside = _SetAside(checked, sales, config)
-    for found in _look(sales, config.quality.accept):
+    for found in _look(sales):
         findings.append(found.finding)
         aside.add(found)
 
@@ -167,17 +167,17 @@ class _SetAside:
         return grid.ids[product], grid.dates[grid.own][period]
 
 
-def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
+def _look(sales: GivenRows) -> Iterator[Found]:
     """Run the checks on rows laid out; what a person accepts is a note, and sets nothing aside.
 
-    After a finding that stops only such are reported, and none on cells that are held already: they see the same fault
-    from another side.
+    After a finding that stops only such are reported, and none on cells that are held already, which stop or are set
+    aside: they see the same fault from another side.
     """
     days = sales.grid.dates.astype(str)
     stopped = False
     held: dict[str, Bools] = defaultdict(lambda: np.zeros_like(sales.grid.present))  # by what is set aside, "" if none
     for check, (look, advice) in CHECKS.items():
-        until = str(accept.get(check, ""))
+        until = str(sales.accept.get(check, ""))
         for found in look(sales):
             finding = replace(found.finding, check=check, advice=advice)
             if until and finding.level != "note" and finding.last <= until:
@@ -189,7 +189,7 @@ def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
                 continue
             stopped = finding.level == "stop"
             cells = None if found.cells is None else found.cells & (days > until)
-            if cells is not None and finding.level != "note":
+            if cells is not None and (finding.level == "stop" or found.aside):
                 held[found.aside] |= cells
             yield Found(finding, found.aside, cells)
 

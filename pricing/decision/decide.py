@@ -123,9 +123,9 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
 
     A factor that an experiment drew multiplies the price that is chosen from the one before the experiment. The largest
     move holds for that price alone, all other guardrails for the product as well: where one leaves no room for the
-    whole factor, nothing is drawn.
+    largest factor to either side, nothing is drawn, so that what was drawn does not depend on where prices are.
     """
-    if context.test_base is None or context.test_draw is None:
+    if context.test_base is None or context.test_draw is None or context.test_size is None:
         return _decide(context, demand_at, policy)
     drawn = np.isfinite(context.test_draw)
     before = replace(context, current_price=np.where(drawn, context.test_base, context.current_price))
@@ -133,7 +133,8 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
     free = replace(context, current_known=context.current_known & ~drawn)
     limit = policy.allowed.limits(free)
     moved = plain.price * np.exp(np.where(drawn, context.test_draw, 0.0))
-    whole = drawn & limit.holds(moved)
+    to_either_side = np.exp(np.where(drawn, context.test_size, 0.0))
+    whole = drawn & limit.holds(plain.price * to_either_side) & limit.holds(plain.price / to_either_side)
     asked = np.where(whole, policy.allowed.towards(moved, plain.price, limit), plain.price)
     asking = replace(
         context,

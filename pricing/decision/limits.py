@@ -66,6 +66,7 @@ class PricingContext(HardContext):
     keep: Ints  # bits of the reasons for which the current price is kept, whatever it costs; 0: it is not
     test_base: Floats | None = None  # price from which an experiment's draw has the price chosen; NaN without a draw
     test_draw: Floats | None = None  # log of the factor that it drew for the chosen price
+    test_size: Floats | None = None  # largest log of a factor that it might have drawn
     field_elasticity: Floats | None = None  # of a cut at worst; NaN where the configuration has none
 
 

@@ -160,14 +160,11 @@ class Pricer:
         )
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
-        """(request,) whether the guardrails leave a draw of `size`, a fraction, at least half of it to either side."""
+        """(request,) whether the guardrails leave a draw of `size`, a fraction, room to either side."""
         context = self._resolver.resolve(requests, today=today).context
-        allowed = self.policy.allowed
-        limit = allowed.limits(context)
+        limit = self.policy.allowed.limits(context)
         home = np.clip(context.current_price, limit.low, limit.high)
-        low = allowed.nearest(home * (1 / (1 + size)), limit)
-        high = allowed.nearest(home * (1 + size), limit)
-        return np.asarray(np.minimum(np.log(high / home), np.log(home / low)) >= np.log1p(size) / 2)
+        return limit.holds(home * (1 + size)) & limit.holds(home / (1 + size))
 
     def terms(self, request: PriceRequest, price: float, *, today: dt.date) -> dict[str, float]:
         """The log of the units expected over the requested period at a price, as terms that add up to it.

@@ -157,7 +157,7 @@ class Resolver:
         assigned: list[Assignment | None] = [None] * len(requests)
         if experiments.every:
             assigned = list(map(partial(self._assigned, experiments), requests, dates, is_promo, prices.current))
-        base, draw = _draws(assigned)
+        base, draw, size = _draws(assigned)
         strategies = list(map(self._strategy_of, requests, assigned))
 
         ahead = list(map(self._ahead, requests, place.tolist(), dates, strategies))
@@ -201,6 +201,7 @@ class Resolver:
             keep=_kept(unknown, assigned),
             test_base=base,
             test_draw=draw,
+            test_size=size,
             field_elasticity=self._field_elasticity(categories),
         )
         offers = Offers(
@@ -366,14 +367,13 @@ class Resolver:
         return number
 
 
-def _draws(assigned: Sequence[Assignment | None]) -> tuple[Floats | None, Floats | None]:
-    """(request,) the price from which a draw has the price chosen, and the log of its factor; None without any draw."""
-    base, draw = np.full((2, len(assigned)), np.nan)
+def _draws(assigned: Sequence[Assignment | None]) -> Floats | tuple[None, None, None]:
+    """(3, request) price from which a draw has the price chosen, log of its factor, largest log; None without draws."""
+    found = np.full((3, len(assigned)), np.nan)
     for row, asked in enumerate(assigned):
         if asked is not None and asked.deviation is not None:
-            base[row] = asked.base
-            draw[row] = asked.deviation
-    return (base, draw) if np.isfinite(draw).any() else (None, None)
+            found[:, row] = asked.base, asked.deviation, asked.arm.deviation
+    return found if np.isfinite(found).any() else (None, None, None)
 
 
 def _kept(unknown: Ints, assigned: Sequence[Assignment | None]) -> Ints:

@@ -47,7 +47,7 @@ def direct_forecast(panel: Panel, *, known: int, rows: int, seed: int) -> Floats
         units[targets.product, targets.at] / level,
         weight=level,
         categorical="auto",
-        rounds=2 * ROUNDS,
+        rounds=ROUNDS,
         settings={"objective": "l1", "min_data_in_leaf": leaf, "seed": seed},
     )
     product, step = np.divmod(np.arange(products * horizon), horizon)

@@ -43,7 +43,6 @@ class Estimates:
     checks: FalsificationTests
     exposure: Floats | float = 1.0  # (category,) part of `bias` that each category's estimates have
     tested: PairedMeans | None = None  # what draws tell beside people's price changes; None without draws
-    people: "Estimates | None" = None  # the estimates that draws corrected; None without draws
 
     def posterior(self, *, category: Ints, centre: Floats) -> PosteriorElasticities:
         """Compute the posterior; `category` is the (parent,) row of each category, `centre` as for `shrink`."""
@@ -92,16 +91,20 @@ def estimate_round(
         kinds=_compare_kinds(sample, moves, shift),
     )
     old = norms.elasticity[sample.first]  # all products of a parent have its elasticity
-    before = so_far.people if so_far and so_far.people else so_far  # what draws corrected is no step of the rounds
-    known = _estimates(shift, checks, old=old, so_far=before)
-    known = replace(known, bias=float(np.hypot(np.hypot(known.bias, doubt), least * known.level)))
-    if not len(sample.tests):
-        return known
+    known = _estimates(shift, checks, old=old, so_far=so_far)
+    return replace(known, bias=float(np.hypot(np.hypot(known.bias, doubt), least * known.level)))
+
+
+def correct_by_draws(
+    known: Estimates, sample: EstimationSample, table: FeatureTable, forecast: EventForecast, *, norms: Norms
+) -> Estimates:
+    """Correct the estimates of a round by `sample.tests`; the other arguments are those of the round."""
+    scored = _Scored(sample, table, _by_part(sample, forecast), norms)
     stage = _first_stage(sample, table)
     tests = replace(scored.residuals("tests", stage * sample.draw), routine=stage * sample.drawn_before)
     random = scored.regress(tests, control_sd=CARRIED * abs(known.level))
     category = category_of_parents(table.category, sample.parent)
-    return with_draws(known, random, old=old, category=category)
+    return with_draws(known, random, old=norms.elasticity[sample.first], category=category)
 
 
 @dataclass(frozen=True)
@@ -196,14 +199,17 @@ def _compare_kinds(sample: EstimationSample, moves: Residuals, shift: Shift) -> 
 def _first_stage(sample: EstimationSample, table: FeatureTable) -> float:
     """First-stage slope: how much of a draw the prices show after guardrails and price endings.
 
-    Slope of log price on the draws within products, by which two-stage least squares multiplies the instrument (Theil
-    1953). Other causes of price changes are independent of the draws.
+    Slope of log price on the draws within products, beside those of a week before, from which the rule goes on; by it
+    two-stage least squares multiplies the instrument (Theil 1953). Other causes of price changes are independent of the
+    draws.
     """
     product = sample.tests.product
     price = table.log_price[product, sample.tests.at]
     rows = np.maximum(np.bincount(product), 1)
-    drawn, moved = (values - (np.bincount(product, values) / rows)[product] for values in (sample.draw, price))
-    return float(np.clip(drawn @ moved / max(float(drawn @ drawn), 1e-12), LEAST_STAGE, 1.0))
+    columns = [sample.draw, sample.drawn_before, price]
+    drawn, before, moved = (values - (np.bincount(product, values) / rows)[product] for values in columns)
+    slope = np.linalg.lstsq(np.stack([drawn, before], axis=1), moved)[0][0]
+    return float(np.clip(slope, LEAST_STAGE, 1.0))
 
 
 def _between_rounds(value: Floats, error: Floats, before: Estimates | None) -> float:
@@ -230,7 +236,7 @@ def with_draws(known: Estimates, random: Shift, *, old: Floats, category: Ints) 
     A draw lasts a week, and a price that lasts also acts on the week after it: by `random.control`, the coefficient of
     the draw a week before, which is added. Its error, and what all products share of a time, is common to all tests.
     """
-    drift = random.drift if np.isfinite(random.drift) else 0.0
+    drift = random.drift if np.isfinite(random.drift) else abs(known.level)
     value = np.stack([known.value, old + random.value + random.control])
     variance = np.stack([known.error**2, random.error**2])
     information = np.stack([known.category_information, random.category_information])
@@ -243,22 +249,24 @@ def with_draws(known: Estimates, random: Shift, *, old: Floats, category: Ints) 
     gaps = posterior_gaps(tested.gap, tested.variance, open_to=open_to, between=between, common=common)
 
     correction = gaps.value[category]
-    value -= np.stack([correction, np.full(len(correction), gaps.tested_error)])
+    value -= np.stack([correction, np.full(len(correction), gaps.common)])
     precision = _precision(variance)
     total = precision.sum(axis=0)
     part = np.divide(precision, total, where=total > 0, out=np.stack([np.ones(len(total)), np.zeros(len(total))]))
     of_category = information.sum(axis=0)
     of_moves = np.divide(information[0], of_category, where=of_category > 0, out=np.ones(len(of_category)))
+    widest = min(known.bias, gaps.shared_sd)  # of a category without tests
+    shared = np.where(information[0] > 0, gaps.exposure * widest, gaps.tested_sd)
+    bias = max(widest, float(shared.max(initial=0.0)))
     return replace(
         known,
         value=(part * value).sum(axis=0),
         error=np.sqrt(_precision(total) + part[0] ** 2 * gaps.variance[category]),
         category_information=of_category / (1.0 + gaps.variance * of_moves * information[0]),
         level=known.level - float(np.mean(correction)),
-        bias=min(known.bias, gaps.shared_sd),
-        exposure=gaps.exposure,
+        bias=bias,
+        exposure=shared / bias if bias else np.ones(len(shared)),
         tested=tested if tested.products.any() else None,
-        people=known,
     )
 
 

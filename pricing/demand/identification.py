@@ -16,7 +16,7 @@ from pricing.data.ewma import Norms
 from pricing.data.net_price import margin_of
 from pricing.data.panel import Panel
 from pricing.demand.batches import build_table
-from pricing.demand.estimation import Estimates, estimate_round
+from pricing.demand.estimation import Estimates, correct_by_draws, estimate_round
 from pricing.demand.fixed_effects import estimate_ladder
 from pricing.demand.forward_pass import Networks
 from pricing.demand.grades import PRIOR_ONLY, Evidence, Grades, category_of_parents, gather_evidence, grade_products
@@ -98,17 +98,20 @@ def identify(
             del table  # two tables of a large panel may not fit in RAM
             table = build_table(panel, norms=current, category=category)
         forecast = nuisances.demand_forecast(table, sample.everything, attempt=number)
+        offset = current
         known = estimate_round(
-            sample, table, forecast, norms=current, so_far=known, doubt=ladder.doubt, least=config.shared_doubt
+            sample, table, forecast, norms=offset, so_far=known, doubt=ladder.doubt, least=config.shared_doubt
         )
-        # Draws correct once, after the last round: people's estimates would follow the corrected elasticities half way.
-        people = (known.people or known).posterior(category=of_parent, centre=centre)
-        current = _updated(current, people.elasticity[sample.parent], more_on_weekends=known.shift.weekend)
+        shrunk = known.posterior(category=of_parent, centre=centre)
+        current = _updated(current, shrunk.elasticity[sample.parent], more_on_weekends=known.shift.weekend)
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
         if number and abs(known.step) < known.level_error:
             break
-    if known is not None:
+    if known is not None and len(sample.tests):
+        # Not before the last round: people's estimates would follow the corrected elasticities half way.
+        known = correct_by_draws(known, sample, table, forecast, norms=offset)
         shrunk = known.posterior(category=of_parent, centre=centre)
+    if known is not None:
         flags = np.where(evidence.fortnights > 0, known.checks.flags, 0).astype(np.int32)
         evidence = replace(evidence, flags=flags)
     each = shrunk.of_products(sample.parent)

@@ -211,7 +211,13 @@ def _tree_paths(model: Learnt) -> Floats:
         inputs = trees.tree_features(
             period=model.period,
             level=np.repeat(level[rows], horizon),
-            slow=np.column_stack([np.repeat(summary[rows], horizon, axis=0), profile[rows][:, weekday].ravel()]),
+            slow=np.column_stack(
+                [
+                    np.repeat(summary[rows], horizon, axis=0),
+                    profile[rows][:, weekday].ravel(),
+                    np.zeros((len(rows) * horizon, trees.OFFERED)),
+                ]
+            ),
             recent=np.repeat(recent[rows], horizon, axis=0),
             step=np.tile(np.arange(1, horizon + 1), len(rows)),
             common=known.reshape(len(rows) * horizon, -1),

@@ -104,11 +104,8 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[Targets, Floats, Floa
     return join(found), depth[cut][of], (end - begin)[of].astype(np.float64)
 
 
-def during_tests(table: FeatureTable, tested: Floats, *, most: int) -> Targets:
-    """Periods at randomised prices, forecast from the day before the draw, `most` periods away at most.
-
-    Weeks that draw the same again count, so that a draw remains independent of the one before.
-    """
+def during_tests(table: FeatureTable, tested: Floats) -> Targets:
+    """Periods at randomised prices, forecast from the day before the draw, SCORED_PERIODS_FEW periods away at most."""
     drawn = np.isfinite(tested)  # (product, period); log of the price over that without the draw, NaN outside tests
     filled = np.where(drawn, tested, np.inf)
     began = np.ones(tested.shape, bool)
@@ -119,7 +116,7 @@ def during_tests(table: FeatureTable, tested: Floats, *, most: int) -> Targets:
     rows, at = np.nonzero(drawn & (table.seen > 0) & (np.cumsum(table.seen > 0, axis=1) > LEAST_ROWS_BEFORE))
     step = at - start[rows, at] + 1
     events = Targets(rows, at - step, step)
-    return events.select((events.cutoff >= 0) & (step <= most))
+    return events.select((events.cutoff >= 0) & (step <= SCORED_PERIODS_FEW))
 
 
 def join(parts: list[Targets]) -> Targets:
@@ -184,7 +181,7 @@ def select_sample(panel: Panel, table: FeatureTable, *, tested: Floats | None, o
     later, change = around_price_changes(table, moved, first=LATER)
     past = row_of[later.product, change]
     after, depth, lasted = after_cuts(table, moved)
-    tests = during_tests(table, drawn, most=2 * FORTNIGHT[panel.period])
+    tests = during_tests(table, drawn)
     week = 7 // STEP_DAYS[panel.period]
     first_series, parent = np.unique(parents_of(panel), return_inverse=True)
     return EstimationSample(

@@ -57,8 +57,8 @@ class Shift:
     mean: float  # shift that all products share
     mean_error: float  # its standard error clustered over parents, with the uncertainty of control and weekend
     drift: float  # what clustering over time adds to it, in quadrature; infinite with one cluster of time
-    control: float  # κ, coefficient of the control function
-    control_error: float  # its posterior standard deviation
+    control: float  # κ, coefficient of the control function; of draws, that of the draw a week before
+    control_error: float  # standard deviation of what its error adds to mean + control
     lift: float  # λ, log units that an advertisement adds beyond its price
     common: Floats  # (parent,) standard deviation of the error that all products share through κ and λ
     weekend: float  # Δω, relative change of the elasticity on weekends, for all products, beyond that in the offset
@@ -134,7 +134,7 @@ def regress(
         mean_error=float(np.sqrt(alone.error[0] ** 2 + (ties**2) @ left)),
         drift=float(alone.drift[0]),
         control=float(control),
-        control_error=float(np.sqrt(left[0])),
+        control_error=float(np.sqrt(left[0]) * abs(1.0 - ties[0])),
         common=np.sqrt(own_ties[[0, 2]].T ** 2 @ left[[0, 2]]),
         lift=float(lift),
         weekend=float(more_on_weekends),

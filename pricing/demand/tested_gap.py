@@ -51,7 +51,8 @@ class Gaps:
     shared_sd: float  # posterior standard deviation of b
     exposure: Floats  # (category,) by how much each moves per unit of b, 0 to 1; 1 where nothing was tested
     variance: Floats  # (category,) of the rest, which categories do not share
-    tested_error: float = 0.0  # posterior mean of the error that all tested elasticities share
+    common: float  # posterior mean of the error that all tested elasticities share
+    tested_sd: float  # and its standard deviation
 
 
 def mean_elasticities(value: Floats, variance: Floats, *, share: Floats, category: Ints) -> PairedMeans:
@@ -104,14 +105,14 @@ def posterior_gaps(gap: Floats, variance: Floats, *, open_to: float, between: fl
     """Compute the posterior of all gaps: b ~ N(0, `open_to`²), a category's around it with variance `between`.
 
     `gap` is (category,) measured, with `variance` of its error; infinite where nothing was tested. `common` is the
-    variance of an error s that all tested elasticities share: gaps show b − s alone, which is divided in proportion
+    variance of an error e that all tested elasticities share: gaps show b − e alone, which is divided in proportion
     to the variances of both.
     """
     tested = np.isfinite(variance)
     gap = np.where(tested, gap, 0.0)
     weight = 1.0 / (between + variance)
     part = common / (open_to**2 + common)
-    left = 1.0 / (float(weight.sum()) + 1.0 / (open_to**2 + common))  # posterior variance of b − s
+    left = 1.0 / (float(weight.sum()) + 1.0 / (open_to**2 + common))  # posterior variance of b − e
     shown = left * float(weight @ gap)  # and its mean
     exposure = 1.0 - between * weight
     value = exposure * shown + (1.0 - exposure) * gap - part * shown
@@ -122,5 +123,6 @@ def posterior_gaps(gap: Floats, variance: Floats, *, open_to: float, between: fl
         shared_sd=float(shared_sd),
         exposure=np.minimum(np.sqrt(shared) / shared_sd, 1.0),
         variance=between * exposure,
-        tested_error=-part * shown,
+        common=-part * shown,
+        tested_sd=float(np.sqrt(part**2 * left + part * open_to**2)),
     )

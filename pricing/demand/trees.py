@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.data.ewma import SIZE, demand_above
+from pricing.data.ewma import PRICE_SCALE, RECENT_PRICE, SIZE, demand_above
 from pricing.data.panel import Period
 from pricing.demand.batches import FeatureTable, Targets
 from pricing.demand.ensemble import bounded
@@ -23,7 +23,8 @@ RATIO = 20.0  # units are capped at this many times the expectation, and at leas
 MOST_ROWS_AN_OUTCOME = 8  # more cutoffs of one product-period add hardly any information
 LEAST_OUTCOMES = 500
 LEAST_IN_LEAF = 20  # outcomes
-ROUNDS = 120
+ROUNDS = 240
+OFFERED = 2  # features of the period's price and promotion, 0 at the reference price without promotion
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 0.05,
     "num_leaves": 31,
@@ -55,7 +56,8 @@ def tree_features(
     Args:
         period: The grain.
         level: (row,) log units a period at usual price, known at the cutoff.
-        slow: (row, SUMMARY + 1) slow features known at the cutoff, and the log factor of the forecast period's weekday.
+        slow: (row, SUMMARY + 1 + OFFERED) slow features known at the cutoff, the log factor of the forecast period's
+            weekday, and what `price_features` has of that period; direct forecasts have none of these.
         recent: (row, reach) restated units of the last periods up to the cutoff, newest last; NaN where unknown.
         step: (row,) periods from the cutoff, at least 1.
         common: (row, 15) `features.known_features` of the forecast period.
@@ -95,8 +97,9 @@ def _log_mean(recent: Floats, usual: Floats) -> Floats:
 def train_trees(table: FeatureTable, *, period: Period, horizon: int, reach: int, rows: int, seed: int) -> bytes:
     """Train trees on random rows of a panel's last 15 months; sold-out rows get their expected demand.
 
-    Price and promotion are in the offset. Features read as many of the last
-    periods as a version stores, `reach`, at most REACH.
+    Price and promotion are in the offset; they are features as well, so that the level at the reference price is not
+    bent by what their estimated effects miss. Features read as many of the last periods as a version stores, `reach`,
+    at most REACH.
 
     Returns:
         The trees in LightGBM's text format; empty if there are too few product-periods.
@@ -125,7 +128,7 @@ def train_trees(table: FeatureTable, *, period: Period, horizon: int, reach: int
     inputs = tree_features(
         period=period,
         level=level,
-        slow=np.column_stack([table.past.summary[product, cutoff], profile]),
+        slow=np.column_stack([table.past.summary[product, cutoff], profile, price_features(table, targets)]),
         recent=recent_units(restated, targets, reach=min(reach, REACH[period])),
         step=targets.step,
         common=table.common[product, at],
@@ -147,6 +150,13 @@ def train_trees(table: FeatureTable, *, period: Period, horizon: int, reach: int
     )
     text: str = trees.model_to_string()
     return text.encode()
+
+
+def price_features(table: FeatureTable, targets: Targets) -> Floats:
+    """(row, OFFERED) log price over the smoothed one known at the cutoff, and the promotion flag."""
+    product, at = targets.product, targets.at
+    recent = table.past.summary[product, targets.cutoff, RECENT_PRICE] / PRICE_SCALE
+    return np.stack([table.log_price[product, at] - recent, table.promo[product, at]], axis=-1)
 
 
 def predict_trees(text: bytes, inputs: Floats) -> Floats:

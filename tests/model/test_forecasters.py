@@ -18,8 +18,9 @@ from pricing.demand import trees
 from pricing.demand.backtest import backtest
 from pricing.demand.batches import build_table
 from pricing.demand.direct import direct_forecast
+from pricing.demand.ensemble import FORECASTERS
 from pricing.demand.model import DemandModel
-from pricing.demand.state import span
+from pricing.demand.state import encode_panel, span
 from pricing.demand.training import Trained, fit, train
 from simulation.config import MarketConfig
 from simulation.market import simulate
@@ -57,8 +58,32 @@ def test_trees_read_of_a_version_what_they_read_in_training(monkeypatch: pytest.
     restated = np.where((table.seen > 0) & (table.censored == 0), table.restated, np.nan)
     np.testing.assert_allclose(served["recent"], restated[rows, -28:], rtol=1e-5)
     np.testing.assert_allclose(served["level"], table.past.level[rows, 139], rtol=1e-6)
-    np.testing.assert_allclose(served["slow"], np.column_stack([table.past.summary[rows, 139], profile]), rtol=1e-6)
+    slow = np.column_stack([table.past.summary[rows, 139], profile, np.zeros((len(rows), 2))])
+    np.testing.assert_allclose(served["slow"], slow, rtol=1e-6)
     np.testing.assert_array_equal(served["step"], steps + 1)
+
+
+def test_the_trees_level_leaves_out_what_promotions_draw_beyond_their_estimated_lift() -> None:
+    past, like = span(panel(), 0, 140), trained().model
+    advertised = np.random.default_rng(1).random(past.price.shape) < 0.25
+    steady = replace(
+        past,
+        units_sold=np.where(past.present, np.where(advertised, 60.0, 20.0), np.nan).astype(np.float32),
+        price=np.full_like(past.price, 10.0),
+        stock=np.full_like(past.stock, np.nan),
+        is_promo=advertised.astype(np.float32),
+    )
+    ones = np.ones(12, np.float32)
+    norms = replace(like.norms, usual_price=10.0 * ones, unit=ones, promotion=0.0 * ones, lifts=None)
+    table = build_table(steady, norms=norms, category=like.category)
+    text = trees.train_trees(table, period="day", horizon=like.horizon, reach=28, rows=20_000, seed=1)
+    encoded = encode_panel(like.weights, steady, norms=norms, tail=28)
+    combination = replace(like.combination, booster=np.frombuffer(text, np.uint8))
+
+    path = replace(like, norms=norms, encoded=encoded, combination=combination).levels().paths
+    level = table.past.level[:, -1] + path[FORECASTERS.index("booster")].mean(axis=1)
+
+    np.testing.assert_allclose(level, np.log(20.0), atol=0.1)
 
 
 def test_a_refreshed_version_has_the_levels_of_one_encoded_from_scratch() -> None:

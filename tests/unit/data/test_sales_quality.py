@@ -151,9 +151,20 @@ def by_one(*columns: str) -> Change:
     return change
 
 
-def promo_inverted(frame: pd.DataFrame) -> None:
-    rows = frame["date"] == day(LAST)
-    frame.loc[rows, "is_promo"] = 1 - frame.loc[rows, "is_promo"]
+def inverted(number: int) -> Change:
+    """Offers of a day and all later ones are none, and others are."""
+    return lambda frame: frame.assign(is_promo=frame["is_promo"].mask(since(frame, number), 1 - frame["is_promo"]))
+
+
+def on_a_holiday(change: Change) -> Change:
+    """The change, whose first day is a holiday, on which no shop is as usual."""
+
+    def first(frame: pd.DataFrame) -> pd.DataFrame:
+        found = change(frame)
+        frame = frame if found is None else found
+        return frame.assign(is_holiday=(frame["date"] == day(FAULT)).astype(float))
+
+    return first
 
 
 def category_unsold(frame: pd.DataFrame) -> None:
@@ -169,6 +180,10 @@ FAULTS: dict[str, tuple[Change, str, str, int]] = {
     "one category × 2": (scale(("price",), 2, category="jam"), "price_unit", STOP, FAULT),
     "costs × 100": (scale(("unit_cost",), 100), "price_unit", STOP, FAULT),
     "net of tax": (scale(("price", "list_price"), 1 / 1.19), "new_prices", STOP, FAULT),
+    "net of 5 %": (scale(("price", "list_price"), 1 / 1.05), "new_prices", STOP, FAULT),
+    "net of 25 %": (scale(("price", "list_price"), 1 / 1.25), "new_prices", STOP, FAULT),
+    "net of tax from a holiday on": (on_a_holiday(scale(("price",), 1 / 1.19)), "new_prices", STOP, FAULT + 1),
+    "offers inverted from a holiday on": (on_a_holiday(inverted(FAULT)), "promo_flags", STOP, FAULT + 1),
     "a price × 100": (row("P07", 60, "price", 100), "price_outlier", ASIDE, 60),
     "a price ÷ 100": (row("P07", 60, "price", 0.01), "price_outlier", ASIDE, 60),
     "an early price × 100": (row("P07", 2, "price", 100), "price_outlier", ASIDE, 2),
@@ -184,7 +199,7 @@ FAULTS: dict[str, tuple[Change, str, str, int]] = {
     "units doubled": (scale(("units_sold",), 2), "units", STOP, FAULT),
     "yesterday's units": (frozen("units_sold"), "units", STOP, FAULT),
     "units and stock swapped": (swapped("units_sold", "stock"), "units", STOP, FAULT),
-    "offers inverted": (promo_inverted, "promo_flags", STOP, LAST),
+    "offers inverted": (inverted(LAST), "promo_flags", STOP, LAST),
     "one stock": (put("stock", 150.0), "stock", ASIDE, FAULT),
     "one competitor's price": (put("comp_price", 9.99), "competitor", ASIDE, FAULT),
     "competitor moved by one": (by_one("comp_price"), "competitor", ASIDE, FAULT),
@@ -216,6 +231,9 @@ HONEST: dict[str, Change] = {
     "inflation": scale(("price", "list_price", "unit_cost"), 1.3),
     "the end of a long promotion": lambda frame: frame.assign(
         price=frame["price"].where(since(frame), (frame["list_price"] * 0.4).round(2))
+    ),
+    "back to list price after a season of 30 % off": lambda frame: frame.assign(
+        price=frame["price"].where(since(frame), (frame["list_price"] * 0.7).round(2))
     ),
     "no column but the needed": lambda frame: frame[["date", "product_id", "units_sold", "price"]],
 }
@@ -376,12 +394,43 @@ def test_days_and_products_that_did_not_come_are_unknown_and_no_sales_of_none(ch
     assert not (panel.units_sold == 0)[:, FAULT:].any()
 
 
-@pytest.mark.parametrize(("change", "column"), [(put("stock", 0), "stock"), (scale(("comp_price",), 10), "comp_price")])
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [
+        (put("stock", 0), "stock"),
+        (scale(("comp_price",), 10), "comp_price"),
+        (scale(("comp_price",), 2), "comp_price"),  # no product's alone is far off
+    ],
+)
 def test_values_at_fault_are_blanked_and_their_rows_stay(change: Change, column: str) -> None:
     clean = judged(change).checked.clean
 
     assert clean.loc[since(clean), column].isna().all()
     assert len(clean) == len(sound())
+
+
+def test_a_fault_that_lasts_is_held_until_its_values_are_accepted() -> None:
+    accepted = judged(scale(("comp_price",), 2), config=limited(accept={"competitor": day(FAULT)}))
+
+    assert {(one.check, one.level) for one in accepted.findings} == {("competitor", NOTE)}
+    assert accepted.checked.clean["comp_price"].notna().all()
+
+
+def test_a_part_that_is_lost_for_weeks_is_unknown_on_each_of_their_nights() -> None:
+    lost_part = scale(("units_sold",), 0, number=LAST - 20, category="jam")
+
+    result = judged(lost_part, config=limited(accept={"units": day(LAST)}))
+
+    assert len(result.unknown[0]) == PRODUCTS // 2 * 21
+
+
+def test_what_sets_nothing_aside_hides_no_later_finding() -> None:
+    def discounts(frame: pd.DataFrame) -> None:
+        single = np.random.default_rng(3).random(len(frame)) < 0.15
+        frame.loc[single & ~since(frame, FAULT - 1), "price"] *= 0.97
+        scale(("price", "list_price"), 1 / 1.07, one=True)(frame)
+
+    assert {("shelf_price", ASIDE), ("new_prices", STOP)} <= {one[:2] for one in alarms(discounts)}
 
 
 def test_a_few_bad_rows_do_not_stop_and_a_feed_of_bad_rows_does() -> None:

@@ -245,6 +245,17 @@ def test_an_advertised_offer_and_a_price_moved_by_others_are_not_drawn() -> None
         assert "price_test" not in found.decision.reasons
 
 
+@pytest.mark.parametrize(("highest", "ways"), [(1.06, {9.53, 10.0, 10.5}), (1.04, set())])
+def test_what_is_drawn_does_not_depend_on_the_side_that_has_no_room(highest: float, ways: set[float]) -> None:
+    flat = pricer(demand=None, guardrails={"band": [0.7, highest]})
+
+    answers = [answer(request(date=day, current_price=10.0), of=flat) for day in DAYS]
+
+    tested = [each.decision for each in answers if "price_test" in each.decision.reasons]
+    assert {decision.recommended_price for decision in tested} == ways
+    assert len(tested) == (len(answers) if ways else 0)
+
+
 def test_draws_do_not_add_up_where_a_shop_sends_back_what_it_was_told() -> None:
     flat, price, charged = pricer(demand=None), 10.0, []
 

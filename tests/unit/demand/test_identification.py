@@ -226,20 +226,6 @@ def test_draws_overrule_what_other_changes_say() -> None:
     assert found.tested.products.tolist() == [5]
 
 
-def test_what_draws_correct_is_no_step_of_a_round_and_no_error_of_one() -> None:
-    estimated = moving(-2.8, seed=1, offset=-2.7)
-    known = estimated(so_far=None)
-    error = np.full(PRODUCTS, 0.1)
-    random = shift_of(1.0, *error)
-    corrected = with_draws(known, random, old=known.value, category=np.zeros(PRODUCTS, int))
-
-    again = estimated(so_far=corrected)
-
-    assert corrected.level > known.level + 0.5
-    assert (again.step, again.moved) == (0.0, 0.0)
-    np.testing.assert_allclose(again.error, known.error)
-
-
 LENGTH = 112
 NONE = (0, 0, 0)  # moves, fortnights with one, fortnights with a draw
 

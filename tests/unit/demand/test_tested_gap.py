@@ -116,6 +116,18 @@ def test_what_a_draw_does_to_the_week_after_it_is_part_of_the_elasticity() -> No
     np.testing.assert_allclose(unknown.tested.tested[:3], nothing.tested.tested[:3])  # type: ignore[union-attr]
 
 
+def test_what_was_only_tested_has_the_doubt_of_tests() -> None:
+    known, random = drawn(3, drift=0.6)
+    nothing = replace(known, error=np.full(12, np.inf), category_information=np.zeros(4), bias=0.45)
+
+    found = with_draws(nothing, random, old=np.zeros(12), category=CATEGORY)
+
+    assert found.bias == pytest.approx(0.6)
+    assert found.tested is None
+    unknown_drift = with_draws(nothing, replace(random, drift=np.inf), old=np.zeros(12), category=CATEGORY)
+    assert unknown_drift.bias == pytest.approx(abs(known.level))
+
+
 def test_categories_that_are_equally_biased_are_corrected_by_one_bias() -> None:
     gap = np.array([0.9, 0.5, np.nan])
     variance = np.array([0.05, 0.02, np.inf])

@@ -16,7 +16,7 @@ from tests.kit.versions import shared_version
 
 MONDAY = NOW.date() - dt.timedelta(days=NOW.date().weekday())
 PRODUCTS = [f"P{number:05d}" for number in range(1, 13)]
-ASKED = {"is_promo": False, "current_price": 1.2, "list_price": 1.2, "unit_cost": 0.5, "comp_price": ...}
+ASKED = {"is_promo": False, "current_price": 1.0, "list_price": 1.0, "unit_cost": 0.5, "comp_price": ...}
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def shop(tmp_path: Path) -> Iterator[ServingApp]:
 
 def plan(shop: ServingApp, arm: Arm, *products: str) -> None:
     """The one experiment that there is, of three weeks, with one arm."""
-    prices = dict.fromkeys(products, 1.2) if arm.kind == "draw" else {}
+    prices = dict.fromkeys(products, 1.0) if arm.kind == "draw" else {}
     one = Experiment("spring", MONDAY, 3, (arm,), dict.fromkeys(products, arm.name), prices=prices)
     shop.control(Control(experiments=NO_EXPERIMENTS.plus(one)))
 
