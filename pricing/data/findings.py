@@ -69,11 +69,13 @@ class QualityError(PricingError):
 
     def __init__(self, where: str, findings: Iterable[Finding]) -> None:
         self.findings = ordered(findings)
-        found = " Also, ".join(f"{one.check}: {one}." for one in self.findings if one.level == "stop")
+        stops = [finding for finding in self.findings if finding.level == "stop"]
+        found = " Also, ".join(f"{finding.check}: {finding}." for finding in stops)
+        accepted = ", ".join(f"{finding.check}: {finding.last}" for finding in stops)
         super().__init__(
             f"{where} is not as it was before, so nothing is learnt from it and the champion stays as it is. {found} "
-            "If all is as it should be, accept it (data.quality.accept: {CHECK: last day}); days that cannot be mended "
-            "are left out by data.quality.leave_out"
+            f"If all is as it should be, accept it (data.quality.accept: {{{accepted}}}); others, which it hid, may show "
+            "then. Days that cannot be mended are left out by data.quality.leave_out"
         )
 
 

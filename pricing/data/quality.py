@@ -40,7 +40,11 @@ CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
     "renamed_ids": (feed_checks.renamed_ids, "Deliver the former ids, or rename the history and train anew"),
     "lost_days": (feed_checks.lost_days, "Read these days again when they are complete; closed days are fine"),
     "lost_columns": (feed_checks.lost_columns, "Deliver the column as before, under the contract's name"),
-    "units": (price_checks.units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
+    "units": (
+        price_checks.units,
+        "Deliver pieces of this day in their own column, and not cases, totals or another day's; if demand was that "
+        "strong, accept it",
+    ),
     "duplicates": (feed_checks.duplicates, "They are learnt as different ones: write each in one way"),
     "competitor": (price_checks.competitor, "Look at the feed of his prices: unit, pack, copies, old prices"),
     "new_prices": (

@@ -19,7 +19,7 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # code from one part to another moves both ceilings; one that deletes lowers them.
 TOKENS = {
     "pricing": 7_644,
-    "pricing/data": 37_880,
+    "pricing/data": 37_903,
     "pricing/decision": 36_457,
     "pricing/decision_log": 3_218,
     "pricing/demand": 51_143,
@@ -36,10 +36,10 @@ TOKENS = {
     "tests": 285_433,
 }
 TOTALS = {
-    "product tokens": 305_578,
+    "product tokens": 305_601,
     "product files": 254,
     "lines of SQL and templates": 1_096,
-    "words in docs": 43_076,
+    "words in docs": 43_083,
     "settings": 110,
     "Makefile targets": 25,
 }
