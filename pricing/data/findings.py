@@ -71,11 +71,14 @@ class QualityError(PricingError):
         self.findings = ordered(findings)
         stops = [finding for finding in self.findings if finding.level == "stop"]
         found = " Also, ".join(f"{finding.check}: {finding}." for finding in stops)
-        accepted = ", ".join(f"{finding.check}: {finding.last}" for finding in stops)
+        accepted = ", ".join(f"{finding.check}: {finding.last}" for finding in stops if finding.last)
+        accept = (
+            f"If all is as it should be, accept it (data.quality.accept: {{{accepted}}}); others, which it hid, may "
+        )
         super().__init__(
             f"{where} is not as it was before, so nothing is learnt from it and the champion stays as it is. {found} "
-            f"If all is as it should be, accept it (data.quality.accept: {{{accepted}}}); others, which it hid, may show "
-            "then. Days that cannot be mended are left out by data.quality.leave_out"
+            f"{accept + 'show then. ' if accepted else ''}Days that cannot be mended are left out by "
+            "data.quality.leave_out"
         )
 
 

@@ -199,9 +199,9 @@ def _compare_kinds(sample: EstimationSample, moves: Residuals, shift: Shift) -> 
 def _first_stage(sample: EstimationSample, table: FeatureTable) -> float:
     """First-stage slope: how much of a draw the prices show after guardrails and price endings.
 
-    Slope of log price on the draws within products, beside those of a week before, from which the rule goes on; by it
-    two-stage least squares multiplies the instrument (Theil 1953). Other causes of price changes are independent of the
-    draws.
+    Slope of log price on the draws within products, beside those of a week before, with which they are correlated; by
+    it two-stage least squares multiplies the instrument (Theil 1953). Other causes of price changes are independent of
+    the draws.
     """
     product = sample.tests.product
     price = table.log_price[product, sample.tests.at]

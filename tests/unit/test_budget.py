@@ -19,7 +19,7 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # code from one part to another moves both ceilings; one that deletes lowers them.
 TOKENS = {
     "pricing": 7_644,
-    "pricing/data": 37_903,
+    "pricing/data": 37_912,
     "pricing/decision": 36_457,
     "pricing/decision_log": 3_218,
     "pricing/demand": 51_143,
@@ -33,13 +33,13 @@ TOKENS = {
     "simulation": 21_878,
     "deploy": 15_882,
     "benchmarks": 30_238,
-    "tests": 285_433,
+    "tests": 285_440,
 }
 TOTALS = {
-    "product tokens": 305_601,
+    "product tokens": 305_610,
     "product files": 254,
     "lines of SQL and templates": 1_096,
-    "words in docs": 43_083,
+    "words in docs": 43_073,
     "settings": 110,
     "Makefile targets": 25,
 }

@@ -110,10 +110,11 @@ def test_what_a_draw_does_to_the_week_after_it_is_part_of_the_elasticity() -> No
 
     assert nothing.tested is not None
     assert known_well.tested is not None
+    assert unknown.tested is not None
     np.testing.assert_allclose(known_well.tested.tested[:3] - nothing.tested.tested[:3], 0.4)
     assert known_well.bias == pytest.approx(nothing.bias)
     assert unknown.bias > nothing.bias
-    np.testing.assert_allclose(unknown.tested.tested[:3], nothing.tested.tested[:3])  # type: ignore[union-attr]
+    np.testing.assert_allclose(unknown.tested.tested[:3], nothing.tested.tested[:3])
 
 
 def test_what_was_only_tested_has_the_doubt_of_tests() -> None:
