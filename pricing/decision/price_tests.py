@@ -77,10 +77,12 @@ def week_of_tests(
     by_size = _unknown(demand, sorted(free.keys() - busy))
     bases = _bases(pricer, facts, [*chain(*by_size)], former=former, day=day)
     chosen: dict[str, str] = {}
+    cramped: list[str] = []  # without room for the wider draw: the next one may have it
     for arm, unknown in zip(arms, by_size, strict=True):
-        products = [product for product in unknown if product in bases]
+        products = [product for product in (*cramped, *unknown) if product in bases]
         room = pricer.room([free[product] for product in products], size=arm.size, today=_today(facts))
         able = [product for product, has in zip(products, room.tolist(), strict=True) if has]
+        cramped = sorted(set(products) - set(able))
         needed = dict(zip(able, outlook(demand, facts, able, arm).weeks.tolist(), strict=True))
         soonest = sorted((product for product in able if needed[product] <= WORTH), key=needed.__getitem__)
         chosen |= dict.fromkeys(soonest[: MOST - len(chosen)], arm.name)

@@ -30,10 +30,10 @@ def shop(**sd: float) -> tuple[LoadedVersion, list[str]]:
     return replace(version, demand=replace(version.demand, elasticity_sd=known)), ids
 
 
-def free_pricer(version: LoadedVersion) -> Pricer:
+def free_pricer(version: LoadedVersion, **limits: Any) -> Pricer:
     """A pricer that reaches every price at once, so that no product is on its way."""
     decision = version.config.decision
-    guardrails = decision.guardrails.model_copy(update={"max_move": None})
+    guardrails = decision.guardrails.model_copy(update={"max_move": None} | limits)
     config = version.config.model_copy(update={"decision": decision.model_copy(update={"guardrails": guardrails})})
     return version.pricer(version="1", config=config)
 
@@ -60,6 +60,16 @@ def test_prices_are_drawn_the_more_widely_the_less_is_known_and_not_where_it_is_
         "draw/wide": 1,
         "draw": 1,
     }
+
+
+@pytest.mark.parametrize(("room", "drawn"), [(1.11, {"draw/wide"}), (1.07, {"draw"})])
+def test_where_the_wider_draw_has_no_room_the_smaller_one_is_drawn(room: float, drawn: set[str]) -> None:
+    version, _ = shop(p0=0.6)
+    usual = float(version.facts.price[0] / version.facts.list_price[0])
+
+    found = planned(version, by=free_pricer(version, band=(usual / room, usual * room)))
+
+    assert set(found.products.values()) == drawn
 
 
 def test_a_further_week_begins_at_the_prices_that_the_rule_chose_without_those_that_are_known() -> None:
