@@ -25,7 +25,8 @@ from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError
 
 NAME = "tests"
-# Posterior standard deviation of the log elasticity above which a product's price is drawn, and by which fraction.
+# Posterior standard deviation of the log elasticity above which a product's price is drawn, and by which fraction;
+# where guardrails leave no room for that, by the next one.
 SIZES = ((0.4, 0.10), (0.25, 0.05))
 NEARLY = 0.9  # share of the largest move from which on the rule is on its way to a price far off
 WORTH = 52.0  # weeks; of what tests teach later, prices will not profit
