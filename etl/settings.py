@@ -16,8 +16,8 @@ from pricing.fileio import HIDDEN
 Kind = Literal["time", "day", "number", "text"]
 TYPES: dict[Kind, str] = {"time": "TIMESTAMP", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
 _TABLES = {  # our columns of each table; those with ! must be there
-    "sales": "date! product_id! units_sold! price! category list_price unit_cost stock comp_price comp_price_age "
-    "is_promo is_holiday tax_rate parent_id name",
+    "sales": "date! product_id! units_sold! price! category list_price unit_cost stock available comp_price "
+    "comp_price_age is_promo is_holiday tax_rate parent_id name",
     "order_lines": "time! product_id! quantity! unit_price amount discount list_price line_id status tax_rate "
     "store updated",
     "stock": "time! product_id! quantity! store",

@@ -232,7 +232,7 @@ def _sales(panel: Panel, *, since: dt.date | None) -> pd.DataFrame:
         "units_sold": panel.units_sold,
         "charged": panel.price,
         "cost": panel.unit_cost,
-        "stock": panel.stock,
+        "stock": np.where(np.isfinite(panel.shelf), panel.shelf, np.nan),
         "tax_rate": panel.tax_rates(),
     }
     return pd.DataFrame(

@@ -74,7 +74,7 @@ carried AS (
     FROM priced AS p LEFT JOIN last_prices AS l ON l.product_id = p.id
 )
 SELECT
-    c.date, c.id AS product_id, c.units_sold, c.paid AS price, c.category, c.list_price, c.unit_cost, o.stock,
+    c.date, c.id AS product_id, c.units_sold, c.paid AS price, c.category, c.list_price, c.unit_cost, o.stock, NULL AS available,
     r.lowest.price AS comp_price, CAST(r.lowest.age AS DOUBLE) AS comp_price_age,
     CASE
         WHEN c.date < (SELECT min(first) FROM promoted WHERE reason IS NULL) THEN NULL

@@ -85,11 +85,12 @@ def build_panel(
     is_promo = derived.promotions(grid, price, list_price, config)
     is_holiday, holidays_given = derived.holidays(grid, config)
     stock = derived.stock(grid)
+    available = derived.available(grid)
 
     launched = grid.latest >= 0
     if unknown is not None:
         launched &= ~grid.marked(*unknown)
-    rows = handle_missing_rows(grid, stock, launched=launched, config=config)
+    rows = handle_missing_rows(grid, stock, available, launched=launched, config=config)
     is_promo = _carried_over_zeros(is_promo, rows)
 
     product_categories = categories[category[:, -1]]
@@ -104,6 +105,7 @@ def build_panel(
         "list_price": list_price,
         "unit_cost": unit_cost,
         "stock": stock,
+        "available": available,
         "comp_price": comp_price,
         "comp_price_age": comp_price_age,
         "tax_rate": tax_rate,

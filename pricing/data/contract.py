@@ -44,6 +44,7 @@ COLUMNS = {
     "list_price": Column("number", above_zero=True),
     "unit_cost": Column("number", above_zero=True),
     "stock": Column("number"),
+    "available": Column("number", most=1.0, hint=": 50 looks like per cent: write 0.50"),
     "comp_price": Column("number", above_zero=True),
     "comp_price_age": Column("number", most=LONGEST_AGE),
     "tax_rate": Column("number", most=HIGHEST_TAX, hint=": 20 looks like per cent: write 0.20"),

@@ -134,6 +134,15 @@ def stock(grid: Grid) -> Floats:
     return given
 
 
+def available(grid: Grid) -> Floats:
+    """(product, period) share of the period in which the product could be bought; NaN where unknown."""
+    given = grid.spread("available")
+    sold = (given == 0) & (grid.spread("units_sold") > 0)
+    grid.note(sold, "{} rows have sales of a product that was never available: for how long it was is unknown there.")
+    given[sold] = np.nan
+    return given
+
+
 def promotions(grid: Grid, price: Floats, list_price: Floats, config: DataConfig) -> Floats:
     """(product, period) 1.0 where a row is advertised: as given, planned, or derived from a cut below list price."""
     given = grid.spread("is_promo")

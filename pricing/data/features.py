@@ -25,6 +25,7 @@ PAST = 12 + SUMMARY
 AGE = 12 + 4  # column of the network's inputs that holds the age
 BLANK_AGE = -0.99  # the age's feature is -1 before a product's first row, and -0.86 with it
 KNOWN = 16 + SUMMARY
+LEAST_AVAILABLE = 0.01  # smaller shares of a period count as this
 _OBSERVED = ("restated", "seen", "censored", "log_price", "effect")  # of the columns, by the EWMA
 
 
@@ -141,10 +142,14 @@ def holiday_window(holiday: Floats) -> Floats:
 
 
 def known_effect(log_price: Floats, panel: Panel, norms: Norms) -> Floats:
-    """(product, period) log factor of price, promotion and named events on units at usual price without them."""
+    """(product, period) log factor on units of price, promotion, named events, and the share of a period without stock.
+
+    Demand falls evenly over a period: available for half of it, a product sells half.
+    """
     weekend = 1.0 + norms.weekend[:, None] * weekends(panel.dates, period=panel.period)
     priced = norms.elasticity[:, None] * weekend * log_price
     effect: Floats = (priced + promo_draw(panel) * norms.promotion[:, None]).astype(np.float32)
+    effect += np.log(np.clip(np.where(panel.available > 0, panel.available, 1.0), LEAST_AVAILABLE, 1.0))
     return effect if norms.lifts is None else (effect + norms.lifts.of(panel.dates)).astype(np.float32)
 
 
@@ -163,7 +168,7 @@ def restated_columns(panel: Panel, norms: Norms) -> dict[str, Floats]:
     return {
         "restated": (units * np.exp(-effect)).astype(np.float32),
         "seen": panel.present.astype(np.float32),
-        "censored": panel.censored.astype(np.float32),
+        "censored": panel.bounded.astype(np.float32),
         "promo": promo_draw(panel),
         "holiday": panel.is_holiday,
         "gap": gap,

@@ -23,7 +23,7 @@ OLD = 60  # days without new sales from which they are a history, and no feed
 SHORT = 56  # days of history below which little can be learnt
 OVERSOLD = 0.2  # share of rows that sell more than their stock: with fewer, deliveries came on those days
 EMPTY = "stock is 0"
-NULLABLE = ("list_price", "unit_cost", "stock", "comp_price", "is_promo")
+NULLABLE = ("list_price", "unit_cost", "stock", "available", "comp_price", "is_promo")
 
 
 def lost_days(sales: GivenRows) -> Iterator[Found]:

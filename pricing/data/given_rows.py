@@ -15,7 +15,17 @@ from pricing.data.grid import Grid, as_rows, days_of
 from pricing.data.own_prices import NO_MOVES, Moves, given_lately
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
-SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
+SERIES = (
+    "units_sold",
+    "price",
+    "list_price",
+    "unit_cost",
+    "stock",
+    "available",
+    "comp_price",
+    "comp_price_age",
+    "is_promo",
+)
 LOOKBACK = 8  # earlier periods of the same weekday that a period is compared with
 LEAST_SEEN = 4  # of them that are needed
 LEAST_TOGETHER = 3  # products that are judged together; fewer are judged alone

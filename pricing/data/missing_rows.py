@@ -32,14 +32,16 @@ class MissingRows:
     silent: Bools  # (product,) True where zeros since the last sale were too many for chance, and no stock is known
 
 
-def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config: DataConfig) -> MissingRows:
+def handle_missing_rows(
+    grid: "Grid", stock: Floats, available: Floats, *, launched: Bools, config: DataConfig
+) -> MissingRows:
     """Fill in or leave unknown the periods without a row, and mark zeros that may be stock-outs as unknown.
 
     A period depends on itself and earlier ones alone: else states that have encoded it could not be carried forward. So
     zeros are filled in from a product's first row to the end of the panel, since its last row is not known at the time.
-    Stock is NaN where unknown; `launched` is True from a product's first row on. Periods before the grid's own are only
-    read. Adds notes to the grid; raises MissingRowsError at a gap where `missing` is "error", and where it is None and
-    zero-sale rows seem left out.
+    Stock and the share of a period that a product was `available` for are NaN where unknown; `launched` is True from a
+    product's first row on. Periods before the grid's own are only read. Adds notes to the grid; raises MissingRowsError
+    at a gap where `missing` is "error", and where it is None and zero-sale rows seem left out.
     """
     own = grid.own
     units = grid.spread("units_sold")
@@ -52,9 +54,10 @@ def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config:
         _refuse_dropped_zeros(units, gaps=gaps, own=own, ids=grid.ids)
 
     filled = launched & ~present & (config.missing == "zero")
-    zero = (present & (units == 0) & ~(stock <= 0)) | filled  # without opening stock a zero carries no information
+    empty = (stock <= 0) | (available == 0)  # a zero carries no information
+    zero = (present & (units == 0) & ~empty) | filled
     in_stock = left_over(stock, units, limit=min(COUNTED, config.list_price_window)) > 1e-6
-    unsure = np.isnan(stock) & ~in_stock
+    unsure = np.isnan(stock) & np.isnan(available) & ~in_stock
     doubted = np.zeros_like(present)
     if config.zero_run is not None and (zero & unsure)[:, own].any():
         # In a past whose gaps were all filled in, periods still without a value were doubted.

@@ -29,6 +29,7 @@ SERIES = (
     "list_price",
     "unit_cost",
     "stock",
+    "available",
     "comp_price",
     "comp_price_age",
     "tax_rate",
@@ -36,7 +37,7 @@ SERIES = (
     "is_holiday",
 )
 STATICS = ("product_ids", "categories", "cost_assumed")
-FORMAT = 4  # of saved panels: no other is read
+FORMAT = 5  # of saved panels: no other is read
 HEADER = "panel.json"
 
 
@@ -74,6 +75,7 @@ class Panel:
     # Given, without tax, or net list price × (1 − configured margin) where `cost_assumed`; NaN before the first row:
     unit_cost: Floats
     stock: Floats  # units on hand at opening; NaN where unknown, and where more sold: a delivery came that day
+    available: Floats  # share of the period in which the product could be bought, 0 to 1; NaN where unknown
     comp_price: Floats  # competitor's price; NaN where unknown
     comp_price_age: Floats  # days since it was seen; NaN where there is none
     # Tax that `price` includes, a fraction of the net price; 0 before any product has one, then NaN where this one has
@@ -100,9 +102,26 @@ class Panel:
     silent: tuple[str, ...] = ()
 
     @property
+    def bounded(self) -> Bools:
+        """(product, period) True where units sold are a lower bound of demand, and how far below it is unknown.
+
+        Sales met the opening stock, and nobody says how long it lasted; or the product could not be bought at all.
+        """
+        return self.present & np.where(np.isnan(self.available), self.units_sold >= self.stock, self.available == 0)
+
+    @property
     def censored(self) -> Bools:
-        """(product, period) True where sales met the opening stock, so that demand may have been higher."""
-        return np.asarray(self.present & (self.units_sold >= self.stock))
+        """(product, period) True where demand may have been higher than sales: `bounded`, or available in part only."""
+        return self.bounded | (self.present & (self.available < 1))
+
+    @property
+    def shelf(self) -> Floats:
+        """(product, period) units that the opening shelf could give, infinite where unknown.
+
+        It is 0, as where nothing could be sold, in periods that the product was available for in part only.
+        """
+        stock = np.nan_to_num(self.stock.astype(np.float64), nan=np.inf)
+        return np.select([self.available < 1, self.available == 1], [0.0, np.inf], stock)
 
     def tax_rates(self) -> Floats:
         """(product, period) `tax_rate`, and the highest of its category in place of an unknown one."""

@@ -130,6 +130,7 @@ def evaluate(
     naive = baselines.seasonal_naive(past, steps=end - begin + 1)
     flat = baselines.flat_median(past)
     classes = np.asarray(CLASSES)[volume_of(past)]
+    shelf = panel.shelf
     parts = []
     for at in range(begin, end + 1):
         ahead = int((panel.dates[at] - fold.cutoff) // np.timedelta64(STEP_DAYS[panel.period], "D"))
@@ -148,7 +149,7 @@ def evaluate(
             "price": price,
             "actual": panel.units_sold[rows, at],
             "censored": panel.censored[rows, at],
-            "shelf": np.nan_to_num(panel.stock[rows, at].astype(np.float64), nan=np.inf),
+            "shelf": shelf[rows, at],
             "forecast": forecast,
             **{name: forecast * np.exp(other) for name, other in zip(FORECASTERS, others, strict=True)},
             "size": grid.first_size * np.exp(-model.combination.narrow),

@@ -85,7 +85,7 @@ class FeatureTable:
     restated: Floats  # (product, period) units at usual price, without promotion and events
     units: Floats  # (product, period) units sold, in each product's own `Norms.unit`
     seen: Floats  # (product, period) 1.0 where the history has a row
-    censored: Floats  # (product, period) 1.0 where sales met the stock
+    censored: Floats  # (product, period) 1.0 where units are a lower bound: `Panel.bounded`
     weekday: Ints  # (period,) column of the profile
     category: NDArray[np.int32]  # (product,) row of the embedding
     begin: Ints  # (product,) first period with a row
@@ -118,7 +118,7 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
         restated=features.restated_units(panel, norms),
         units=in_steps(np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0), norms.unit[:, None]),
         seen=panel.present.astype(np.float32),
-        censored=panel.censored.astype(np.float32),
+        censored=panel.bounded.astype(np.float32),
         weekday=features.weekdays(panel.dates, period=panel.period),
         category=np.asarray(category, np.int32),
         begin=np.argmax(panel.present, axis=1),

@@ -140,7 +140,7 @@ def _restated(panel: Panel, norms: Norms) -> tuple[Floats, Floats, Bools]:
     weekday = features.weekdays(panel.dates, period=panel.period)[1:]
     mean = np.exp(past.level[:, :-1] + past.profile[:, np.arange(len(weekday)), weekday])
     sold = features.restated_units(panel, norms)[:, 1:]
-    sold = np.where(panel.censored[:, 1:], demand_above(sold, mean=mean), sold)
+    sold = np.where(panel.bounded[:, 1:], demand_above(sold, mean=mean), sold)
     with np.errstate(invalid="ignore"):
         promoted = (panel.is_promo > 0) & (panel.price < panel.list_price)
     counted = panel.present & ~promoted & (np.cumsum(panel.present, axis=1) > WARM[panel.period])

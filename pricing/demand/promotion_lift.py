@@ -82,7 +82,7 @@ def _promoted(panel: Panel, norms: Norms, category: Ints) -> _Promoted:
         draw=columns["promo"][at].astype(np.float64),
         units=(columns["restated"][at] * np.exp(effect)).astype(np.float64),
         mean=np.maximum(np.exp(level[at] + effect), 1e-3),
-        censored=panel.censored[at],
+        censored=panel.bounded[at],
     )
 
 

@@ -27,7 +27,7 @@ from pricing.registry.causes import Circumstances
 from pricing.registry.knowledge import identified_share
 from pricing.registry.union import unite_tables
 
-FORMAT = 9  # of a version's files: no other is read
+FORMAT = 10  # of a version's files: no other is read
 
 REFRESH = "refresh"  # the folder of what is needed to carry a version forward, and to price by it is not
 _OWN_PRICES = f"{REFRESH}/own_prices"
