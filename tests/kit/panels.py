@@ -20,6 +20,7 @@ def panel(*, products: int = 1, days: int = DAYS, **arrays: Any) -> Panel:
         "list_price": 12.0,
         "unit_cost": 6.0,
         "stock": np.nan,
+        "available": np.nan,
         "comp_price": np.nan,
         "comp_price_age": 0.0,
         "tax_rate": 0.0,
@@ -60,6 +61,16 @@ def panel_frame(panel: Panel) -> pd.DataFrame:
             "category": panel.categories[row],
         }
     )
-    for name in ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "is_promo", "is_holiday"):
+    for name in (
+        "units_sold",
+        "price",
+        "list_price",
+        "unit_cost",
+        "stock",
+        "available",
+        "comp_price",
+        "is_promo",
+        "is_holiday",
+    ):
         frame[name] = getattr(panel, name)[row, column]
     return frame

@@ -36,6 +36,7 @@ BREACHES = [
     ("price", 0, "price must be above 0"),
     ("price", "", "price must not be missing"),
     ("stock", -1, "stock must be at least 0"),
+    ("available", 50, "available must be finite and at most 1: 50 looks like per cent: write 0.50"),
     ("comp_price_age", 45_000, "comp_price_age must be finite and at most 3,660"),
     ("tax_rate", 20, "tax_rate must be finite and at most 1: 20 looks like per cent: write 0.20"),
     ("is_promo", "yes", "is_promo must be 0 or 1"),
@@ -47,7 +48,7 @@ BREACHES = [
 
 @pytest.mark.parametrize(("column", "value", "rule"), BREACHES)
 def test_a_breach_names_its_rule_its_count_and_its_first_offender(column: str, value: object, rule: str) -> None:
-    good = {"is_promo": 0, "tax_rate": 0.2, "product_id": "A"}.get(column, 5)
+    good = {"is_promo": 0, "tax_rate": 0.2, "available": 0.5, "product_id": "A"}.get(column, 5)
     cells: list[Any] = [f"2024-01-0{day}" for day in (1, 2, 3, 4)] if column == "date" else [good] * 4
     cells[1] = value
 

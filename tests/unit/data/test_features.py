@@ -12,6 +12,7 @@ from pricing.data.features import past_features, promo_effect_share
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.censoring import expected_above
 from pricing.demand.state import encode_panel, span
+from tests.kit import panels
 from tests.kit.demand_fakes import make_norms, make_panel, make_weights
 
 
@@ -49,6 +50,33 @@ def test_the_level_is_stated_at_usual_price() -> None:
 
     # At half the usual price an elasticity of −2 sells four times as much.
     assert np.exp(past.level[0, -1]) == pytest.approx(2.0, rel=0.02)
+
+
+def test_half_a_day_on_the_shelf_is_half_a_day_of_demand() -> None:
+    panel = make_panel(products=1, periods=200)
+    norms = Norms(*(np.asarray([value], np.float32) for value in (10.0, 1.0, 2.0, -2.0, 0.0, 0.0)))
+    price = np.full_like(panel.price, 10.0)
+    halves = np.where(np.arange(200) % 3 == 0, 0.5, 1.0)[None].astype(np.float32)
+    known = plain(panel, units_sold=8 * halves, stock=8 * halves, price=price, available=halves)
+    unknown = replace(known, available=np.full_like(halves, np.nan))
+
+    level = {
+        name: np.exp(past_features(given, norms=norms)[0].level[0, -1])
+        for name, given in {"known": known, "unknown": unknown}.items()
+    }
+
+    assert level["known"] == pytest.approx(8.0, rel=0.02)
+    assert level["unknown"] > 9.0
+
+
+def test_what_is_known_of_a_shelf() -> None:
+    stock = np.array([[5.0, 5.0, 5.0, 5.0, np.nan]])
+    available = np.array([[np.nan, 1.0, 0.4, 0.0, np.nan]])
+    shelf = panels.panel(days=5, units_sold=[[5.0, 5.0, 2.0, 0.0, 3.0]], stock=stock, available=available)
+
+    assert shelf.bounded.tolist() == [[True, False, False, True, False]]
+    assert shelf.censored.tolist() == [[True, False, True, True, False]]
+    assert shelf.shelf.tolist() == [[5.0, np.inf, 0.0, 0.0, np.inf]]
 
 
 def test_a_gap_in_the_history_is_neither_a_zero_nor_forgotten() -> None:

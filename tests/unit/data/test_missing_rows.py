@@ -180,6 +180,21 @@ def test_a_run_of_zeros_too_long_for_chance_is_a_stock_out_where_the_stock_does_
     assert unknown(units, stock=stock).tolist() == [*doubted]
 
 
+def test_zeros_of_a_product_that_was_on_the_shelf_are_demand_and_of_one_that_was_not_say_nothing() -> None:
+    never = [1.0] * 100 + [0.0] * 8 + [1.0] * 22
+
+    assert unknown(EMPTY, stock=[np.nan] * 130, available=[1.0] * 130).tolist() == []
+    assert unknown(EMPTY, stock=[np.nan] * 130, available=[np.nan] * 130).tolist() == [*range(102, 110)]
+    assert unknown(EMPTY, stock=[np.nan] * 130, available=never).tolist() == []
+
+
+def test_sales_of_a_product_that_was_never_available_leave_it_unknown_for_how_long_it_was() -> None:
+    panel = build_panel(rows([0, 1, 2], [3.0, 0.0, 1.0], available=[0.0, 0.0, 0.5]), CONFIG)
+
+    assert_array_equal(panel.available, [[np.nan, 0.0, 0.5]])
+    assert any("never available" in note for note in panel.notes)
+
+
 def test_a_delisted_product_is_unknown_for_a_window_at_most_and_then_sells_nothing() -> None:
     found = unknown([*EMPTY[:100], *[0.0] * 150])
 
