@@ -35,7 +35,7 @@ from pricing.data.build import build_panel
 from pricing.data.own_prices import NO_SPANS, Moves
 from pricing.data.panel import Panel
 from pricing.decision.experiment_results import find_draws
-from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
+from pricing.decision.experiments import Assignment, Experiments
 from pricing.decision.price_tests import week_of_tests
 from pricing.decision.pricer import Pricer
 from pricing.demand.model import DemandModel
@@ -121,8 +121,8 @@ class Learner(Platform):
         pricer = Pricer(self.model.table(), facts, self._config, version="market")
         try:
             planned = week_of_tests(pricer, self.model.table(), facts, known=self.experiments, day=today)
-        except ConfigError:  # all is known
-            return NO_EXPERIMENTS
+        except ConfigError:  # all is known; what was drawn goes back
+            return self.experiments
         return Experiments((planned,))
 
     def trained(self, panel: Panel) -> DemandModel:

@@ -73,7 +73,7 @@ class Shop:
         self.trouble: dict[str, str] = {}  # what could not be read, and why
         self._heard = Heard()
         self._standing: tuple[object, Worklist | None] = None, None  # what it was made of, and itself
-        self._offer: tuple[object, Experiment | None] = None, None  # what it was made of, and itself
+        self._offer: tuple[object, Experiment | str] = None, ""  # what it was made of, and itself
         self._lock = threading.Lock()
         self._seen: dict[str, object] = {}  # what was read last, by the names of `look`
         self.now = self.config.now
@@ -160,21 +160,25 @@ class Shop:
         self.record.append_experiment(name, lambda known: known.ended(name, after=today), who=who, at=now)
         self._publish()
 
-    def tests_on_offer(self) -> Experiment | None:
-        """The price tests that run, else those that can begin next Monday; None where no product needs one."""
-        known = self.hear().control().experiments
-        running = known.rolling
-        if running is not None or self.served is None:
-            return running
+    def running_tests(self) -> Experiment | None:
+        """The price tests that nobody stopped; None where there are none."""
+        return self.hear().control().experiments.rolling
+
+    def tests_on_offer(self) -> Experiment | str:
+        """The price tests that can begin next Monday; the reason where there are none."""
         served = self.served
+        if served is None:
+            return "no version is served yet"
+        known = self.hear().control().experiments
         key = (served.pointer, next_monday(self.now().date()), known)
         if self._offer[0] != key:
+            offer: Experiment | str
             try:
                 version = served.version
-                planned = week_of_tests(served.pricer, version.demand, version.facts, known=known, day=key[1])
-            except ConfigError:  # each is known, or has no room
-                planned = None
-            self._offer = key, planned
+                offer = week_of_tests(served.pricer, version.demand, version.facts, known=known, day=key[1])
+            except ConfigError as reason:
+                offer = str(reason)
+            self._offer = key, offer
         return self._offer[1]
 
     def _publish(self) -> None:

@@ -62,6 +62,7 @@ _BY_RULE = (
 _WHY = {
     "": (
         *_BY_RULE,
+        ("field_test", "The model would move it, but it might lose if history misleads, so it stays."),
         ("low_confidence", "The model would move it but is too unsure, so it stays."),
         ("elasticity_unidentified", "Too little is known of how buyers answer to its price, so it stays."),
         ("held", "No other price promises enough more."),

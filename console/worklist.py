@@ -159,6 +159,7 @@ class Worklist:
             before=self.before,
             approved=approved,
             floor=floor,
+            drawn=self.bits & BIT["price_test"] > 0,
             beyond=beyond,
             grid=grid,
         )

@@ -27,6 +27,7 @@ from pricing.decision.experiment_results import (
     spans,
 )
 from pricing.decision.experiments import LARGEST, USUAL, Arm, Experiment, deal, strata_of
+from pricing.decision.price_tests import NAME as TESTS
 from pricing.decision.price_tests import Outlook, next_monday, outlook
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
@@ -81,6 +82,8 @@ def plan(
     first = start.date() if start else next_monday(today)
     if first < today:
         raise ConfigError(f"--start {first}: has passed; an experiment is planned before it begins")
+    if name == TESTS:
+        raise ConfigError(f"--name {TESTS}: is the name of the price tests on offer; give another")
     record = control_record(file.config)
     with production(file.config) as access:
         number = access.registry.find(CHAMPION).number
@@ -129,9 +132,14 @@ def _dealt(experiment: Experiment, facts: ProductFacts, ready: Collection[str]) 
     strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
     free = {product: stratum for product, stratum in strata.items() if product in ready}
     products = deal(free, experiment.arms, name=experiment.name)
-    if not products:
+    if not free:
         raise ConfigError(
             f"experiment {experiment.name}: none of {len(strata):,} products is on sale, free and has room"
+        )
+    if not products:
+        raise ConfigError(
+            f"experiment {experiment.name}: the lots gave none of {len(free):,} products to an arm; shares are odds "
+            "within a category and third of its volume: give larger ones"
         )
     price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
     drawn = {arm.name for arm in experiment.arms if arm.kind == "draw"}
@@ -175,12 +183,14 @@ def suggest(*, config: str | None, start: bool, today: dt.date | None = None) ->
         print(_line(running, now))
         print(f"nights carry it on; {typed(f'experiment stop --name {running.name}')} ends it")
         return 0
-    planned, expected = plan_week(file, known=known, day=monday)
+    planned, expected, wait = plan_week(file, known=known, day=monday)
     for arm in planned.arms:
         if arm.name in expected:
             count = len(planned.in_arm(arm.name))
             print(f"{count:,} products, prices ± {arm.size:.0%} from {monday} on: {expected[arm.name].sentence()}")
             print(f"  {', '.join(sorted(planned.in_arm(arm.name))[:NAMED])}{', …' if count > NAMED else ''}")
+    if wait:
+        print(f"{wait:,} more are known too little and wait: the rule moves them, or guardrails leave no room")
     if not start:
         print(f"{typed('experiment suggest --start true')} begins it; products leave as they are learnt")
         return 0

@@ -9,12 +9,11 @@ from werkzeug.wrappers import Response
 
 from console.pages.common import current_shop, current_table, reasons_by_frequency
 from console.worklist import WAYS, Pick, Worklist
-from pricing.decision.experiments import Experiment
-from pricing.decision.price_tests import of_arms
+from pricing.decision.price_tests import of_arms, waiting
 from pricing.decision.reasons import GUARDRAILS, REASONS
 from pricing.registry.knowledge import words_of_tests
 
-_WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "frozen")
+_WHY_HELD = ("held", "low_confidence", "field_test", "elasticity_unidentified", "holdout", "frozen")
 page = Blueprint("portfolio", __name__)
 
 
@@ -46,8 +45,8 @@ def start_tests() -> Response:
     """Begins the price tests that are on offer."""
     shop = current_shop()
     planned = shop.tests_on_offer()
-    if planned is None or _runs(planned):
-        abort(409, "the tests are under way already, or no product needs one")
+    if isinstance(planned, str) or shop.running_tests() is not None:
+        abort(409, planned if isinstance(planned, str) else "the tests are under way already")
     shop.start_tests(planned, who=g.person.name)
     flash(f"Price tests of {len(planned.products):,} products begin on {planned.start}.")
     return redirect(url_for("portfolio.show"))
@@ -57,29 +56,31 @@ def start_tests() -> Response:
 def stop_tests() -> Response:
     """Stops the price tests that run, from today on."""
     shop = current_shop()
-    running = shop.hear().control().experiments.rolling
+    running = shop.running_tests()
     if running is None:
         abort(409, "no price tests are under way")
     shop.stop_tests(running.name, who=g.person.name)
-    flash("Price tests are stopped: from today on no price is drawn.")
+    flash("Price tests are stopped: no price is drawn any more, and from today on those drawn go back.")
     return redirect(url_for("portfolio.show"))
 
 
 def _tests() -> dict[str, Any]:
-    """The price tests that run or are on offer, and what each arm of an offer costs and teaches."""
+    """The price tests that run; else those on offer, what they cost and teach, or the reason why there are none."""
     shop = current_shop()
-    found = shop.tests_on_offer()
-    if found is None or _runs(found) or shop.served is None:
-        return {"running": found}
+    running = shop.running_tests()
+    offer = shop.tests_on_offer() if running is None else ""
+    if isinstance(offer, str) or shop.served is None:
+        return {"running": running, "why_none": offer}
     version = shop.served.version
-    told = of_arms(found, version.demand, version.facts)
-    drawn = [arm for arm in found.arms if arm.name in told]
-    arms = [(arm.size, len(found.in_arm(arm.name)), told[arm.name].sentence()) for arm in drawn]
-    return {"running": None, "start": found.start, "arms": arms}
-
-
-def _runs(found: Experiment) -> bool:
-    return current_shop().hear().control().experiments.rolling is not None
+    told = of_arms(offer, version.demand, version.facts)
+    drawn = [arm for arm in offer.arms if arm.name in told]
+    arms = [(arm.size, len(offer.in_arm(arm.name)), told[arm.name].sentence()) for arm in drawn]
+    return {
+        "running": None,
+        "start": offer.start,
+        "arms": arms,
+        "waiting": waiting(version.demand, version.facts, offer),
+    }
 
 
 @lru_cache(maxsize=1)

@@ -41,7 +41,8 @@ def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:
 def sentence(entry: Scoped | Review | Experiment) -> str:
     """Puts an entry of the control table into one line."""
     if isinstance(entry, Experiment):
-        return f"experiment {entry.name}"
+        until = f" until {entry.stopped}" if entry.stopped else ""
+        return f"experiment {entry.name}, {len(entry.products):,} products, from {entry.since}{until}"
     if isinstance(entry, Review):
         named = [f"{product} at {price:{_MONEY}}" for product, price in list(entry.prices.items())[:SHOWN]]
         more = f" and {len(entry.prices) - SHOWN:,} more" if len(entry.prices) > SHOWN else ""

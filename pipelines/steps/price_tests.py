@@ -9,7 +9,7 @@ from pipelines.steps.sales import with_plan
 from pricing.config import ConfigFile, served_config
 from pricing.decision.every_product import day_priced
 from pricing.decision.experiments import Experiment, Experiments
-from pricing.decision.price_tests import Outlook, of_arms, week_of_tests
+from pricing.decision.price_tests import Outlook, of_arms, waiting, week_of_tests
 from pricing.decision.pricer import Pricer
 from pricing.errors import ConfigError
 from pricing.paths import actor
@@ -17,15 +17,16 @@ from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion
 
 
-def plan_week(file: ConfigFile, *, known: Experiments, day: dt.date) -> tuple[Experiment, dict[str, Outlook]]:
+def plan_week(file: ConfigFile, *, known: Experiments, day: dt.date) -> tuple[Experiment, dict[str, Outlook], int]:
     """Plans the tests of a day's week by the champion; see `week_of_tests`.
 
     Returns:
-        The experiment, and what each of its arms costs and teaches.
+        The experiment, what each of its arms costs and teaches, and how many products wait for theirs.
     """
     version, pricer = _champion(file)
     planned = week_of_tests(pricer, version.demand, version.facts, known=known, day=day)
-    return planned, of_arms(planned, version.demand, version.facts)
+    wait = waiting(version.demand, version.facts, planned)
+    return planned, of_arms(planned, version.demand, version.facts), wait
 
 
 def put_tests(file: ConfigFile, planned: Experiment, *, former: Experiment | None) -> int:
@@ -43,6 +44,8 @@ def put_tests(file: ConfigFile, planned: Experiment, *, former: Experiment | Non
 def continue_tests(file: ConfigFile, *, today: dt.date) -> str:
     """Adds a week to price tests that nobody stopped, where they end before the day that is priced next.
 
+    Until they have begun, each night plans them anew, from the prices of the day.
+
     Returns:
         What was done, in a sentence; empty where nothing was.
     """
@@ -52,10 +55,10 @@ def continue_tests(file: ConfigFile, *, today: dt.date) -> str:
     version, pricer = _champion(file)
     facts = version.facts
     day = day_priced(facts, today=today, horizon=version.demand.horizon)
-    if day < known.rolling.end:
+    if known.rolling.start < day < known.rolling.end:
         return ""
     try:
-        planned = week_of_tests(pricer, version.demand, facts, known=known, day=day)
+        planned = week_of_tests(pricer, version.demand, facts, known=known, day=max(day, known.rolling.start))
         put_tests(file, planned, former=known.rolling)
     except ConfigError as reason:  # for now: another night asks again
         return str(reason)

@@ -46,6 +46,11 @@ def weekends(dates: Days, *, period: Period) -> Floats:
     return (weekdays(dates, period=period) >= SATURDAY).astype(np.float32)
 
 
+def week_factor(weekend: Floats, *, period: Period) -> Floats:
+    """The mean elasticity over a week as a multiple of that on its ordinary days, from what weekends add to it."""
+    return np.asarray(1.0 + weekend * (2 / 7 if period == "day" else 0.0))
+
+
 def weekdays(dates: Days, *, period: Period) -> Ints:
     """Weekday of each date, Monday 0; always 0 on weekly panels, whose profile has one entry."""
     return np.zeros(len(dates), dtype=np.int64) if period == "week" else weekday_of(dates)

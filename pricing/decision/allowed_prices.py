@@ -1,6 +1,7 @@
 """The prices that may be charged: price points between the guardrails' limits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +120,21 @@ class AllowedPrices:
             low_by=np.where(only, NUMBER["price_rung"], limit.low_by),
             gave_way=limit.gave_way | none * NO_PRICE_POINT,
         )
+
+    def without_moves(self, context: PricingContext) -> Limits:
+        """The limits but for the largest move, and the days that a price stays: those hold before a draw alone."""
+        return self.limits(replace(context, current_known=np.zeros(len(context), bool)))
+
+    def has_room(self, context: PricingContext, home: Floats, *, factor: Floats | float) -> Bools:
+        """(request,) whether a draw may move a price `home` by `factor`, above 1, to either side.
+
+        A drawn price is rounded towards home. Next week's may lie at the other end: no further than the largest jump.
+        """
+        limit = self.without_moves(context)
+        up = self.grid.below(home * factor)
+        down = self.grid.above(home / factor)
+        jump = np.inf if self.largest_jump is None else self.largest_jump
+        return limit.holds(up) & limit.holds(down) & (factor * factor <= 1 + jump + EDGE)
 
     def hard_limits(self, context: HardContext) -> Limits:
         """The limits of cost, largest jump and bands alone, moved inwards to whole steps."""

@@ -44,6 +44,7 @@ def approval(
     before: Floats,  # the current price, or list price where that is unknown
     approved: Floats,  # the price that a person approved last; NaN where nobody did
     floor: Floats,  # `cost_step`
+    drawn: Bools,  # by an experiment, which a person began: no draw waits
     beyond: float | None,  # largest move that nobody has to approve, a fraction; None: nothing has to be approved
     grid: PriceGrid,
 ) -> Approval:
@@ -54,7 +55,7 @@ def approval(
     last = np.where(np.isnan(approved), before, grid.nearest(approved))
     kept = np.maximum(last, floor)
     near = np.abs(proposed / kept - 1) <= (np.inf if beyond is None else beyond + EDGE)
-    return Approval(waits=~near, kept=kept, raised=np.asarray(kept > last))
+    return Approval(waits=~(near | drawn), kept=kept, raised=np.asarray(kept > last))
 
 
 def cost_step(unit_cost: Floats, tax_rate: Floats, grid: PriceGrid, *, assumed: Bools) -> Floats:

@@ -19,14 +19,13 @@ from pricing.decision.limits import EDGE, Limits, PricingContext, flagged, forgo
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import NOTHING, Sales
 from pricing.demand.curve import DemandAt, DemandGrid
-from pricing.demand.grades import CATEGORY, PRIOR_ONLY
+from pricing.demand.grades import CATEGORY, PRIOR_ONLY, TESTED
 
 # Standard deviations by which an assumed cost is lower than it is taken for: none; those over which the worth of a unit
 # is averaged; and those between which a price must not depend on it.
 DOUBTS = np.array([[0.0], [1.0], [-1.0], [2.0], [-2.0]])
 LOSS = 1e3  # log units a loss of a whole price counts for: more than units sold can make up for
 TARGET_WEIGHT = 2.0  # how strongly a target margin draws
-CENT = 0.01  # of profit; a smaller loss is none
 _CHOSEN = (
     BIT["field_test"] | BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]
 )  # how a price was chosen
@@ -123,18 +122,20 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
 
     A factor that an experiment drew multiplies the price that is chosen from the one before the experiment. The largest
     move holds for that price alone, all other guardrails for the product as well: where one leaves no room for the
-    largest factor to either side, nothing is drawn, so that what was drawn does not depend on where prices are.
+    largest factor to either side, nothing is drawn, so that what was drawn does not depend on where prices are. Nor is
+    it where the price before the draw waits for approval.
     """
     if context.test_base is None or context.test_draw is None or context.test_size is None:
         return _decide(context, demand_at, policy)
     drawn = np.isfinite(context.test_draw)
     before = replace(context, current_price=np.where(drawn, context.test_base, context.current_price))
     plain = _decide(before, demand_at, policy)
-    free = replace(context, current_known=context.current_known & ~drawn)
-    limit = policy.allowed.limits(free)
+    limit = policy.allowed.without_moves(context)
     moved = plain.price * np.exp(np.where(drawn, context.test_draw, 0.0))
-    to_either_side = np.exp(np.where(drawn, context.test_size, 0.0))
-    whole = drawn & limit.holds(plain.price * to_either_side) & limit.holds(plain.price / to_either_side)
+    factor = np.exp(np.where(drawn, context.test_size, 0.0))
+    beyond = np.inf if policy.config.approve_beyond is None else policy.config.approve_beyond
+    approved = np.abs(plain.price / before.current_price - 1) <= beyond + EDGE  # else people approve it without a draw
+    whole = drawn & approved & policy.allowed.has_room(context, plain.price, factor=factor)
     asked = np.where(whole, policy.allowed.towards(moved, plain.price, limit), plain.price)
     asking = replace(
         context,
@@ -184,9 +185,9 @@ def _decide(
         unsure = right < policy.config.confidence_threshold
         doubtful = moves & away & ~held & ~surely & unsure
         keep = context.keep > 0
-        rests = ~(follows | given | policy.is_kind("clearance", context))
+        rests = ~(follows | given | policy.is_kind("clearance", context) | (grid.grade == TESTED))  # on history
         at_worst = [sold.worst_case(np.full(len(context), place), grid.steepest) for place in (STAY, MOVE)]
-        loses = moves & away & rests & (at_worst[MOVE] < -CENT) & (at_worst[MOVE] <= at_worst[STAY])
+        loses = moves & away & rests & (at_worst[MOVE] < 0) & (at_worst[MOVE] <= at_worst[STAY])
         losing = loses & (policy.config.field_test == "hold")
         final = np.where(held | doubtful | losing | keep, STAY, MOVE)
         told = rests & (policy.config.field_test != "off")

@@ -92,6 +92,7 @@ class Experiment:
     prices: Mapping[str, float] = field(default_factory=dict)  # product → price when planned, where it is drawn
     stopped: dt.date | None = None  # the day from which it asks nothing more; None where it runs to its end
     rolling: bool = False  # whether it grows week by week, so that products and prices are those of its last week
+    back: frozenset[str] = frozenset()  # products whose price goes back this week to the one without a draw
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range, or they contradict each other."""
@@ -138,12 +139,18 @@ class Experiment:
         """True for a day that lies in it."""
         return self.start <= day < self.end
 
+    def goes_back_on(self, day: dt.date) -> bool:
+        """True for a day of the week after it, in which prices that it drew go back to those without a draw."""
+        return self.start < self.end <= day < self.end + dt.timedelta(weeks=1) if self.end < dt.date.max else False
+
     def in_arm(self, arm: str) -> frozenset[str]:
         """The products of an arm."""
         return frozenset(product for product, name in self.products.items() if name == arm)
 
     def deviation(self, product_id: str, day: dt.date) -> float:
-        """Log of the factor that the week of a day draws for a product."""
+        """Log of the factor that the week of a day draws for a product; 0 where its price goes back."""
+        if product_id in self.back or not self.runs_on(day):
+            return 0.0
         block, week = divmod((day - self.start).days // 7, len(WAYS))
         order = _ORDERS[int.from_bytes(_hash(self.name, product_id, str(block)), "big") % len(_ORDERS)]
         return order[week] * self.named[self.products[product_id]].deviation
@@ -156,16 +163,22 @@ class Experiments:
     every: tuple[Experiment, ...] = ()  # as they were planned
 
     def of(self, product_id: str, day: dt.date) -> Assignment | None:
-        """The word of the experiment that a product is in on a day; None outside every experiment."""
+        """The word of the experiment that a product is in on a day, or goes back from the draw of; None without one."""
+        back: Assignment | None = None
         for experiment in self.every:
             arm = experiment.named.get(experiment.products.get(product_id, OUTSIDE))
-            if arm is None or not experiment.runs_on(day):
+            if arm is None:
                 continue
-            if arm.kind != "draw":
-                return Assignment(experiment.name, arm)
-            deviation = experiment.deviation(product_id, day)
-            return Assignment(experiment.name, arm, deviation, base=experiment.prices[product_id])
-        return None
+            drawn = arm.kind == "draw"
+            word = Assignment(experiment.name, arm)
+            if drawn:
+                base = experiment.prices[product_id]
+                word = Assignment(experiment.name, arm, experiment.deviation(product_id, day), base)
+            if experiment.runs_on(day):
+                return word
+            if drawn and experiment.goes_back_on(day):
+                back = word
+        return back
 
     def find(self, name: str) -> Experiment:
         """The experiment of a name; raises ConfigError where there is none."""

@@ -43,7 +43,7 @@ class Outlook:
 
     def sentence(self) -> str:
         """Summarise cost and duration for a person."""
-        known = f"half of the products need {np.median(self.weeks):.0f} weeks until they are known"
+        known = f"half of the products need {np.median(self.weeks):.0f} weeks of draws until they are known"
         return f"expected cost {self.cost:.2%} of their profit, {self.shop:.2%} of the shop's; {known}"
 
 
@@ -53,8 +53,9 @@ def week_of_tests(
     """Plan the experiment `tests` for the week of a day: who is drawn for, how widely, and from which prices.
 
     A product's price is drawn around the price that the rule had chosen for it the week before, else around the price
-    charged last. Left out are products of other experiments, those on their way to a price far off, those whose
-    guardrails leave no room, and those that would teach too late.
+    charged last. One that leaves after a draw goes back for a week to the price without it. Left out are products of
+    other experiments, those on their way to a price far off, those whose guardrails leave no room, and those that would
+    teach too late.
 
     Args:
         pricer: Prices by the version.
@@ -68,6 +69,8 @@ def week_of_tests(
     """
     monday = day - dt.timedelta(days=day.weekday())
     former = known.rolling
+    if former is not None and monday <= former.start:  # it has not begun
+        former = None
     _refuse_old(facts, day, horizon=demand.horizon)
     start = monday if former is None else former.start
     weeks = (monday - start).days // 7 + 1
@@ -76,12 +79,14 @@ def week_of_tests(
     free = {request.product_id: request for request in requests_for_all_products(facts)}
     arms = [Arm("draw", share=1.0 / len(SIZES), size=size) for _, size in SIZES]
     by_size = _unknown(demand, sorted(free.keys() - busy))
-    bases = _bases(pricer, facts, [*chain(*by_size)], former=former, day=day)
+    before = () if former is None else former.products
+    bases = _bases(pricer, facts, [*chain(*by_size), *before], former=former, day=day)
     chosen: dict[str, str] = {}
     cramped: list[str] = []  # without room for the wider draw: the next one may have it
     for arm, unknown in zip(arms, by_size, strict=True):
         products = [product for product in (*cramped, *unknown) if product in bases]
-        room = pricer.room([free[product] for product in products], size=arm.size, today=_today(facts))
+        around = [free[product].model_copy(update={"current_price": bases[product]}) for product in products]
+        room = pricer.room(around, size=arm.size, today=_today(facts))
         able = [product for product, has in zip(products, room.tolist(), strict=True) if has]
         cramped = sorted(set(products) - set(able))
         needed = dict(zip(able, outlook(demand, facts, able, arm).weeks.tolist(), strict=True))
@@ -89,8 +94,14 @@ def week_of_tests(
         chosen |= dict.fromkeys(soonest[: MOST - len(chosen)], arm.name)
     if not chosen:
         raise ConfigError("no product needs a price test: each is known well enough, in an experiment, or has no room")
-    prices = {product: bases[product] for product in sorted(chosen)}
-    return Experiment(NAME, start, weeks, tuple(arms), chosen, prices, rolling=True)
+    back: dict[str, str] = {}
+    if former is not None:
+        last = former.end - dt.timedelta(days=1)
+        left = bases.keys() & former.products.keys() - chosen.keys() - busy
+        back = {product: former.products[product] for product in sorted(left) if former.deviation(product, last)}
+    drawn = chosen | back
+    prices = {product: bases[product] for product in sorted(drawn)}
+    return Experiment(NAME, start, weeks, tuple(arms), drawn, prices, rolling=True, back=frozenset(back))
 
 
 def _refuse_old(facts: ProductFacts, day: dt.date, *, horizon: int) -> None:
@@ -100,6 +111,12 @@ def _refuse_old(facts: ProductFacts, day: dt.date, *, horizon: int) -> None:
         raise ConfigError(f"the champion's states end on {last}, too long before {day}: refresh it, then plan tests")
 
 
+def waiting(demand: DemandTable, facts: ProductFacts, planned: Experiment) -> int:
+    """The number of products known too little and not drawn for: the rule moves them, or guardrails leave no room."""
+    on_sale = [request.product_id for request in requests_for_all_products(facts)]
+    return len({*chain(*_unknown(demand, on_sale))} - planned.products.keys())
+
+
 def next_monday(day: dt.date) -> dt.date:
     """The first Monday after a day."""
     return day + dt.timedelta(days=7 - day.weekday())
@@ -107,7 +124,7 @@ def next_monday(day: dt.date) -> dt.date:
 
 def of_arms(planned: Experiment, demand: DemandTable, facts: ProductFacts) -> dict[str, Outlook]:
     """Arm → what its draws cost and teach, of those that have products."""
-    products = {arm.name: sorted(planned.in_arm(arm.name)) for arm in planned.arms}
+    products = {arm.name: sorted(planned.in_arm(arm.name) - planned.back) for arm in planned.arms}
     return {arm.name: outlook(demand, facts, products[arm.name], arm) for arm in planned.arms if products[arm.name]}
 
 

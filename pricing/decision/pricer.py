@@ -162,9 +162,9 @@ class Pricer:
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
         """(request,) whether the guardrails leave a draw of `size`, a fraction, room to either side."""
         context = self._resolver.resolve(requests, today=today).context
-        limit = self.policy.allowed.limits(context)
-        home = np.clip(context.current_price, limit.low, limit.high)
-        return limit.holds(home * (1 + size)) & limit.holds(home / (1 + size))
+        allowed = self.policy.allowed
+        home = allowed.nearest(context.current_price, allowed.without_moves(context))
+        return allowed.has_room(context, home, factor=1 + size)
 
     def terms(self, request: PriceRequest, price: float, *, today: dt.date) -> dict[str, float]:
         """The log of the units expected over the requested period at a price, as terms that add up to it.
@@ -303,6 +303,7 @@ class Pricer:
             before=np.array([answer.current_price or answer.list_price for answer in answers]),
             approved=np.array([switches.approved.get(request.product_id, np.nan) for request in requests]),
             floor=cost_step(unit_cost, tax_rate, grid, assumed=assumed),
+            drawn=np.array(["price_test" in answer.decision.reasons for answer in answers]),
             beyond=beyond,
             grid=grid,
         )

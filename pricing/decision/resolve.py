@@ -1,6 +1,7 @@
 """Resolves requests: every number that a price depends on, from the request, from the facts, or by default."""
 
 import datetime as dt
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache, partial
@@ -23,6 +24,8 @@ from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError, UnknownProductError
+
+_log = logging.getLogger(__name__)
 
 MARGIN_SD = 0.10  # of the doubt about an assumed margin, fraction of list price net of tax
 _DAY = np.dtype("datetime64[D]")
@@ -105,6 +108,7 @@ class Resolver:
         self._modelled = demand.product_ids if demand else np.array([], str)
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         self._margin = config.data.margin
+        self._warn_of_strange_categories()
 
         self._known = facts.product_ids if facts else np.array([], str)
         self._facts = _numbers(facts)
@@ -121,6 +125,14 @@ class Resolver:
         self._planned_deliveries = facts.planned_deliveries.spans() if facts else {}
         date_of = partial(resolve_date, state_date=self._state_date, horizon=self._horizon, period=self._period)
         self.date_of = lru_cache(maxsize=1024)(date_of)  # weekday, date, today → first day of the period; is it stale
+
+    def _warn_of_strange_categories(self) -> None:
+        """Logs categories of the configuration that no product of the model has: a typing error turns a rule off."""
+        config = self._policy.config
+        for name, values in (("target_margin", config.target_margin), ("field_elasticity", config.field_elasticity)):
+            strange = sorted(values.keys() - self._groups.keys() - {"default"})
+            if strange and self._groups:
+                _log.warning("decision.%s names categories that no product has: %s", name, ", ".join(strange))
 
     def resolve(
         self, requests: Sequence[PriceRequest], *, today: dt.date, experiments: Experiments = NO_EXPERIMENTS

@@ -13,6 +13,7 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DemandConfig
 from pricing.data.ewma import Norms
+from pricing.data.features import week_factor
 from pricing.data.net_price import margin_of
 from pricing.data.panel import Panel
 from pricing.demand.batches import build_table
@@ -107,6 +108,7 @@ def identify(
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
         if number and abs(known.step) < known.level_error:
             break
+    history = shrunk.of_products(sample.parent)
     if known is not None and len(sample.tests):
         # Not before the last round: people's estimates would follow the corrected elasticities half way.
         known = correct_by_draws(known, sample, table, forecast, norms=offset)
@@ -117,7 +119,7 @@ def identify(
     each = shrunk.of_products(sample.parent)
     norms = replace(current, elasticity=each.elasticity.astype(np.float32))
     grade = grade_products(evidence, panel)
-    told = each.elasticity[grade > PRIOR_ONLY]
+    told = (history.elasticity * week_factor(current.weekend, period=panel.period))[grade > PRIOR_ONLY]
     ladder = replace(ladder, level=float(told.mean()) if told.size else 0.0)
     tested_means = known.tested if known else None
     return Identified(norms, each, evidence, grade, nuisances.networks, ladder, tested=tested_means)

@@ -52,7 +52,12 @@ class Ladder:
     def sentence(self) -> str:
         """Summarise the rungs for a person; empty where none is known."""
         told = ", ".join(f"{value:+.1f} ± {error:.1f} ({name})" for name, (value, error) in self.known.items())
-        return f"Plain regressions, which take every price for chance, support {told}" if told else ""
+        if not told:
+            return ""
+        unknown = [name for name in RUNGS if name not in self.known]
+        silent = f"; the data cannot tell: {', '.join(unknown)}" if unknown else ""
+        model = f"; the model's mean is {self.level:+.1f}" if self.level else ""
+        return f"Plain regressions, which take every price for chance, support {told}{silent}{model}"
 
 
 UNKNOWN = Ladder(np.full(len(RUNGS), np.nan), np.full(len(RUNGS), np.nan))

@@ -122,9 +122,15 @@ class DemandTable:
             size=self.size,
             known=known,
             diversion=self.diversion,
-            steepest=self.elasticity * self.ladder.steepest,
+            steepest=self._steepest,
         )
         return np.stack(columns, axis=1)
+
+    @property
+    def _steepest(self) -> Floats:
+        """(row,) elasticity that a rise may meet over a week: the end of its interval, or the ladder's most elastic."""
+        mean, low, _ = self.elasticities(np.arange(len(self.elasticity)))
+        return np.asarray(np.minimum(low, mean * self.ladder.steepest))
 
     def _of(self, rows: Ints) -> "_Columns":
         return _Columns(*self._columns.take(rows, axis=0).T)
@@ -306,7 +312,7 @@ class DemandTable:
 
     def week_factor(self, rows: Ints) -> Floats:
         """(row,) mean elasticity over a week as a multiple of that on its ordinary days."""
-        return 1.0 + self.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
+        return features.week_factor(self.weekend[rows], period=self.period)
 
     def sharing(self) -> tuple[Strings, Ints]:
         """(product,) the parent of each, and by how many products its elasticity is shared; itself and 1 without."""

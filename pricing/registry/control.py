@@ -30,6 +30,7 @@ _TABLE = append_only(
 )
 _KINDS: dict[type, Kind] = {Switch: "switch", Unfreeze: "unfreeze", Review: "verdict", Experiment: "experiment"}
 _BODIES: dict[str, TypeAdapter[Any]] = {kind: TypeAdapter(model) for model, kind in _KINDS.items()}
+TRIES = 3  # to put a freeze while others write, too
 _log = logging.getLogger(__name__)
 
 
@@ -116,18 +117,22 @@ class ControlRecord:
         """Puts a freeze into the store alone, while the database is away, and returns what is in force there.
 
         The next that writes to the table, such as `mirror`, records it first. Raises SourceError where the store does
-        not answer, or its document cannot be understood to its end.
+        not answer, its document cannot be understood to its end, or others replace it each time.
         """
         published = self._published() or NO_CONTROL
-        if published.unread:
-            raise SourceError(f"control.json: cannot be understood to its end ({published.unread[0]})")
-        control = replace(
-            published,
-            switches=Switches([*published.switches, freeze], published.switches.approved),
-            unrecorded=(*published.unrecorded, freeze),
-        )
-        self._put(control, after=published, now=now)
-        return control
+        for _ in range(TRIES):
+            if published.unread:
+                raise SourceError(f"control.json: cannot be understood to its end ({published.unread[0]})")
+            control = replace(
+                published,
+                switches=Switches([*published.switches, freeze], published.switches.approved),
+                unrecorded=(*published.unrecorded, freeze),
+            )
+            self._put(control, after=published, now=now)
+            published = self._published() or NO_CONTROL
+            if freeze in published.unrecorded:  # nothing locks it: another may have put its own meanwhile
+                return published
+        raise SourceError("control.json: others write it at the same time; try again")
 
     def _put(self, control: Control, *, after: Control, now: dt.datetime) -> None:
         """Puts the document into the store, its sequence the seconds since 1970 or more: see `publish`."""

@@ -111,8 +111,11 @@ def test_an_experiment_asks_something_of_its_products_in_its_weeks_only() -> Non
     tried, stopped = Experiments((drawn(weeks=1),)), Experiments((drawn(),)).ended("spring", after=DAYS[3])
 
     assert tried.of("apple", DAYS[6]) is not None
-    assert [tried.of(*asked) for asked in (("apple", TODAY), ("apple", DAYS[7]), ("cocoa", MONDAY))] == [None] * 3
-    assert [stopped.of("apple", DAYS[day]) is None for day in (2, 3)] == [False, True]
+    assert [tried.of(*asked) for asked in (("apple", TODAY), ("cocoa", MONDAY), ("cocoa", DAYS[7]))] == [None] * 3
+    for over, last in ((tried, 7), (stopped, 3)):
+        back = [over.of("apple", DAYS[0] + dt.timedelta(days=last + day)) for day in (0, 6, 7)]
+        assert [word and word.deviation for word in back] == [0.0, 0.0, None]
+        assert back[0].base == over.every[0].prices["apple"]
     assert NO_EXPERIMENTS.plus(drawn()).ended("spring", after=TODAY).plus(drawn(name="other")).every[0].end == MONDAY
 
 

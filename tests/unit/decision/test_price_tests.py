@@ -84,10 +84,61 @@ def test_a_further_week_begins_at_the_prices_that_the_rule_chose_without_those_t
     after = found.start + 7 * DAY
     asked = [each for each in requests_for_all_products(version.facts, day=after) if each.product_id == ids[0]]
     (rule,) = free_pricer(learnt).price_detailed(asked, today=former.start, experiments=running(known))
-    assert found.products == {ids[0]: "draw/wide", ids[2]: "draw"}
+    assert {product: found.products[product] for product in found.products.keys() - found.back} == {
+        ids[0]: "draw/wide",
+        ids[2]: "draw",
+    }
     assert (found.start, found.weeks) == (former.start, 2)
-    assert found.prices == {ids[0]: rule.settled, ids[2]: version.facts.price[2]}
+    assert (found.prices[ids[0]], found.prices[ids[2]]) == (rule.settled, version.facts.price[2])
     assert known.rolled(found, former=known.rolling).every == (found,)
+
+
+def test_one_that_was_learnt_goes_back_for_a_week_from_the_price_that_was_drawn() -> None:
+    version, _ = shop(**{f"p{place}": 0.6 for place in range(11)})
+    former = planned(version)
+    last = {product: former.deviation(product, former.start) for product in former.products}
+    learnt, _ = shop(p11=0.6)
+
+    found = planned(learnt, known=Experiments((former,)), day=former.end)
+
+    assert found.back == {product for product, draw in last.items() if draw}
+    assert 0 < len(found.back) < len(former.products)
+    assert {found.deviation(product, former.end) for product in found.back} == {0.0}
+    assert of_arms(found, version.demand, version.facts).keys() == {"draw/wide"}
+
+
+def test_who_is_drawn_for_does_not_depend_on_the_last_draw() -> None:
+    version, _ = shop(**{f"p{place}": 0.6 for place in range(6)})
+    former = planned(version)
+    drawn = [
+        price * np.exp(former.deviation(product, former.start)) if product in former.products else price
+        for product, price in zip(version.facts.product_ids.tolist(), version.facts.price.tolist(), strict=True)
+    ]
+    after = replace(version, facts=replace(version.facts, price=np.array(drawn)))
+    known = Experiments((former,))
+
+    still, moved = (
+        week_of_tests(free_pricer(each), each.demand, each.facts, known=known, day=former.end)
+        for each in (version, after)
+    )
+
+    assert (still.products, still.prices) == (moved.products, moved.prices)
+
+
+def test_the_largest_move_takes_no_room_from_a_draw_and_the_largest_jump_does() -> None:
+    version, _ = shop()
+    free = requests_for_all_products(version.facts)
+    around = [each.model_copy(update={"current_price": each.list_price or each.current_price}) for each in free]
+    today = version.facts.state_date.astype(dt.date)
+
+    usual, jumpy = (
+        version.pricer(version="1", largest_jump=jump).room(around, size=0.10, today=today) for jump in (0.30, 0.20)
+    )
+    free_to_move = free_pricer(version).room(around, size=0.10, today=today)
+
+    assert usual.sum() > 0.9 * len(usual)
+    assert usual.tolist() == free_to_move.tolist()
+    assert not jumpy.any()
 
 
 def running(known: Experiments) -> Experiments:

@@ -13,18 +13,20 @@ from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switches
 from pricing.demand.curve import DemandAt, DemandGrid
+from pricing.demand.grades import OWN_HISTORY, TESTED
 from tests.kit.control import override
 from tests.kit.decision import NEXT_DELIVERY, TODAY, ConstantElasticity, config, demand, pricer, pricing_context
 
 FIELD = -0.35
 
 
-def steep(elasticity: float, *, factor: float = 1.0) -> DemandAt:
+def steep(elasticity: float, *, factor: float = 1.0, grade: int = OWN_HISTORY) -> DemandAt:
     """Demand of a known elasticity, which a rise may meet `factor` times as steep."""
     known = demand(elasticity)
 
     def demand_at(prices: np.ndarray) -> DemandGrid:
-        return replace(known(prices), steepest=np.full(len(prices), -elasticity * factor))
+        learnt = np.full(len(prices), grade)
+        return replace(known(prices), steepest=np.full(len(prices), -elasticity * factor), grade=learnt)
 
     return demand_at
 
@@ -109,6 +111,16 @@ def test_clearance_is_exempt() -> None:
     assert ask(4.0, field_test="hold").price[0] == 10.0
     assert cleared.price[0] < 10.0
     assert np.isnan(cleared.worst[0])
+
+
+def test_an_elasticity_that_was_tested_has_no_worst_case() -> None:
+    settings = config(field_test="hold", menu_cost=0.0, confidence_threshold=0.0).decision
+    context = replace(pricing_context(), field_elasticity=np.array([FIELD]))
+
+    tested = decide(context, steep(4.0, grade=TESTED), Policy(settings))
+
+    assert tested.price[0] < 10.0
+    assert np.isnan(tested.worst[0])
 
 
 def test_the_configured_elasticity_is_the_categorys_else_the_usual_one() -> None:
