@@ -33,7 +33,7 @@ TOKENS = {
     "simulation": 21_878,
     "deploy": 15_882,
     "benchmarks": 30_238,
-    "tests": 285_565,
+    "tests": 285_797,
 }
 TOTALS = {
     "product tokens": 305_639,
@@ -41,7 +41,7 @@ TOTALS = {
     "lines of SQL and templates": 1_096,
     "words in docs": 43_073,
     "settings": 110,
-    "Makefile targets": 25,
+    "Makefile targets": 26,
 }
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 STATEMENT_BEGINS = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
