@@ -32,7 +32,7 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK alone
 		'pricing-$(ENV)-$(or $(STACK),*)' $(if $(filter-out pipeline,$(STACK)),--exclusively) $(ARGS)
 endef
 
-.PHONY: help install demo serve-demo notebook test test-fast lint train promote rollback nightly serve console image reports ui bench docs \
+.PHONY: help install demo serve-demo notebook test test-fast lint train promote rollback nightly serve console image reports ui bench docs shipped \
 	wheel lock synth diff deploy destroy smoke
 
 help:  ## this list
@@ -43,7 +43,7 @@ install:  ## .venv with what training needs
 
 demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; DATA=shop: from a shop's own tables)
 	$(installed) training demo
-	$(pricing) demo --data $(DATA) $(ARGS)
+	$(pricing) loop --data $(DATA) $(ARGS)
 
 serve-demo:  ## the model of the last demo (DATA=market, DATA=shop: of that one), as `make serve` does yours
 	$(installed) training demo
@@ -131,6 +131,10 @@ smoke:  ## asks a running service whether it prices as promised (URL=http://…;
 	$(PYTHON) -m deploy.smoke '$(URL)' $(ARGS)
 
 # Upkeep:
+
+shipped:  ## the shop of `pricing demo`, trained anew on the simulated market; after each change of a format
+	$(installed) training demo
+	PYTHONPATH=$(CURDIR) .venv/bin/python tools/shipped.py $(ARGS)
 
 docs:  ## the documents as a site with search, in build/site; a broken link or anchor fails
 	$(installed) docs
