@@ -136,9 +136,10 @@ shipped:  ## the shop of `pricing demo`, trained anew on the simulated market; a
 	$(installed) training demo
 	PYTHONPATH=$(CURDIR) .venv/bin/python tools/shipped.py $(ARGS)
 
-docs:  ## the documents as a site with search, in build/site; a broken link or anchor fails
+docs:  ## the documents as a site with search and a tour of the console, in build/site; a broken link or anchor fails (needs wget)
 	$(installed) docs
 	.venv/bin/python tools/pages.py stage
+	bash tools/tour.sh build/docs/tour
 	.venv/bin/zensical build --clean --strict
 	.venv/bin/python tools/pages.py finish
 

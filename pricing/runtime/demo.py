@@ -59,7 +59,7 @@ def _print(*lines: str) -> None:
 def _program(name: str, folder: str, *, port: int) -> "Iterator[subprocess.Popen[bytes]]":
     """Runs a program on the shop in a folder, on loopback; it ends with the block."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PRICING_", "HOST"))}
-    own = {"PRICING_HOME": folder, "PRICING_CONFIG": str(Path(folder, "shop.yaml")), "PORT": str(port)}
+    own = {"PRICING_HOME": folder, "PRICING_CONFIG": f"{folder}/shop.yaml", "PRICING_ACTOR": "you", "PORT": str(port)}
     command = [sys.executable, "-P", "-m", "pricing.runtime.command", name]
     with (
         Path(folder, f"{name}.log").open("wb") as log,
