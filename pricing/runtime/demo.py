@@ -39,7 +39,7 @@ def main(*, port: int) -> int:
         seconds = time.monotonic() - started
         _wait_for(console, port + CONSOLE, log=Path(folder, "console.log"))
         _print(
-            "A simulated shop: 60 products, two years of sales that nobody made.",
+            "A simulated shop: 60 products, two years of sales that never happened.",
             f"Its first price, {price} for {product}, came after {seconds:.0f} s.",
             f"   curl -s http://127.0.0.1:{port}/get_price -H 'Content-Type: application/json' -d '{asked}'",
             f"The service documents itself on http://127.0.0.1:{port}",
