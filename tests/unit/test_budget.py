@@ -38,7 +38,7 @@ TOKENS = {
 TOTALS = {
     "product tokens": 306_382,
     "product files": 255,
-    "lines of SQL and templates": 1_097,
+    "lines of SQL and templates": 1_100,
     "words in docs": 43_257,
     "settings": 110,
     "Makefile targets": 27,
