@@ -143,7 +143,7 @@ docs:  ## the documents as a site with search and a tour of the console, in buil
 	.venv/bin/zensical build --clean --strict
 	.venv/bin/python tools/pages.py finish
 
-wheel:  ## dist/pricing-VERSION-py3-none-any.whl, for pip install
+wheel:  ## dist/retail_dynamic_pricing-VERSION-py3-none-any.whl, for pip install
 	$(installed) training demo
 	.venv/bin/uv build
 
