@@ -32,8 +32,8 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK alone
 		'pricing-$(ENV)-$(or $(STACK),*)' $(if $(filter-out pipeline,$(STACK)),--exclusively) $(ARGS)
 endef
 
-.PHONY: help install demo serve-demo notebook test test-fast lint train promote rollback nightly serve console image reports ui bench wheel \
-	lock synth diff deploy destroy smoke
+.PHONY: help install demo serve-demo notebook test test-fast lint train promote rollback nightly serve console image reports ui bench docs shipped \
+	wheel lock synth diff deploy destroy smoke
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -43,7 +43,7 @@ install:  ## .venv with what training needs
 
 demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; DATA=shop: from a shop's own tables)
 	$(installed) training demo
-	$(pricing) demo --data $(DATA) $(ARGS)
+	$(pricing) loop --data $(DATA) $(ARGS)
 
 serve-demo:  ## the model of the last demo (DATA=market, DATA=shop: of that one), as `make serve` does yours
 	$(installed) training demo
@@ -132,7 +132,18 @@ smoke:  ## asks a running service whether it prices as promised (URL=http://…;
 
 # Upkeep:
 
-wheel:  ## dist/pricing-VERSION-py3-none-any.whl, for pip install
+shipped:  ## the shop of `pricing demo`, trained anew on the simulated market; after each change of a format
+	$(installed) training demo
+	PYTHONPATH=$(CURDIR) .venv/bin/python tools/shipped.py $(ARGS)
+
+docs:  ## the documents as a site with search and a tour of the console, in build/site; a broken link or anchor fails (needs wget)
+	$(installed) docs
+	.venv/bin/python tools/pages.py stage
+	bash tools/tour.sh build/docs/tour
+	.venv/bin/zensical build --clean --strict
+	.venv/bin/python tools/pages.py finish
+
+wheel:  ## dist/retail_dynamic_pricing-VERSION-py3-none-any.whl, for pip install
 	$(installed) training demo
 	.venv/bin/uv build
 
@@ -146,6 +157,7 @@ lock:  ## new lock files from requirements/*.in (UPGRADE=yes: with the newest of
 	$(compile) requirements/tracking.in -c requirements/development.txt -o requirements/tracking.txt
 	$(compile) requirements/bootstrap.in -c requirements/development.txt -o requirements/bootstrap.txt
 	$(compile) requirements/deploy.in -c requirements/development.txt -o requirements/deploy.txt
+	$(compile) requirements/docs.in -c requirements/development.txt -o requirements/docs.txt
 	$(compile) requirements/demo.in -c requirements/development.txt -o requirements/demo.txt
 	grep '^tensorflow==' requirements/training.in | sed 's/=/-cpu=/' | .venv/bin/uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes \
 		--python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-annotate --no-header - -o requirements/tensorflow-cpu.txt

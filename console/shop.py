@@ -24,7 +24,7 @@ from pricing.decision.price_tests import next_monday, week_of_tests
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Review, Switch, Unfreeze
-from pricing.errors import ConfigError, PricingError, RegistryError
+from pricing.errors import SIMULATED, ConfigError, PricingError, RegistryError
 from pricing.objects import open_store
 from pricing.paths import database_url
 from pricing.registry.control import ControlRecord, Heard
@@ -98,6 +98,11 @@ class Shop:
     def period(self) -> str:
         """The word for a period."""
         return self.served.version.facts.period if self.served else "day"
+
+    @property
+    def simulated(self) -> bool:
+        """The version was trained on the built-in market: nobody made these sales."""
+        return self.served is not None and self.served.version.meta["data"].get("source") == SIMULATED
 
     def follow(self) -> None:
         """Looks for news from now on, in a thread."""

@@ -302,11 +302,19 @@ def read_table(content: bytes, *, key: str, made: dt.datetime) -> Worklist:
         SourceError: It cannot be read, or lacks a column.
     """
     try:
-        frame = pd.read_parquet(io.BytesIO(content))
+        # An empty field is an unknown number, and no text is: a product may be named NA.
+        frame = pd.read_csv(
+            io.BytesIO(content),
+            compression="gzip",
+            dtype=dict.fromkeys(_TEXTS, str),
+            keep_default_na=False,
+            na_values=dict.fromkeys(_NUMBERS, ""),
+            float_precision="round_trip",
+        )
         if missing := sorted({*_TEXTS, *_NUMBERS} - set(frame.columns)):
             raise SourceError(f"the price table lacks {', '.join(missing)}; make it again with pricing price")
         frame = frame.drop_duplicates("product_id").sort_values("product_id")
-        texts = {name: frame[name].fillna("").astype(str).to_numpy(dtype=np.str_) for name in _TEXTS}
+        texts = {name: frame[name].to_numpy(dtype=np.str_) for name in _TEXTS}
         numbers = {name: frame[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in _NUMBERS}
         for name in ("list_price", "unit_cost", "tax_rate"):
             if np.isnan(numbers[name]).any():

@@ -1,6 +1,7 @@
 """Price a file of requests, or every product, by a version from the registry or a folder; log and write the prices."""
 
 import datetime as dt
+import gzip
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,7 +96,7 @@ def main(
         )
         priced = _priced(asked, facts, where=where, output=output, partitioned=bool(loaded.partitions))
         if output is None and version is None and where is None:  # for the console: what the champion's prices are
-            table = priced.changed.to_parquet(index=False)
+            table = gzip.compress(priced.changed.to_csv(index=False).encode())
             at = dt.datetime.now(dt.UTC)
             put_prices(open_store(published_url()), table, model=settings.registry.model_name, at=at)
         _record(priced.decisions, version=name, applied=applied)

@@ -105,9 +105,12 @@ class S3Store:
     """Objects of an S3 bucket."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
-        import boto3  # noqa: PLC0415 - see the module
-        from botocore.config import Config  # noqa: PLC0415
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        try:
+            import boto3  # noqa: PLC0415 - see the module
+            from botocore.config import Config  # noqa: PLC0415
+            from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"s3://{bucket}: boto3 is not installed: install the extra shared") from error
 
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""

@@ -25,7 +25,7 @@ from pricing.registry import files
 
 BAKED = "baked"  # the folder under PRICING_HOME that an image was built with: a store of one version
 PRICE_FILES = "price_files/"  # of the console: prices that people took or sent to the shop
-PRICES_MADE = "%Y%m%dT%H%M%S%fZ.parquet"  # the name of a price table, by UTC
+PRICES_MADE = "%Y%m%dT%H%M%S%fZ.csv.gz"  # the name of a price table, by UTC
 _FETCHED_AT_ONCE = 16
 
 
@@ -108,7 +108,7 @@ def prices_prefix(model: str) -> str:
 
 
 def put_prices(store: ObjectStore, table: bytes, *, model: str, at: dt.datetime) -> None:
-    """Puts a price table (Parquet), then deletes those before it.
+    """Puts a price table (CSV, by gzip), then deletes those before it.
 
     Raises:
         SourceError: The store does not answer.

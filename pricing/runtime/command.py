@@ -32,6 +32,7 @@ BUILD = {
 }
 ANSWER = {
     "serve": ("serving.__main__", "Serves prices over HTTP."),
+    "console": ("console.app", "Shows managers what moves and why, and takes their decisions: web pages."),
     "freeze": ("pipelines.freeze", "Keeps prices as they are, of everything, a category or a product."),
     "override": ("pipelines.override", "Gives a product a price for a while."),
     "unfreeze": ("pipelines.unfreeze", "Ends a freeze or an override."),
@@ -39,18 +40,20 @@ ANSWER = {
 WATCH = {
     "monitor": ("monitoring.__main__", "Compares decisions with the sales that followed."),
     "decisions": ("pipelines.decisions", "Shows why a product had its price at a moment."),
-    "console": ("console.app", "Shows managers what moves and why, and takes their decisions: web pages."),
 }
-HELP = {"doctor": ("pricing.runtime.doctor", "Says what is missing on this machine, and what to do.")}
+HELP = {
+    "demo": ("pricing.runtime.demo", "Opens console and service on a simulated shop that is trained already."),
+    "doctor": ("pricing.runtime.doctor", "Says what is missing on this machine, and what to do."),
+}
 SECTIONS = {
     "Build models (extra training)": BUILD,
-    "Answer requests (extra serving)": ANSWER,
-    "Watch and decide (extra training)": WATCH,
-    "Set up": HELP,
+    "Answer and decide": ANSWER,
+    "Watch (extra training)": WATCH,
+    "Begin": HELP,
 }
 JOBS = {name: job for section in SECTIONS.values() for name, job in section.items()}
 # Not in the list: `make demo`, and what `etl` starts to read the shop's tables.
-STARTED = {"demo": "pipelines.demo", "rows": "etl.run"}
+STARTED = {"loop": "pipelines.loop", "rows": "etl.run"}
 
 
 class _Jobs(JobGroup):
@@ -63,9 +66,8 @@ class _Jobs(JobGroup):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] in _OURS:
                 raise
-            extra = "serving" if cmd_name in ANSWER else "training"
             raise PricingError(
-                f"{cmd_name} needs the package {error.name}, which is not installed: install the extra {extra}"
+                f"{cmd_name} needs the package {error.name}, which is not installed: install the extra training"
             ) from error
         return command
 

@@ -68,7 +68,7 @@ def test_the_wheel_holds_every_module_and_the_settings_and_nothing_else(installe
         "console/static/*",
     )
     beside = {path.relative_to(ROOT).as_posix() for kind in kinds for path in ROOT.glob(kind)}
-    assert names == modules | settings | beside | {"pricing/py.typed", "pricing/page.css"}
+    assert names == modules | settings | beside | {"pricing/py.typed", "pricing/page.css", "pricing/shipped.zip"}
     assert f"-{pricing.__version__}-" in installed.wheel.name
 
 

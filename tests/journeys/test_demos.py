@@ -5,6 +5,7 @@ The first one, `make demo`, is a step of its own in `.ci/run`, where it meets a 
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,9 @@ def test_a_demo_ends_with_prices_and_a_model_to_serve(tmp_path: Path, options: s
     with person.serving(f"env {serve}") as service:
         service.wait_for()
         assert json.loads(person.runs(ask))["source"] in ("model", "category")
+
+
+def test_the_shipped_shop_made_again_has_its_format_and_golden_prices(tmp_path: Path) -> None:
+    person = on_a_fresh_clone(tmp_path / "clone")
+
+    person.runs(f"make shipped ARGS={shlex.quote(f'--check {tmp_path}/made.zip')}")

@@ -1,6 +1,7 @@
 """A console for tests: a PRICING_HOME with a price table of any size, a published version, keys, and a client."""
 
 import datetime as dt
+import gzip
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,11 +49,14 @@ def price_table(products: list[str], *, change: Any = 0.10, **columns: Any) -> p
     return pd.DataFrame(values | columns, columns=list(COLUMNS))
 
 
+def packed(table: pd.DataFrame) -> bytes:
+    """A table as it is published."""
+    return gzip.compress(table.to_csv(index=False).encode())
+
+
 def put_table(home: Path, table: pd.DataFrame) -> None:
     """Puts a table where `pricing price` does."""
-    put_prices(
-        FolderStore(home / "published"), table.to_parquet(index=False), model="pricing", at=dt.datetime.now(dt.UTC)
-    )
+    put_prices(FolderStore(home / "published"), packed(table), model="pricing", at=dt.datetime.now(dt.UTC))
 
 
 def shop_home(home: Path, table: pd.DataFrame | None = None, *, beyond: float | None = BEYOND, more: str = "") -> Path:

@@ -59,7 +59,7 @@ DOORS = {
     "flask": ("serving.", "console."),
     "granian": ("serving.__main__", "console.app"),
     "boto3": ("pricing.runtime.aws", "pricing.objects"),
-    "httpx2": ("etl.http", "pricing.runtime.alerts", "pricing.runtime.mlflow_runs", "pipelines.demo"),
+    "httpx2": ("etl.http", "pricing.runtime.alerts", "pricing.runtime.mlflow_runs", "pipelines.loop"),
     "stamina": ("etl.http", "pricing.runtime.alerts"),
     "duckdb": ("etl.", "pricing.decision_log.read"),
     "adbc_driver_postgresql": ("etl.extract",),

@@ -18,30 +18,30 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # Of each part all tracked Python below its path, without what a longer path of this table counts. A change that moves
 # code from one part to another moves both ceilings; one that deletes lowers them.
 TOKENS = {
-    "pricing": 7_644,
-    "pricing/data": 37_912,
-    "pricing/decision": 36_486,
+    "pricing": 7_658,
+    "pricing/data": 38_200,
+    "pricing/decision": 37_062,
     "pricing/decision_log": 3_218,
-    "pricing/demand": 51_143,
-    "pricing/registry": 18_650,
-    "pricing/runtime": 8_068,
+    "pricing/demand": 51_236,
+    "pricing/registry": 18_682,
+    "pricing/runtime": 8_724,
     "etl": 11_169,
-    "pipelines": 40_368,
+    "pipelines": 40_462,
     "serving": 14_983,
-    "monitoring": 20_695,
-    "console": 17_543,
+    "monitoring": 20_713,
+    "console": 17_652,
     "simulation": 21_878,
     "deploy": 15_882,
     "benchmarks": 30_238,
-    "tests": 285_565,
+    "tests": 287_968,
 }
 TOTALS = {
-    "product tokens": 305_639,
-    "product files": 254,
-    "lines of SQL and templates": 1_096,
-    "words in docs": 43_073,
+    "product tokens": 307_519,
+    "product files": 255,
+    "lines of SQL and templates": 1_100,
+    "words in docs": 43_584,
     "settings": 110,
-    "Makefile targets": 25,
+    "Makefile targets": 27,
 }
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 STATEMENT_BEGINS = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}

@@ -11,12 +11,14 @@ from pricing.config import load_config
 ROOT = Path(__file__).parents[2]
 SETTINGS = load_config().model_dump(mode="json")
 DOTTED = re.compile(r"`((?:pricing|pipelines|serving|monitoring)\.[\w.]+)`")
-LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
+LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *sorted(ROOT.glob("docs/**/*.md")),
-    *sorted(ROOT.glob("*/README.md")),
+    *sorted({*ROOT.glob("benchmarks/*.md"), *ROOT.glob("*/README.md")}),
 ]
 
 
@@ -43,9 +45,24 @@ def _defined(source: Path) -> set[str]:
     return names
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    headings = HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_function_and_file_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
+    links = [(document.parent / file if file else document, anchor) for file, anchor in LINK.findall(text)]
 
     assert [name for name in DOTTED.findall(text) if not exists(name)] == []
-    assert [link for link in LINK.findall(text) if not (document.parent / link).exists()] == []
+    assert [str(file) for file, _ in links if not file.exists()] == []
+    assert [f"{file}#{anchor}" for file, anchor in links if anchor and anchor not in anchors(file)] == []
+
+
+def test_every_document_is_a_page_of_the_site() -> None:
+    pages = re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")} - {*pages} == set()
+    assert [page for page in pages if not (ROOT / "docs" / page).exists() and not (ROOT / page).exists()] == []

@@ -20,13 +20,13 @@ PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
 # Requirement set → what of pyproject.toml is the same packages.
 BASE = "base"
-SETS = {"serving": (BASE, "serving"), "training": ("training",), "scale": ("scale",), "demo": ("demo",)}
+SETS = {"docs": (BASE, "shared"), "training": ("training",), "scale": ("scale",), "demo": ("demo",)}
 
 
 def ranges(groups: tuple[str, ...]) -> dict[str, SpecifierSet]:
     declared = {BASE: PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
     lines = [Requirement(line) for group in groups for line in declared[group]]
-    return {canonicalize_name(line.name): line.specifier for line in lines if line.name != "pricing"}
+    return {canonicalize_name(line.name): line.specifier for line in lines if line.name != PROJECT["name"]}
 
 
 def locked(name: str) -> dict[str, set[str]]:
@@ -48,7 +48,7 @@ def test_every_extra_takes_the_locked_versions_and_has_a_lower_bound(name: str) 
 
 
 def test_every_library_that_is_imported_is_declared() -> None:
-    declared = ranges((BASE, "serving", "training", "scale", "demo")).keys()
+    declared = ranges((BASE, "shared", "training", "scale", "demo")).keys()
     names = packages_distributions()
     imported = {library for package in PACKAGES for library in libraries(ROOT / package)}
 

@@ -28,7 +28,7 @@ from pricing.errors import ConfigError, RegistryError, SourceError
 from pricing.objects import FolderStore
 from pricing.registry.control import Heard
 from pricing.registry.knowledge import words_of_tests
-from tests.kit.console import Console, Visitor, open_console, price_table, put_table, shop_home
+from tests.kit.console import Console, Visitor, open_console, packed, price_table, put_table, shop_home
 from tests.kit.control import NIGHT, SAID, approve, freeze, override, put_control, read_control, table
 from tests.kit.price_api import price_api, status
 from tests.kit.versions import product_names, shared_panel, with_test
@@ -255,7 +255,7 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
     change |= {"cheap": 0.1, "held": 0.0, "freed": 0.1, "older": 0.0, "newer": 0.3, "doubtful": 0.0, "seen": 0.0}
     frame = price_table(list(change), change=list(change.values()))
     frame.loc[frame["product_id"].isin(["doubtful", "seen"]), "reasons"] = "low_confidence"
-    worklist, said = read_table(frame.to_parquet(index=False), key="1", made=NIGHT), Heard()
+    worklist, said = read_table(packed(frame), key="1", made=NIGHT), Heard()
     price = dict(zip(change, frame["proposed_price"], strict=True))
     before, cost = (dict(zip(change, frame[name], strict=True)) for name in ("current_price", "unit_cost"))
     old = {

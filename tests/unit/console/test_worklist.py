@@ -13,6 +13,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
 from pricing.registry.control import Heard
+from tests.kit.console import packed, price_table
 from tests.kit.control import NIGHT, freeze, override
 from tests.kit.decision import TODAY, ask, facts, pricer
 
@@ -32,7 +33,7 @@ def both(by: Pricer, switches: Switches, known: ProductFacts) -> tuple[list[Any]
     proposals = by.price_detailed(requests, today=TODAY)
     proposed = [one._replace(decision=one.proposed, proposed=None) if one.proposed else one for one in proposals]
     frame = as_frame(zip(requests, proposed, strict=True)).assign(name="", step="")
-    table = read_table(frame.to_parquet(index=False), key="1", made=NIGHT)
+    table = read_table(packed(frame), key="1", made=NIGHT)
     standing = table.standing(Heard(), switches, policy=by.policy, facts=known)
     return by.price_detailed(requests, today=TODAY, switches=switches), standing
 
@@ -113,7 +114,7 @@ def test_a_move_waits_from_the_first_cent_beyond_the_limit(proposed: float, wait
 
     served = by._approved(requests, list(answers), NO_SWITCHES, TODAY)
     frame = as_frame(zip(requests, answers, strict=True)).assign(name="", step="")
-    table = read_table(frame.to_parquet(index=False), key="1", made=NIGHT)
+    table = read_table(packed(frame), key="1", made=NIGHT)
     shown = table.standing(Heard(), NO_SWITCHES, policy=by.policy)
 
     assert ["awaiting_approval" in one.decision.reasons for one in served] == [waits] * 3
@@ -145,3 +146,10 @@ def test_a_frozen_price_stays_inside_the_hard_guardrails_in_the_console_too(
 
     assert table.number["charged"] == pytest.approx([charged] * 3)
     assert [one.decision.recommended_price for one in answers] == table.number["charged"].tolist()
+
+
+def test_products_may_be_named_as_what_others_take_for_nothing() -> None:
+    table = read_table(packed(price_table(["NA", "null", "007"])), key="1", made=NIGHT)
+
+    assert list(table.rows) == ["007", "NA", "null"]
+    assert np.isnan(table.number["comp_price_used"]).all()

@@ -73,7 +73,7 @@ _CLOCKS = {  # the column that tells when a row of a shop's table was recorded
 }
 
 
-@job("demo", config=False)
+@job("loop", config=False)
 @click.option("--data", default="grocery", type=click.Choice(list(SCENARIOS)), help="what it runs on")
 def main(*, data: str) -> int:
     """Runs the whole loop, from raw sales to served prices and a drift report."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.demo import SCENARIOS, StageError, _Demo, examples, main, money, weeks_counted
+from pipelines.loop import SCENARIOS, StageError, _Demo, examples, main, money, weeks_counted
 from pipelines.steps.decisions import price_lines
 from pricing.decision.reasons import REASONS
 from tests.kit.versions import loaded_version
