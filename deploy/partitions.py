@@ -18,8 +18,9 @@ JOB_FAILED = "States.TaskFailed"  # a container ended with another code than 0, 
 class PartitionedJob(Construct):
     """The state machine of a job that its input names, as `{"job": "nightly"}`.
 
-    Whatever fails, the workers end. An execution ends at once where an earlier one has not ended, whose workers it would
-    stop; of two of one moment the first by name goes on. What is no failure of a job goes to the queue of what could not start.
+    Whatever fails, the workers end. An execution ends at once where an earlier one has not ended, whose workers it
+    would stop; of two of one moment the first by name goes on. What is no failure of a job goes to the queue of what
+    could not start.
     """
 
     def __init__(
