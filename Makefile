@@ -120,7 +120,7 @@ diff:  ## what a deployment would change
 
 deploy:  ## makes it so, asks before rights grow, and notes which IMAGES run from then on
 	$(environment)$(cdk)
-	@for image in $(IMAGES); do aws ssm put-parameter --name "/pricing/$(ENV)/images/$${image%%=*}" --type String --overwrite \
+	@for image in $(if $(STACK),$(filter $(STACK:tracking=mlflow)=%,$(IMAGES)),$(IMAGES)); do aws ssm put-parameter --name "/pricing/$(ENV)/images/$${image%%=*}" --type String --overwrite \
 		--value "$${image#*=}" > /dev/null || exit; done
 
 destroy:  ## removes it, and asks before

@@ -45,18 +45,18 @@ class EndedSessions:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._lock = threading.Lock()
-        self._forgotten: dict[str, float] = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+        self._ended: dict[str, float] = json.loads(place.read_text("utf-8")) if place.is_file() else {}
 
     def __contains__(self, session_id: object) -> bool:
-        return session_id in self._forgotten
+        return session_id in self._ended
 
     def add(self, session_id: str) -> None:
         """Ends a session; those whose cookies have expired are forgotten."""
         now = time.time()
         with self._lock:
-            kept = {each: until for each, until in self._forgotten.items() if until > now}
-            self._forgotten = {**kept, session_id: now + 2 * HOURS * 3600}
-            replace_text(self._place, json.dumps(self._forgotten))
+            kept = {each: until for each, until in self._ended.items() if until > now}
+            self._ended = {**kept, session_id: now + 2 * HOURS * 3600}
+            replace_text(self._place, json.dumps(self._ended))
 
 
 class Access:

@@ -18,8 +18,9 @@ JOB_FAILED = "States.TaskFailed"  # a container ended with another code than 0, 
 class PartitionedJob(Construct):
     """The state machine of a job that its input names, as `{"job": "nightly"}`.
 
-    Whatever fails, the workers end. An execution ends at once where another one has not ended, whose workers it would
-    stop. What is no failure of a job goes to the queue of what could not start.
+    Whatever fails, the workers end. An execution ends at once where an earlier one has not ended, whose workers it
+    would stop; of two of one moment the first by name goes on. What is no failure of a job goes to the queue of what
+    could not start.
     """
 
     def __init__(
@@ -70,8 +71,13 @@ class PartitionedJob(Construct):
         return f"pricing-{self._base.environment_.name}-partitioned"
 
     def _ask_for_others(self) -> tasks.CallAwsService:
-        """Makes the state that notes as a failure that another execution runs beside this one."""
-        others = "{% $count($states.result.Executions) > 1 ? 'another execution runs' : '' %}"
+        """Makes the state that notes as a failure that an earlier execution runs beside this one."""
+        others = (
+            "{% ($began := $toMillis($states.context.Execution.StartTime); $own := $states.context.Execution.Id;"
+            " $earlier := $states.result.Executions[ExecutionArn != $own and ($toMillis(StartDate) < $began or"
+            " ($toMillis(StartDate) = $began and ExecutionArn < $own))];"
+            " $count($earlier) > 0 ? 'another execution runs' : '') %}"
+        )
         arn = Stack.of(self).format_arn(
             service="states",
             resource="stateMachine",

@@ -62,7 +62,7 @@ def read_checked(
     since = "" if read is None else str(read.dates[-1])  # people know of what was found before
     for finding in loaded.findings:
         _log.warning("%s: %s", finding.check, finding)
-        if finding.level == "set_aside" and finding.last > since and not is_panel(sales):  # whose maker has told
+        if finding.severity == "warning" and finding.last > since and not is_panel(sales):  # whose maker has told
             notice(finding)
     return loaded
 

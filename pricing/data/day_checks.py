@@ -19,7 +19,7 @@ FEWEST_BEFORE = 14  # of them that are needed
 LEAST_JUDGED = 5  # products of a share
 USUAL = 0.05  # share of odd products on a usual day, at least
 CHANCE = 1e-6  # of so many odd products on a usual day: what is rarer is a fault
-MOST = 0.4  # share that a shop may change on one day, however few it changed before
+ALLOWED = 0.4  # share that a shop may change on one day, however few it changed before
 FAR_LEVEL = 5.0  # standard deviations of the periods before
 ALIKE = 0.01  # relative difference of moves that are one round move of many prices, such as a sale or inflation
 EQUAL = 0.005  # relative difference of prices that are equal but for rounding
@@ -70,18 +70,23 @@ class Rule:
 
 
 def _newest(sales: GivenRows, usable: Bools, unlike: Bools) -> Iterator[tuple[int, Ints]]:
-    """Yield the newest usable periods, each with those before it that are not marked as `unlike` meanwhile."""
-    usable = usable & sales.open_days
-    for now in np.flatnonzero(usable[sales.since :]) + sales.since:
+    """Yield usable periods, each with those before it that are not marked as `unlike` meanwhile.
+
+    It begins before the newest ones, whose marks alone remain, so that an accepted day is usual for none of them.
+    """
+    usable = usable & sales.usual_days
+    start = max(0, sales.since - BEFORE - WINDOW_DAYS)
+    for now in np.flatnonzero(usable[start:]) + start:
         before = np.flatnonzero((usable & ~unlike)[:now])[-BEFORE:]
         before = before[before >= now - BEFORE - WINDOW_DAYS]
         if len(before) >= FEWEST_BEFORE:
             yield int(now), before
+    unlike[: sales.since] = False
 
 
 def new_prices(sales: GivenRows) -> Iterator[Found]:
     """Find a day on which most prices are none that the product had, that was given for it, or a round cut of list."""
-    present = sales.grid.present & sales.open_days
+    present = sales.grid.present & sales.usual_days
     price = np.where(present, sales.columns["price"], np.nan)
     before = value_before(price, present)
     ratio = price / before
@@ -101,7 +106,7 @@ def new_prices(sales: GivenRows) -> Iterator[Found]:
     new &= ~sales.was_given(new)
     among = present & np.isfinite(before) & ~_advertised(sales)
     text = "have a price that they never had, and that nobody gave"
-    yield from Rule(text, new, among, "price", least=MOST).found(sales)
+    yield from Rule(text, new, among, "price", least=ALLOWED).found(sales)
 
 
 def _round(ratio: Floats) -> Bools:
@@ -146,7 +151,7 @@ def units(sales: GivenRows) -> Iterator[Found]:
     for back in sorted({1, sales.phases}):
         then = _earlier(sold, back)
         text = f"sell exactly what they did {back} {sales.period}(s) before"
-        yield from Rule(text, sold == then, (sold > 0) & np.isfinite(then), least=MOST).found(sales)
+        yield from Rule(text, sold == then, (sold > 0) & np.isfinite(then), least=ALLOWED).found(sales)
 
 
 def _usual_units(sales: GivenRows) -> tuple[Bools, Floats]:
@@ -155,10 +160,10 @@ def _usual_units(sales: GivenRows) -> tuple[Bools, Floats]:
     sold = sales.columns["units_sold"]
     usual = np.full_like(sold, np.nan)
     usual_price = np.full_like(sold, np.nan)
-    open_days = sales.open_days
+    usual_days = sales.usual_days
     for now in range(max(0, sales.since - BEFORE - WINDOW_DAYS), sold.shape[1]):
         such = np.arange(now - sales.phases, -1, -sales.phases)[:LOOKBACK]
-        such = such[open_days[such]]
+        such = such[usual_days[such]]
         if len(such) >= LEAST_SEEN:
             usual[:, now] = np.median(sold[:, such], axis=1)
             usual_price[:, now] = np.median(prices[:, such], axis=1)
@@ -172,7 +177,7 @@ def stock(sales: GivenRows) -> Iterator[Found]:
         return
     held = sales.columns["stock"]
     same = held == _middle(held, held > 0)
-    alike = Rule("have one and the same stock", same, held > 0, "stock", least=MOST, aside="stock")
+    alike = Rule("have one and the same stock", same, held > 0, "stock", least=ALLOWED, aside="stock")
     yield from alike.found(sales)
     before = _earlier(held)
     left = before - _earlier(sales.columns["units_sold"])
@@ -192,7 +197,7 @@ def promo_flags(sales: GivenRows) -> Iterator[Found]:
         return
     flag = sales.columns["is_promo"]
     price = sales.columns["price"]
-    judged = sales.grid.present & sales.open_days
+    judged = sales.grid.present & sales.usual_days
     before = value_before(flag, judged)
     changed = (flag != before) & (np.abs(price / value_before(price, judged) - 1) <= EQUAL)
     known = np.isfinite(flag + before)

@@ -11,7 +11,7 @@ from pricing.config_models import Severity
 from pricing.errors import PricingError, SourceError
 from pricing.fileio import replace_text
 
-# Checks of sales set rows aside or stop the job; other checks ask for a look, or find a limit broken.
+# Checks set rows aside, stop the job, ask for a look, or find a limit broken.
 Level = Literal["note", "warning", "set_aside", "breach", "stop"]
 SEVERITIES: dict[Level, Severity] = {  # of alerts, from the mildest level on
     "note": "info",

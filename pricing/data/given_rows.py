@@ -118,7 +118,7 @@ class GivenRows:
         return PAST_DAYS // STEP_DAYS[self.period]
 
     @property
-    def open_days(self) -> Bools:
+    def usual_days(self) -> Bools:
         """(period,) True where it has rows and is like others."""
         return np.asarray(self.grid.present.any(axis=0) & ~self.odd)
 
@@ -145,13 +145,14 @@ class GivenRows:
     ) -> Found:
         """The finding on marked cells, (product, period), whose values in the column `aside`, or whose rows, go aside.
 
-        The example is the first cell, with its value in `column`.
+        The example is the first cell, with its value in `column` where it has a row.
         """
         periods = np.flatnonzero(at.any(axis=0))
         first = periods[0]
         day = str(self.grid.dates[first])
         product = int(np.argmax(at[:, first]))
-        value = f": {column} {self.columns[column][product, first]:g}" if column in self.columns else ""
+        known = column in self.columns and self.grid.present[product, first]
+        value = f": {column} {self.columns[column][product, first]:g}" if known else ""
         finding = Finding(
             "",
             level,

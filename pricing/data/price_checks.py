@@ -127,7 +127,7 @@ def shelf_price(sales: GivenRows) -> Iterator[Found]:
     other &= ~sales.was_given(other)
     if _is_habit(other, among=between):
         text = f"{other.sum():,} of {between.sum():,} rows of 0 units have another price than the sales around them"
-        yield sales.found("set_aside", other, text, column="price")
+        yield sales.found("warning", other, text, column="price")
 
     if sales.period != "day":  # a week's offer ends as such a discount does
         return
@@ -139,7 +139,7 @@ def shelf_price(sales: GivenRows) -> Iterator[Found]:
     if _is_habit(lower, among=charged):
         share = lower.sum() / charged.sum()
         text = f"on {share:.0%} of the days with a sale the price is lower than on those beside it"
-        yield sales.found("set_aside", lower, text, column="price")
+        yield sales.found("warning", lower, text, column="price")
 
 
 def _is_habit(at: Bools, *, among: Bools) -> bool:

@@ -31,6 +31,7 @@ _TABLE = append_only(
 _KINDS: dict[type, Kind] = {Switch: "switch", Unfreeze: "unfreeze", Review: "verdict", Experiment: "experiment"}
 _BODIES: dict[str, TypeAdapter[Any]] = {kind: TypeAdapter(model) for model, kind in _KINDS.items()}
 TRIES = 3  # to put a freeze while others write, too
+_NAMED = 5  # switches in a message
 _log = logging.getLogger(__name__)
 
 
@@ -166,10 +167,14 @@ class ControlRecord:
         except SourceError as error:
             _log.warning("%s: %s is not compared with it", error, self._ledger.where)
         if len(entries) < published.entries:
+            kept = {_body(switch) for switch in _in_force(entries).switches}
+            lost = [switch for switch in published.switches if _body(switch) not in kept]
+            named = ", ".join(repr(f"{one.action} {one.scope} {one.name}".rstrip()) for one in lost[:_NAMED])
             raise RegistryError(
                 f"{self._ledger.where} has {len(entries)} entries of {self._model}, and {published.entries} are in "
                 "force: the database was moved, emptied or restored. Bring it back; or, to begin anew with what it "
-                f"has, delete {key} in PRICING_PUBLISHED"
+                f"has, delete {key} in PRICING_PUBLISHED, and switch again at once what ends thereby: "
+                f"{len(lost)} switches{f', such as {named}' if lost else ''}"
             )
         return replace(published, unrecorded=_not_among(entries, published.unrecorded))
 

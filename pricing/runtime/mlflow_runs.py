@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
@@ -60,6 +61,7 @@ _FAILURE_CHARACTERS = 4000
 _PARAMETER_CHARACTERS = 6000  # of a parameter that MLflow stores
 _DIGEST_CHARACTERS = 36
 _SECONDS = 5
+_LONGEST_HOURS = 21  # of a job on another machine: on AWS they are ended after 20
 _DATABASES = ("postgresql", "mysql", "mssql")  # those that MLflow supports, besides SQLite
 
 
@@ -132,7 +134,8 @@ def _alive_file(name: str) -> Path:
 def end_dead_runs() -> list[str]:
     """Ends runs that stand as RUNNING though their process was killed, as KILLED, and returns their IDs.
 
-    Only runs of this PRICING_HOME are ended, whose lock is free: see `_marked_alive`.
+    They are those of this PRICING_HOME whose lock is free, see `_marked_alive`, and of other machines those older than
+    any job may be.
     """
     client = MlflowClient()
     ended = []
@@ -148,6 +151,18 @@ def end_dead_runs() -> list[str]:
             continue
         except MlflowException as error:
             _log.warning("run %s, whose process was killed, is not ended: %s", file.name, first_line(error))
+    return ended + _end_old_runs(client)
+
+
+def _end_old_runs(client: MlflowClient) -> list[str]:
+    """Ends runs of the experiment that no job lives long enough for, but for those that are alive here."""
+    oldest = int((time.time() - _LONGEST_HOURS * 3600) * 1000)
+    about = f"attributes.status = 'RUNNING' and attributes.start_time < {oldest}"
+    old = [run.info.run_id for run in client.search_runs([experiment_id()], about)]
+    ended = [run_id for run_id in old if not _alive_file(run_id).exists()]
+    for run_id in ended:
+        record_failure(run_id, f"its process was killed, or lasts over {_LONGEST_HOURS} hours")
+        client.set_terminated(run_id, "KILLED")
     return ended
 
 

@@ -783,6 +783,13 @@ def test_a_second_job_does_not_stop_the_workers_of_the_first(synthesis: Synthesi
     assert passed == ["Others", "Alone", "Ended", "Note", "Failed"]
 
 
+def test_of_two_executions_the_earlier_goes_on(synthesis: Synthesis) -> None:
+    found = states(synthesis.made[SCALED.name])["Others"]["Assign"]["failed"]
+
+    assert "$toMillis(StartDate) < $began" in found
+    assert "ExecutionArn < $own" in found  # of one moment
+
+
 def test_a_deployment_leaves_the_number_of_workers_alone(synthesis: Synthesis) -> None:
     services = synthesis.made[SCALED.name].of("AWS::ECS::Service", "jobs")
 

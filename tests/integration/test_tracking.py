@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +132,20 @@ def test_runs_of_killed_processes_are_ended_and_those_of_living_ones_are_not(tmp
     assert (first, again) == ([killed], [])
     assert (during, _read(living).info.status) == ("RUNNING", "FINISHED")
     assert not list((tmp_path / "home" / "locks" / "runs").iterdir())
+
+
+def test_runs_of_other_machines_are_ended_once_no_job_lasts_so_long(store: str) -> None:
+    connect()
+    client = MlflowClient()
+    hours_ago = {20: "RUNNING", 22: "KILLED"}
+    place = mlflow_runs.experiment_id()
+    began = {hours: int((time.time() - hours * 3600) * 1000) for hours in hours_ago}
+    runs = {hours: client.create_run(place, start_time=start).info.run_id for hours, start in began.items()}
+
+    ended = end_dead_runs()
+
+    assert ended == [runs[22]]
+    assert {hours: client.get_run(run_id).info.status for hours, run_id in runs.items()} == hours_ago
 
 
 def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp_path: Path) -> None:

@@ -248,9 +248,15 @@ def test_a_category_without_sales_is_set_aside_on_its_days() -> None:
     assert ("lost_days", ASIDE, day(FAULT)) in alarms(category_unsold)
 
 
-def newly_priced(frame: pd.DataFrame) -> None:
+def test_an_example_of_missing_rows_has_no_value() -> None:
+    missing = judged(lambda frame: frame[~(since(frame) & frame["category"].eq("jam"))]).findings
+
+    assert {one.example for one in missing if one.check == "lost_days"} == {f"'P01' on {day(FAULT)}"}
+
+
+def newly_priced(frame: pd.DataFrame, number: int = LAST) -> None:
     """Each product's night has a price that it never had, by no common factor."""
-    rows = frame["date"] == day(LAST)
+    rows = frame["date"] == day(number)
     factor = np.linspace(1.021, 1.197, PRODUCTS)
     frame.loc[rows, "price"] = (frame.loc[rows, "list_price"] * factor).round(2)
 
@@ -278,6 +284,21 @@ def test_a_day_of_new_prices_that_is_accepted_goes_on() -> None:
 
     assert {(one.check, one.level) for one in accepted.findings} == {("new_prices", NOTE)}
     assert len(accepted.checked.clean) == len(sound())
+
+
+def odd_units(frame: pd.DataFrame, number: int = LAST) -> None:
+    scale(("units_sold",), 2 if number == LAST else 4, number=number, one=True)(frame)
+
+
+@pytest.mark.parametrize("ago", [29, 55])
+@pytest.mark.parametrize(("check", "change"), [("new_prices", newly_priced), ("units", odd_units)])
+def test_an_accepted_day_is_usual_for_no_later_one(ago: int, check: str, change: Any) -> None:
+    def twice(frame: pd.DataFrame) -> None:
+        change(frame, LAST - ago)
+        scale(("price",), 1.013, number=LAST - ago, one=True)(frame)
+        change(frame)
+
+    assert (check, STOP, day(LAST)) in alarms(twice, config=limited(accept={check: day(LAST - ago)}))
 
 
 def test_own_prices_on_days_without_a_sale_are_the_shelfs() -> None:
@@ -430,7 +451,7 @@ def test_what_sets_nothing_aside_hides_no_later_finding() -> None:
         frame.loc[single & ~since(frame, FAULT - 1), "price"] *= 0.97
         scale(("price", "list_price"), 1 / 1.07, one=True)(frame)
 
-    assert {("shelf_price", ASIDE), ("new_prices", STOP)} <= {one[:2] for one in alarms(discounts)}
+    assert {("shelf_price", "warning"), ("new_prices", STOP)} <= {one[:2] for one in alarms(discounts)}
 
 
 def test_a_few_bad_rows_do_not_stop_and_a_feed_of_bad_rows_does() -> None:

@@ -227,7 +227,7 @@ def test_finished_rows_whose_prices_are_averages_are_found(buyers: float) -> Non
     averages = days.rename(columns={"article": "product_id", "bottles": "units_sold"})
     averages["price"] = averages.pop("paid") / averages["units_sold"]
 
-    assert [one.level for one in found(averages)] == ["set_aside"]
+    assert [one.level for one in found(averages)] == ["warning"]
     assert found(finished(shop)) == []
 
 
@@ -237,5 +237,5 @@ def test_rows_of_no_sale_at_todays_price_are_found() -> None:
 
     faulty = found(rows.assign(price=np.where(rows["units_sold"] > 0, rows["price"], today)))
 
-    assert [one.level for one in faulty] == ["set_aside"]
+    assert [one.level for one in faulty] == ["warning"]
     assert faulty[0].products > 10

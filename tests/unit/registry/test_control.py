@@ -166,6 +166,21 @@ def test_a_table_that_lost_entries_is_away_and_nothing_is_overwritten(
     assert frozen(record.mirror(now=NOW)) == {"tea", "jam", "rye"}
 
 
+def test_switches_that_a_restored_table_lacks_are_named(record: ControlRecord, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "pricing.db"
+    record.append(freeze("tea"))
+    copy = file.read_bytes()
+    record.append(freeze("jam\nrye"), freeze("oat"))
+    record.mirror(now=NOW)
+    file.write_bytes(copy)
+
+    with pytest.raises(RegistryError) as caught:
+        record.append(freeze("rye"))
+
+    found = str(caught.value)
+    assert [name in found for name in ("product jam\\nrye", "product oat", "tea", "\n")] == [True, True, False, False]
+
+
 def test_while_the_database_is_away_a_job_takes_what_was_published_last(tmp_path: Path, store: FolderStore) -> None:
     away = f"sqlite:///{tmp_path}/pricing.db"
     (tmp_path / "pricing.db").write_text("this is no database at all, but text")
