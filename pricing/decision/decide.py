@@ -25,6 +25,7 @@ from pricing.demand.grades import CATEGORY, PRIOR_ONLY, TESTED
 # is averaged; and those between which a price must not depend on it.
 DOUBTS = np.array([[0.0], [1.0], [-1.0], [2.0], [-2.0]])
 LOSS = 1e3  # log units a loss of a whole price counts for: more than units sold can make up for
+DEEPEST = 5.0  # log units below its best from which on the objective's slope is taken for none: at cost it has no end
 TARGET_WEIGHT = 2.0  # how strongly a target margin draws
 _CHOSEN = (
     BIT["field_test"] | BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]
@@ -272,8 +273,10 @@ def _wish(
 
     log_price = np.log(prices)
     log_target = np.log(target)
-    at_best, at_target = _slope(values + worth[0], log_price, at=np.array([log_best, log_target]))
-    tilt = np.where(follows, 0.0, np.minimum(at_best, 0.0) - at_target)
+    objective = values + worth[0]
+    objective = np.maximum(objective, objective.max(axis=1, keepdims=True) - DEEPEST)
+    at_best, at_target = _slope(objective, log_price, at=np.array([log_best, log_target]))
+    tilt = np.where(follows | (target <= prices[:, 0]), 0.0, np.minimum(at_best, 0.0) - at_target)
     wish = _Wish(best=best, target=target, wanted=target, tilt=tilt, logs=ample, blind=blind)
     sales = Sales(grid, context.supply)
     if sales.until is grid.until:

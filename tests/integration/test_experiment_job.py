@@ -163,7 +163,8 @@ def test_price_tests_on_offer_begin_and_are_carried_on_until_somebody_stops_them
     assert run("suggest", *given, "--start", "true") == 0
     (begun,) = known(home).every
     file = read_config_file(str(config))
-    during = continue_tests(file, today=begun.start)
+    again = continue_tests(file, today=begun.start - dt.timedelta(days=1))  # the night before they begin
+    during = continue_tests(file, today=begun.start + dt.timedelta(days=1))
     after = continue_tests(file, today=begun.end)
     (second,) = known(home).every
     assert run("stop", "--name", "tests", *given) == 0
@@ -171,6 +172,7 @@ def test_price_tests_on_offer_begin_and_are_carried_on_until_somebody_stops_them
 
     assert f"{len(begun.products):,} products, prices ±" in offered
     assert (begun.start, begun.weeks) == (MONDAY, 1)
+    assert f"{len(begun.products):,} products" in again
     assert (during, stopped) == ("", "")
     assert f"{len(second.products):,} products" in after
     assert (second.start, second.weeks) == (MONDAY, 2)

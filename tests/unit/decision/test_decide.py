@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -26,6 +26,7 @@ GRADES = st.sampled_from([TESTED, PRIOR_ONLY])
 DEMANDS = st.builds(
     demand, st.lists(st.floats(1.1, 5.0), min_size=1, max_size=3), known=st.floats(0.0, 1.0), grade=GRADES
 )
+UNKNOWN = demand(2.5, known=0.0)
 CENTS = st.integers(500, 1600).map(lambda cents: cents / 100)
 COLUMNS: dict[str, Any] = {"current_price": CENTS, "unit_cost": st.floats(2.0, 12.0), "comp_price": CENTS}
 
@@ -157,6 +158,8 @@ def test_lower_stock_never_lowers_the_price(kind: str, columns: dict[str, float]
     assert (np.diff(np.log(chosen.wanted)) <= 0.004).all()  # what interpolated sales may lose
 
 
+@example(columns={"current_price": 5.0, "unit_cost": 8.0, "comp_price": 5.0}, rise=1.234375, demand_at=UNKNOWN)
+@example(columns={"current_price": 10.46, "unit_cost": 10.0, "comp_price": 5.0}, rise=1.03125, demand_at=UNKNOWN)
 @given(columns=st.fixed_dictionaries(COLUMNS), rise=st.floats(1.0, 1.5), demand_at=DEMANDS)
 def test_a_higher_cost_never_lowers_the_price(columns: dict[str, float], rise: float, demand_at: DemandAt) -> None:
     context = pricing_context(**columns | {"unit_cost": columns["unit_cost"] * np.array([1.0, rise])})
