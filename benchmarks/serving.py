@@ -90,7 +90,7 @@ def line_up() -> dict[str, Contender]:
         return {**asked, "current_stock": float(asked["current_stock"])}
 
     return {
-        "ours": Contender("ours: `python -m serving`", "-m serving --port {port}"),
+        "ours": Contender("ours: `python -m serving`", "-m serving"),
         "granian": Contender("bare Flask, two fields, no pricing, under granian as ours is", GRANIAN),
         "gunicorn": Contender("bare Flask, two fields, no pricing, under gunicorn", GUNICORN),
         "fastapi": Contender("FastAPI around the same pyfunc, under uvicorn", FASTAPI, body=as_floats),
@@ -155,7 +155,9 @@ def started(
     begun = time.perf_counter()
     with Path(f"server-{port}.log").open("wb") as log:
         command = [sys.executable, *words.format(port=port).split()]
-        process = subprocess.Popen(command, env=dict(variables), stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, env={**variables, "PORT": str(port)}, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}{ask[0]}", ask[1], {"Content-Type": "application/json"}
@@ -243,7 +245,7 @@ def more_of_ours(folder: Path, asked: Sequence[dict[str, Any]], *, seconds: floa
     """Batches, and a steady load at half of what it answers."""
     bodies = [json.dumps(request).encode() for request in asked]
     batches = [json.dumps({"requests": asked[at : at + BATCH]}).encode() for at in range(0, len(asked), BATCH)]
-    with started("-m serving --port {port}", ("/get_price", bodies[0]), variables=environment(folder)) as (port, *_):
+    with started("-m serving", ("/get_price", bodies[0]), variables=environment(folder)) as (port, *_):
         url = f"http://127.0.0.1:{port}/get_prices"
         closed(url, batches, connections=4, seconds=1.0)
         whole = closed(url, batches, connections=4, seconds=seconds)
@@ -263,7 +265,7 @@ def overload(
     """Loads ours behind HAProxy at shares of its capacity; returns a table."""
     bodies, rows = [json.dumps(request).encode() for request in asked], []
     with (
-        started("-m serving --port {port}", ("/get_price", bodies[0]), variables=environment(folder)) as (port, *_),
+        started("-m serving", ("/get_price", bodies[0]), variables=environment(folder)) as (port, *_),
         proxied(port) as front,
     ):
         for share in steps:

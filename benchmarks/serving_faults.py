@@ -77,7 +77,7 @@ class World:
             MLFLOW_TRACKING_URI="http://127.0.0.1:1",
         )
         ask = ("/get_price", json.dumps(self.asked[0]).encode())
-        running = started("-m serving --port {port}", ask, variables=variables, port=self.ports[task])
+        running = started("-m serving", ask, variables=variables, port=self.ports[task])
         _, process, first = self.tasks[task].enter_context(running)
         self.pids[task] = process.pid
         self.first.append(first)
