@@ -32,7 +32,7 @@ TOKENS = {
     "console": 17_652,
     "simulation": 21_878,
     "deploy": 15_887,
-    "benchmarks": 30_238,
+    "benchmarks": 30_245,
     "tests": 288_835,
 }
 TOTALS = {
